@@ -1,0 +1,2 @@
+//! Chat rooms as published actors.
+fn main() {}

@@ -1,0 +1,1 @@
+//! How a host or a service is found.

@@ -1,0 +1,1 @@
+//! Distributed actors on the public internet.
