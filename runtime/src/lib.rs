@@ -1,1 +1,6 @@
 //! Distributed actors on the public internet.
+
+pub mod bytes;
+pub mod payload;
+
+pub use bytes::Bytes;

@@ -1,0 +1,388 @@
+//! What a message looks like as bytes: MessagePack by field name, with large bodies set aside.
+//!
+//! [`Encoder`] appends one value to a buffer it keeps and collects the bodies that are too large to copy; [`Payload`] is the
+//! receiving end: a slice of what arrived and the bodies that belong to it. serde has no way to hand either through a user's
+//! `Serialize`, hence one thread-local each, set for the length of one call and restored afterwards (also by a panic).
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::cell::RefCell;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Bodies one message can set aside; further ones are copied into it. A guess: enough for any sane message, and small
+/// enough that a receiver can hold the lengths without a thought.
+pub const BODIES_MAX: usize = 16;
+
+/// Nesting a received value may have. Deeper ones are refused before the decoder's recursion can hurt the stack
+/// (rmp-serde's own limit of 1,024 frames of a user's types could exceed a 2 MiB thread stack).
+pub const DEPTH_MAX: usize = 128;
+
+/// The longest text of a decoder's complaint that is kept or sent to the other side, in bytes.
+pub const REASON_MAX: usize = 200;
+
+/// A value could not be encoded. Nothing was sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    /// The encoded value with its bodies exceeds what the mesh is configured to carry: send it in parts.
+    #[error("larger than the limit of {limit} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Its `Serialize` failed; the text says why.
+    #[error("cannot be encoded: {0}")]
+    Unencodable(String),
+}
+
+/// A received value could not be decoded as the expected type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// It isn't what the type's `Deserialize` expects: sender and receiver disagree about the type.
+    #[error("{0}")]
+    Mismatch(String),
+    /// Bytes were left over behind the value.
+    #[error("bytes are left over behind the value")]
+    Trailing,
+    /// The type's `Deserialize` panicked.
+    #[error("the decoder of this type panicked")]
+    Panicked,
+}
+
+thread_local! {
+    static ASIDE: RefCell<Option<Vec<bytes::Bytes>>> = const { RefCell::new(None) };
+    static ATTACHED: RefCell<Vec<bytes::Bytes>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Takes a body out of the message that this thread is encoding. `None`: there is none, or it has set enough aside.
+pub(crate) fn set_aside(body: &bytes::Bytes) -> Option<u32> {
+    ASIDE.with_borrow_mut(|aside| {
+        let aside = aside.as_mut().filter(|aside| aside.len() < BODIES_MAX)?;
+        aside.push(body.clone());
+        u32::try_from(aside.len() - 1).ok()
+    })
+}
+
+/// The body that a placeholder of the message in hand stands for.
+pub(crate) fn attached(index: u32) -> Option<bytes::Bytes> {
+    ATTACHED.with_borrow(|bodies| bodies.get(usize::try_from(index).ok()?).cloned())
+}
+
+/// Encodes values into a buffer of its own, again and again.
+#[derive(Debug)]
+pub struct Encoder {
+    bytes: Vec<u8>,
+    bodies: Vec<bytes::Bytes>,
+    bodies_len: usize,
+    limit: usize,
+}
+
+impl Encoder {
+    /// An encoder for values of at most `limit` bytes, bodies included.
+    pub fn new(limit: usize) -> Self {
+        Self { bytes: Vec::new(), bodies: Vec::new(), bodies_len: 0, limit }
+    }
+
+    /// Appends `value`.
+    ///
+    /// # Errors
+    /// [`EncodeError`]; what was encoded before is left as it was.
+    pub fn encode<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        let (start, bodies_before) = (self.bytes.len(), self.bodies.len());
+        let outcome = {
+            let mut scope = Aside::enter(&mut self.bodies);
+            let room = self.limit.saturating_sub(self.bodies_len);
+            let mut out = Bounded { bytes: &mut self.bytes, limit: room, exceeded: false };
+            let mut serializer = rmp_serde::Serializer::new(&mut out).with_struct_map();
+            let outcome = value.serialize(&mut serializer);
+            scope.leave();
+            match outcome {
+                _ if out.exceeded => Err(EncodeError::TooLarge { limit: self.limit }),
+                Err(error) => Err(EncodeError::Unencodable(shorten(error.to_string()))),
+                Ok(()) => Ok(()),
+            }
+        };
+        let added: usize = self.bodies[bodies_before..].iter().map(bytes::Bytes::len).sum();
+        let outcome = outcome.and_then(|()| {
+            if self.bytes.len() + self.bodies_len + added > self.limit {
+                return Err(EncodeError::TooLarge { limit: self.limit });
+            }
+            self.bodies_len += added;
+            Ok(())
+        });
+        if outcome.is_err() {
+            self.bytes.truncate(start);
+            self.bodies.truncate(bodies_before);
+        }
+        outcome
+    }
+
+    /// What was encoded, without the bodies.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The bodies that were set aside, in the order of their placeholders.
+    pub fn bodies(&self) -> &[bytes::Bytes] {
+        &self.bodies
+    }
+
+    /// Takes what was encoded and leaves the encoder empty.
+    pub fn take(&mut self) -> (Vec<u8>, Vec<bytes::Bytes>) {
+        self.bodies_len = 0;
+        (std::mem::take(&mut self.bytes), std::mem::take(&mut self.bodies))
+    }
+
+    /// Takes the bodies only.
+    pub fn take_bodies(&mut self) -> Vec<bytes::Bytes> {
+        self.bodies_len = 0;
+        std::mem::take(&mut self.bodies)
+    }
+
+    /// Empties it and sets a new limit. Keeps at most `keep` bytes of the buffer.
+    pub fn reset(&mut self, limit: usize, keep: usize) {
+        self.bytes.clear();
+        if self.bytes.capacity() > keep {
+            self.bytes = Vec::new();
+        }
+        self.bodies.clear();
+        self.bodies_len = 0;
+        self.limit = limit;
+    }
+
+    /// What was encoded as a payload to decode again, as the receiver would see it.
+    pub fn payload(&self) -> Payload<'_> {
+        Payload { bytes: &self.bytes, bodies: &self.bodies }
+    }
+}
+
+/// While it lives, this thread's encoding collects bodies into `home`.
+struct Aside<'a> {
+    home: &'a mut Vec<bytes::Bytes>,
+    outer: Option<Vec<bytes::Bytes>>,
+    entered: bool,
+}
+
+impl<'a> Aside<'a> {
+    fn enter(home: &'a mut Vec<bytes::Bytes>) -> Self {
+        let outer = ASIDE.replace(Some(std::mem::take(home)));
+        Self { home, outer, entered: true }
+    }
+
+    fn leave(&mut self) {
+        if std::mem::take(&mut self.entered) {
+            *self.home = ASIDE.replace(self.outer.take()).unwrap_or_default();
+        }
+    }
+}
+
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// Appends to a buffer up to a limit.
+struct Bounded<'a> {
+    bytes: &'a mut Vec<u8>,
+    limit: usize,
+    exceeded: bool,
+}
+
+impl io::Write for Bounded<'_> {
+    #[inline]
+    fn write(&mut self, more: &[u8]) -> io::Result<usize> {
+        self.write_all(more).map(|()| more.len())
+    }
+
+    #[inline]
+    fn write_all(&mut self, more: &[u8]) -> io::Result<()> {
+        if more.len() > self.limit.saturating_sub(self.bytes.len()) {
+            self.exceeded = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(more);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A received value that is not decoded yet, borrowed from what arrived.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Payload<'a> {
+    /// The MessagePack bytes, exactly one value.
+    pub bytes: &'a [u8],
+    /// The bodies its placeholders stand for.
+    pub bodies: &'a [bytes::Bytes],
+}
+
+impl Payload<'_> {
+    /// Decodes the value.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: another type, leftover bytes, nesting deeper than [`DEPTH_MAX`], or lengths that lie.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        let _scope = (!self.bodies.is_empty()).then(|| Attached::enter(self.bodies));
+        // A user's `Deserialize` runs on the network's thread: its panic must not take other actors' traffic with it.
+        catch_unwind(AssertUnwindSafe(|| {
+            let mut deserializer = rmp_serde::Deserializer::from_read_ref(self.bytes);
+            deserializer.set_max_depth(DEPTH_MAX);
+            let value = T::deserialize(&mut deserializer)
+                .map_err(|e| DecodeError::Mismatch(shorten(e.to_string())))?;
+            // The deserializer that borrows doesn't tell how far it came, but reading one more marker does: only at the
+            // end of the slice is there none.
+            match u8::deserialize(&mut deserializer) {
+                Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
+                _ => Err(DecodeError::Trailing),
+            }
+        }))
+        .unwrap_or(Err(DecodeError::Panicked))
+    }
+}
+
+/// While it lives, placeholders decoded on this thread find these bodies.
+struct Attached {
+    outer: Vec<bytes::Bytes>,
+}
+
+impl Attached {
+    fn enter(bodies: &[bytes::Bytes]) -> Self {
+        Self { outer: ATTACHED.replace(bodies.to_vec()) }
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        ATTACHED.set(std::mem::take(&mut self.outer));
+    }
+}
+
+/// Cuts a text to [`REASON_MAX`] bytes at a character's border.
+pub(crate) fn shorten(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(REASON_MAX));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bytes::{Bytes, INLINE_MAX};
+    use serde::Deserializer;
+
+    #[derive(Serialize, serde::Deserialize, PartialEq, Debug)]
+    struct Post {
+        text: String,
+        parts: Vec<Bytes>,
+        more: Option<Bytes>,
+    }
+
+    fn post() -> Post {
+        Post {
+            text: "hi".into(),
+            parts: vec![Bytes::from(vec![1; INLINE_MAX + 1]), Bytes::from(vec![2; INLINE_MAX])],
+            more: Some(Bytes::from(vec![3; 1 << 20])),
+        }
+    }
+
+    #[test]
+    fn large_bodies_are_set_aside_uncopied_and_meet_their_message_again() {
+        let post = post();
+        let mut encoder = Encoder::new(64 << 20);
+        encoder.encode(&post).unwrap();
+        assert!(encoder.bytes().len() < INLINE_MAX + 100);
+        assert_eq!(encoder.bodies().len(), 2);
+        assert_eq!(encoder.bodies()[1].as_ptr(), post.more.as_ref().unwrap().as_ptr());
+        let back: Post = encoder.payload().decode().unwrap();
+        assert_eq!(back.more.as_ref().unwrap().as_ptr(), post.more.as_ref().unwrap().as_ptr());
+        assert_eq!(back, post);
+    }
+
+    #[test]
+    fn an_oversize_value_is_refused_and_leaves_the_encoder_as_it_was() {
+        let mut encoder = Encoder::new(1 << 20);
+        encoder.encode("first").unwrap();
+        let before = encoder.bytes().to_vec();
+        assert_eq!(encoder.encode(&post()), Err(EncodeError::TooLarge { limit: 1 << 20 }));
+        assert_eq!(
+            encoder.encode(&vec![300u16; 1 << 20]),
+            Err(EncodeError::TooLarge { limit: 1 << 20 })
+        );
+        assert_eq!(encoder.bytes(), before);
+        assert!(encoder.bodies().is_empty());
+    }
+
+    #[test]
+    fn leftover_bytes_are_refused() {
+        for rest in [&[0x91][..], &[0xc0], &[0xcc], &[0xc1]] {
+            let bytes = [&[0x05][..], rest].concat();
+            assert_eq!(
+                Payload { bytes: &bytes, bodies: &[] }.decode::<u8>(),
+                Err(DecodeError::Trailing)
+            );
+        }
+        assert_eq!(Payload { bytes: &[0x05], bodies: &[] }.decode::<u8>(), Ok(5));
+    }
+
+    #[test]
+    fn lengths_that_lie_and_deep_nesting_are_refused() {
+        let array = [0xdd, 0xff, 0xff, 0xff, 0xff];
+        assert!(Payload { bytes: &array, bodies: &[] }.decode::<Vec<u64>>().is_err());
+        let bin = [0xc6, 0xff, 0xff, 0xff, 0xff, 1, 2];
+        assert!(Payload { bytes: &bin, bodies: &[] }.decode::<Bytes>().is_err());
+        #[derive(serde::Deserialize, Debug)]
+        #[allow(dead_code)]
+        struct Nest(Vec<Nest>);
+        let deep = vec![0x91; 1 << 20];
+        assert!(Payload { bytes: &deep, bodies: &[] }.decode::<Nest>().is_err());
+        assert!(Payload { bytes: &deep, bodies: &[] }.decode::<serde::de::IgnoredAny>().is_err());
+    }
+
+    #[test]
+    fn a_panicking_decoder_is_an_error_and_leaves_no_bodies_behind() {
+        #[derive(Debug)]
+        struct Bomb;
+        impl<'de> serde::Deserialize<'de> for Bomb {
+            fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+                panic!("boom")
+            }
+        }
+        let bodies = [bytes::Bytes::from_static(b"x")];
+        assert_eq!(
+            Payload { bytes: &[5], bodies: &bodies }.decode::<Bomb>().unwrap_err(),
+            DecodeError::Panicked
+        );
+        assert!(attached(0).is_none());
+    }
+
+    #[test]
+    fn a_message_encoded_within_another_keeps_its_bodies_apart() {
+        struct Outer(Bytes);
+        impl Serialize for Outer {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut inner = Encoder::new(1 << 30);
+                inner.encode(&post()).map_err(serde::ser::Error::custom)?;
+                assert_eq!(inner.bodies().len(), 2);
+                self.0.serialize(serializer)
+            }
+        }
+        let mut encoder = Encoder::new(1 << 30);
+        encoder.encode(&Outer(vec![9; INLINE_MAX + 1].into())).unwrap();
+        assert_eq!(encoder.bodies().len(), 1);
+        assert_eq!(encoder.bodies()[0][0], 9);
+    }
+
+    #[test]
+    fn reasons_are_cut_at_a_character() {
+        assert_eq!(shorten("é".repeat(200)).len(), REASON_MAX);
+        assert_eq!(shorten("aé".repeat(200)).len(), 199);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let _ = Payload { bytes: &bytes, bodies: &[] }.decode::<Post>();
+        }
+    }
+}
