@@ -1,0 +1,296 @@
+//! From a typed message to an actor whose type the sender doesn't know, and the way back for its reply.
+//!
+//! `#[derive(Protocol)]` emits `impl<A> ServedBy<A> for Room where A: Handler<Join> + Handler<Post>`, whose constant table
+//! has one [`Dispatch`] per message: how to box a message of a local sender, and how to decode one from the network. The
+//! other way round (`impl Serves<Room> for A`) the orphan rule forbids it in an application's API crate.
+
+use crate::attach::Attach;
+use crate::caller::{Caller, CallerScope};
+use crate::error::Fault;
+use crate::message::{Message, Protocol};
+use crate::objects::RemoteReply;
+use crate::payload::{DecodeError, Payload};
+use crate::status::Status;
+use actix::dev::{MessageResponse, OneshotSender};
+use actix::{Actor, Context, Handler};
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::oneshot;
+
+/// That actors of type `A` can stand behind an `ActorRef<Self>`: they handle every message of the protocol. Emitted by
+/// `#[derive(Protocol)]`; never implemented by hand.
+#[diagnostic::on_unimplemented(
+    message = "`{A}` does not serve the protocol `{Self}`",
+    note = "it needs a `Handler` for every message that the protocol accepts, and `type Context = Context<Self>`"
+)]
+pub trait ServedBy<A: Actor<Context = Context<A>>>: Protocol {
+    /// One entry per message, in the order of [`Protocol::MESSAGES`].
+    #[doc(hidden)]
+    const TABLE: &'static [Dispatch<A>];
+}
+
+/// An actor that can be reached through `ActorRef`s. Derive it: `#[derive(RemoteActor)] #[remote(serves(Room))]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a Webmesh actor",
+    note = "derive it: `#[derive(webmesh::RemoteActor)] #[remote(serves(…))]`"
+)]
+pub trait RemoteActor: Actor<Context = Context<Self>> + Handler<Attach<Self>> {
+    /// The protocol of the ref that `spawn` and `expose` return: the first one that the derive lists.
+    type Main: ServedBy<Self>;
+}
+
+type Decode<A> = fn(
+    Payload<'_>,
+    Caller,
+    Option<RemoteReply>,
+) -> Result<Box<dyn Delivery<A>>, (DecodeError, Option<RemoteReply>)>;
+
+/// How one message reaches actors of type `A`.
+#[doc(hidden)]
+pub struct Dispatch<A: Actor> {
+    local: fn(&mut dyn Any) -> Option<Box<dyn Delivery<A>>>,
+    remote: Decode<A>,
+}
+
+impl<A: Actor<Context = Context<A>>> Dispatch<A> {
+    /// The entry of message `M`.
+    pub const fn of<M: Message>() -> Self
+    where
+        A: Handler<M>,
+    {
+        Self { local: pack::<A, M>, remote: decode::<A, M> }
+    }
+
+    /// Boxes the `Option<Parcel<M>>` in the slot, leaving `None`. `None`: it holds another type, or nothing.
+    pub(crate) fn pack(&self, slot: &mut dyn Any) -> Option<Box<dyn Delivery<A>>> {
+        (self.local)(slot)
+    }
+
+    /// Decodes a message from the network.
+    pub(crate) fn decode(
+        &self,
+        payload: Payload<'_>,
+        caller: Caller,
+        reply: Option<RemoteReply>,
+    ) -> Result<Box<dyn Delivery<A>>, (DecodeError, Option<RemoteReply>)> {
+        (self.remote)(payload, caller, reply)
+    }
+}
+
+fn pack<A, M>(slot: &mut dyn Any) -> Option<Box<dyn Delivery<A>>>
+where
+    A: Actor<Context = Context<A>> + Handler<M>,
+    M: Message,
+{
+    let parcel = slot.downcast_mut::<Option<Parcel<M>>>()?.take()?;
+    Some(Box::new(parcel))
+}
+
+fn decode<A, M>(
+    payload: Payload<'_>,
+    caller: Caller,
+    reply: Option<RemoteReply>,
+) -> Result<Box<dyn Delivery<A>>, (DecodeError, Option<RemoteReply>)>
+where
+    A: Actor<Context = Context<A>> + Handler<M>,
+    M: Message,
+{
+    match payload.decode::<M>() {
+        Ok(message) => Ok(Box::new(RemoteParcel { message, caller, reply })),
+        Err(error) => Err((error, reply)),
+    }
+}
+
+/// What a delivery may know of the actor that it reaches.
+pub(crate) struct Surroundings {
+    /// The caller that local messages come from: the own mesh.
+    pub(crate) own: Caller,
+    /// Which instance of the actor this is; 0 for the first.
+    pub(crate) incarnation: u64,
+    pub(crate) status: Arc<Status>,
+}
+
+/// A message (or marker) on its way to an actor of type `A`. Dropped undelivered, it answers as `NoReply`.
+pub(crate) trait Delivery<A: Actor>: Send {
+    /// Hands it to the handler, now.
+    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut A::Context, around: &Surroundings);
+    /// Answers that it will never be handled.
+    fn refuse(self: Box<Self>, why: Fault);
+    /// Puts a local message back into the slot that it was packed from.
+    fn unpack(self: Box<Self>, slot: &mut dyn Any);
+}
+
+/// A message of a local sender.
+pub(crate) struct Parcel<M: Message> {
+    pub(crate) message: M,
+    pub(crate) reply: Option<LocalReply<M>>,
+}
+
+impl<A, M> Delivery<A> for Parcel<M>
+where
+    A: Actor<Context = Context<A>> + Handler<M>,
+    M: Message,
+{
+    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut Context<A>, around: &Surroundings) {
+        let Parcel { message, reply } = *self;
+        if let Some(reply) = &reply {
+            reply.fate.handled_by(around.incarnation);
+        }
+        let response = {
+            let _scope = CallerScope::enter(around.own);
+            actor.handle(message, ctx)
+        };
+        response.handle(ctx, reply.and_then(LocalReply::into_sender));
+    }
+
+    fn refuse(self: Box<Self>, why: Fault) {
+        if let Some(reply) = &self.reply {
+            reply.fate.refused(&why);
+        }
+    }
+
+    fn unpack(self: Box<Self>, slot: &mut dyn Any) {
+        if let Some(slot) = slot.downcast_mut::<Option<Self>>() {
+            *slot = Some(*self);
+        }
+    }
+}
+
+/// The obligation to answer a local ask.
+pub(crate) struct LocalReply<M: Message> {
+    sender: Option<OneshotSender<M::Result>>,
+    fate: Arc<Fate>,
+}
+
+impl<M: Message> LocalReply<M> {
+    /// An obligation, the end at which the answer arrives, and what is known if none does.
+    pub(crate) fn new() -> (Self, oneshot::Receiver<M::Result>, Arc<Fate>) {
+        let (sender, receiver) = oneshot::channel();
+        let fate = Arc::new(Fate(AtomicU64::new(Fate::QUEUED)));
+        (Self { sender: Some(sender), fate: fate.clone() }, receiver, fate)
+    }
+
+    fn into_sender(mut self) -> Option<OneshotSender<M::Result>> {
+        self.sender.take()
+    }
+}
+
+impl<M: Message> Drop for LocalReply<M> {
+    fn drop(&mut self) {
+        // Still armed while a panic unwinds: the handler that had it in hand is the one that panicked.
+        if self.sender.is_some() && std::thread::panicking() {
+            self.fate.refused(&Fault::Panicked);
+        }
+    }
+}
+
+/// How far a local ask came; read by the asker when its responder was dropped. actix answers through a plain oneshot
+/// channel, which cannot say why it was closed.
+pub(crate) struct Fate(AtomicU64);
+
+impl Fate {
+    const QUEUED: u64 = u64::MAX;
+    const STOPPED: u64 = u64::MAX - 1;
+    const PANICKED: u64 = u64::MAX - 2;
+
+    fn handled_by(&self, incarnation: u64) {
+        self.0.store(incarnation, Ordering::Release);
+    }
+
+    fn refused(&self, why: &Fault) {
+        self.0.store(
+            if *why == Fault::Panicked { Self::PANICKED } else { Self::STOPPED },
+            Ordering::Release,
+        );
+    }
+
+    /// Why no answer came.
+    pub(crate) fn verdict(&self, status: &Status) -> Fault {
+        match self.0.load(Ordering::Acquire) {
+            Self::STOPPED => Fault::Stopped,
+            Self::PANICKED => Fault::Panicked,
+            Self::QUEUED => status.ended().unwrap_or(Fault::Stopped),
+            incarnation => status.verdict(incarnation),
+        }
+    }
+}
+
+/// A decoded message from the network.
+struct RemoteParcel<M> {
+    message: M,
+    caller: Caller,
+    reply: Option<RemoteReply>,
+}
+
+impl<A, M> Delivery<A> for RemoteParcel<M>
+where
+    A: Actor<Context = Context<A>> + Handler<M>,
+    M: Message,
+{
+    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut Context<A>, around: &Surroundings) {
+        let RemoteParcel { message, caller, reply } = *self;
+        let response = {
+            let _scope = CallerScope::enter(caller);
+            actor.handle(message, ctx)
+        };
+        let Some(reply) = reply else {
+            response.handle(ctx, None);
+            return;
+        };
+        let (sender, mut receiver) = oneshot::channel();
+        response.handle(ctx, Some(sender));
+        match receiver.try_recv() {
+            // A plain response is there already: encoded on this thread, no task, no hop.
+            Ok(value) => reply.reply(&mut |encoder| encoder.encode(&value)),
+            Err(oneshot::error::TryRecvError::Closed) => reply.fault(Fault::NoReply),
+            Err(oneshot::error::TryRecvError::Empty) => {
+                let (status, incarnation) = (around.status.clone(), around.incarnation);
+                // A task of its own, as actix gives a `ResponseFuture`: it must outlive the actor's context.
+                drop(tokio::task::spawn_local(async move {
+                    match receiver.await {
+                        Ok(value) => reply.reply(&mut |encoder| encoder.encode(&value)),
+                        Err(_) => reply.fault(status.verdict(incarnation)),
+                    }
+                }));
+            }
+        }
+    }
+
+    fn refuse(self: Box<Self>, why: Fault) {
+        if let Some(reply) = self.reply {
+            reply.fault(why);
+        }
+    }
+
+    fn unpack(self: Box<Self>, _slot: &mut dyn Any) {
+        // Only local senders try and take back; a message from the network waits for its reservation instead.
+    }
+}
+
+/// Marks a place in the queue: done when everything before it was taken by the handler.
+pub(crate) enum Marker {
+    /// Of a local sender.
+    Local(oneshot::Sender<Result<(), Fault>>),
+    /// Of a lane.
+    Remote(RemoteReply),
+}
+
+impl<A: Actor> Delivery<A> for Marker {
+    fn deliver(self: Box<Self>, _actor: &mut A, _ctx: &mut A::Context, _around: &Surroundings) {
+        match *self {
+            Marker::Local(done) => drop(done.send(Ok(()))),
+            // A flush is answered with no payload at all.
+            Marker::Remote(reply) => reply.reply(&mut |_| Ok(())),
+        }
+    }
+
+    fn refuse(self: Box<Self>, why: Fault) {
+        match *self {
+            Marker::Local(done) => drop(done.send(Err(why))),
+            Marker::Remote(reply) => reply.fault(why),
+        }
+    }
+
+    fn unpack(self: Box<Self>, _slot: &mut dyn Any) {}
+}

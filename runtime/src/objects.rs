@@ -1,0 +1,155 @@
+//! The objects of a mesh that can be reached from outside, and what the network's side may do with one. The traits hide
+//! the actor's type: behind them stand an inlet and a dispatch table.
+
+use crate::access::Access;
+use crate::caller::Caller;
+use crate::error::Fault;
+use crate::payload::{DecodeError, EncodeError, Encoder, Payload};
+use crate::watch::{WatchId, WatchSink};
+use crate::wire_ref::ObjectId;
+use dashmap::DashMap;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use webmesh_transport::PeerId;
+
+/// An actor under one of its protocols.
+pub(crate) trait Exposed: Send + Sync {
+    /// [`Protocol::ID`](crate::Protocol::ID).
+    fn protocol(&self) -> &'static str;
+    /// The number by which `stage` knows a message; `None`: unknown message.
+    fn message_index(&self, id: &str) -> Option<u16>;
+    /// A way in for one lane (one sender's ordered stream of messages).
+    fn inbound(&self) -> Box<dyn Inbound>;
+    /// Tells the sink of everything that happens to the actor; the last notice is one `Down`, at once if it has ended.
+    fn watch(&self, watch: WatchId, sink: Arc<dyn WatchSink>);
+    /// Ends a watch without a `Down`.
+    fn unwatch(&self, watch: WatchId);
+}
+
+/// One lane's way into an inlet. Messages are staged (decoded) one by one, then committed together: one lock, one wake-up.
+pub(crate) trait Inbound: Send {
+    /// Decodes a message and keeps it for the next `commit`. On an error nothing is kept, and the reply is untouched.
+    fn stage(
+        &mut self,
+        index: u16,
+        payload: Payload<'_>,
+        caller: Caller,
+        reply: Option<RemoteReply>,
+    ) -> Result<(), (DecodeError, Option<RemoteReply>)>;
+    /// Keeps a marker whose reply is sent (empty) when all messages before it were taken by the handler.
+    fn stage_flush(&mut self, reply: RemoteReply);
+    /// Asks for up to `want` places in the inlet, in turn with everybody else who waits; ready with what there is (at
+    /// least 1), or with 0 if the actor has ended: `stage` and `commit` then see to it that everything is refused.
+    /// Each staged message or marker uses one place; places not used by the next `commit` are given back.
+    fn poll_reserve(&mut self, cx: &mut Context<'_>, want: u32) -> Poll<u32>;
+    /// Puts everything staged into the inlet.
+    fn commit(&mut self);
+    /// How many of this lane's messages and markers the handler has taken (or the end of the actor refused) since the
+    /// lane was opened. Stores the waker, which is woken when the number grows.
+    fn poll_taken(&mut self, cx: &mut Context<'_>) -> u64;
+}
+
+/// The way back for replies.
+pub(crate) trait ReplyPort: Send + Sync {
+    /// Sends the reply that `encode` writes. If encoding fails, the port sends the failure instead.
+    fn reply(&self, ask: u64, encode: &mut dyn FnMut(&mut Encoder) -> Result<(), EncodeError>);
+    /// Sends a failure.
+    fn fault(&self, ask: u64, fault: Fault);
+}
+
+/// The obligation to answer one ask. Dropped unanswered, it answers [`Fault::NoReply`].
+pub(crate) struct RemoteReply {
+    port: Option<Arc<dyn ReplyPort>>,
+    ask: u64,
+}
+
+impl RemoteReply {
+    pub(crate) fn new(port: Arc<dyn ReplyPort>, ask: u64) -> Self {
+        Self { port: Some(port), ask }
+    }
+
+    /// Sends the reply that `encode` writes.
+    pub(crate) fn reply(mut self, encode: &mut dyn FnMut(&mut Encoder) -> Result<(), EncodeError>) {
+        if let Some(port) = self.port.take() {
+            port.reply(self.ask, encode);
+        }
+    }
+
+    /// Sends a failure.
+    pub(crate) fn fault(mut self, fault: Fault) {
+        if let Some(port) = self.port.take() {
+            port.fault(self.ask, fault);
+        }
+    }
+}
+
+impl Drop for RemoteReply {
+    fn drop(&mut self) {
+        if let Some(port) = self.port.take() {
+            // While a panic unwinds, the handler that had it in hand is the one that panicked.
+            port.fault(
+                self.ask,
+                if std::thread::panicking() { Fault::Panicked } else { Fault::NoReply },
+            );
+        }
+    }
+}
+
+impl std::fmt::Debug for RemoteReply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RemoteReply").field("ask", &self.ask).finish_non_exhaustive()
+    }
+}
+
+struct Entry {
+    object: Arc<dyn Exposed>,
+    access: Access,
+}
+
+/// The objects of one mesh by their ids.
+#[derive(Default)]
+pub(crate) struct Objects {
+    table: DashMap<ObjectId, Entry>,
+}
+
+impl Objects {
+    /// Makes an object reachable under an id, in place of whatever had that id before.
+    pub(crate) fn insert(&self, id: ObjectId, object: Arc<dyn Exposed>, access: Access) {
+        self.table.insert(id, Entry { object, access });
+    }
+
+    /// Takes an id away.
+    pub(crate) fn remove(&self, id: &ObjectId) {
+        self.table.remove(id);
+    }
+
+    /// Finds an object for a caller.
+    ///
+    /// # Errors
+    /// [`Fault::NoSuchActor`] if it is unknown or the caller may not reach it (which must look the same),
+    /// [`Fault::WrongProtocol`] if it serves another protocol.
+    pub(crate) fn open(
+        &self,
+        id: &ObjectId,
+        protocol: &str,
+        caller: PeerId,
+    ) -> Result<Arc<dyn Exposed>, Fault> {
+        // The rule is the application's code: it runs outside of the table's lock.
+        let (object, access) = match self.table.get(id) {
+            Some(entry) => (entry.object.clone(), entry.access.clone()),
+            None => return Err(Fault::NoSuchActor),
+        };
+        if !access.admits(caller) {
+            return Err(Fault::NoSuchActor);
+        }
+        if object.protocol() != protocol {
+            return Err(Fault::WrongProtocol);
+        }
+        Ok(object)
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+}

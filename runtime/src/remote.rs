@@ -1,0 +1,125 @@
+//! The seam between an [`ActorRef`](crate::ActorRef) and the network: what the local half of the runtime asks of the
+//! remote half. Nothing here knows frames, lanes or connections.
+
+use crate::error::Fault;
+use crate::payload::{DecodeError, EncodeError, Encoder, Payload};
+use crate::watch::{WatchId, WatchSink};
+use crate::wire_ref::WireRef;
+use serde::de::DeserializeOwned;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Resolves when a message that had to wait in line was accepted. Dropping it earlier withdraws the message.
+pub(crate) type Ticket = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send>>;
+
+/// What became of a message that was handed over.
+pub(crate) enum Queued {
+    /// Accepted for sending (or, near, put into the inlet).
+    Accepted,
+    /// It has its place in line, but there's no credit for it yet.
+    Waiting(Ticket),
+}
+
+impl std::fmt::Debug for Queued {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Accepted => "Accepted",
+            Self::Waiting(_) => "Waiting",
+        })
+    }
+}
+
+/// What to do with a message for which there's no credit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhenFull {
+    /// Give it back as [`Fault::Full`].
+    Refuse,
+    /// Take a place in line.
+    Queue,
+}
+
+/// What an outgoing message wants in return.
+#[derive(Debug)]
+pub(crate) enum OutKind {
+    /// Nothing.
+    Tell,
+    /// A reply.
+    Ask(AskSlot),
+    /// No payload: an (empty) answer as soon as all earlier messages of this sender were taken by the handler.
+    Flush(AskSlot),
+}
+
+/// How a message writes itself into an encoder. Called at most once per [`RemoteTarget::send`].
+pub(crate) type Encode<'a> = &'a mut dyn FnMut(&mut Encoder) -> Result<(), EncodeError>;
+
+/// An outgoing message. It borrows the caller's value, so that a refused one is still whole.
+pub(crate) struct OutMessage<'a> {
+    /// [`Message::ID`](crate::Message::ID); empty for a flush.
+    pub(crate) id: &'static str,
+    pub(crate) kind: OutKind,
+    pub(crate) encode: Encode<'a>,
+    pub(crate) when_full: WhenFull,
+}
+
+/// An actor of another mesh, as an `ActorRef` sees it.
+pub(crate) trait RemoteTarget: Send + Sync {
+    /// Takes the message's place in line, now.
+    fn send(&self, message: OutMessage<'_>) -> Result<Queued, Fault>;
+    /// The name under which this target is known.
+    fn wire(&self) -> &WireRef;
+    /// The mesh that replies are decoded for.
+    fn mesh(&self) -> crate::mesh::WeakMesh;
+    /// Tells the sink of everything that happens to the target; the last notice is one `Down`.
+    fn watch(&self, watch: WatchId, sink: Arc<dyn WatchSink>);
+    /// Ends a watch without a `Down`.
+    fn unwatch(&self, watch: WatchId);
+}
+
+/// A received value that owns its bytes, so that it can be decoded on the thread of whoever asked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OwnedPayload {
+    /// The MessagePack bytes, exactly one value (none for a flush).
+    pub(crate) bytes: bytes::Bytes,
+    /// The bodies its placeholders stand for.
+    pub(crate) bodies: Vec<bytes::Bytes>,
+}
+
+impl OwnedPayload {
+    /// Decodes the value.
+    pub(crate) fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        Payload { bytes: &self.bytes, bodies: &self.bodies }.decode()
+    }
+}
+
+/// Where the answer to one ask (or flush) goes. Dropping it unanswered reads as [`Fault::PeerGone`].
+#[derive(Debug)]
+pub(crate) struct AskSlot(oneshot::Sender<Result<OwnedPayload, Fault>>);
+
+/// The asker's end of an [`AskSlot`].
+pub(crate) type AskAnswer = oneshot::Receiver<Result<OwnedPayload, Fault>>;
+
+impl AskSlot {
+    /// A slot and the end at which its answer arrives.
+    pub(crate) fn new() -> (Self, AskAnswer) {
+        let (slot, answer) = oneshot::channel();
+        (Self(slot), answer)
+    }
+
+    /// Delivers the reply.
+    pub(crate) fn value(self, payload: OwnedPayload) {
+        // The asker may have given up; then nobody misses the answer.
+        let _ = self.0.send(Ok(payload));
+    }
+
+    /// Delivers a failure.
+    pub(crate) fn fault(self, fault: Fault) {
+        let _ = self.0.send(Err(fault));
+    }
+
+    /// Whether the asker gave up, so that nothing need be sent or kept for it.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.0.is_closed()
+    }
+}

@@ -1,0 +1,60 @@
+//! How an actor is doing: its incarnation, and how it ended.
+
+use crate::error::Fault;
+use crate::watch::DownReason;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+/// Shared by an actor's supervisor and everybody who holds a ref to it.
+#[derive(Debug, Default)]
+pub(crate) struct Status {
+    incarnation: AtomicU64,
+    end: AtomicU8,
+}
+
+const LIVES: u8 = 0;
+const STOPPED: u8 = 1;
+const PANICKED: u8 = 2;
+
+impl Status {
+    /// How often it has been restarted.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.incarnation.load(Ordering::Acquire)
+    }
+
+    /// Counts a panic. Called before what the panicked instance held is dropped, so that whoever waits for it finds out
+    /// the reason.
+    pub(crate) fn panicked(&self) -> u64 {
+        self.incarnation.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// The actor is no more. Only the first end counts.
+    pub(crate) fn end(&self, reason: DownReason) {
+        let end = if reason == DownReason::Panicked { PANICKED } else { STOPPED };
+        let _ = self.end.compare_exchange(LIVES, end, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// How it ended, if it did, as a watcher is told.
+    pub(crate) fn down_reason(&self) -> Option<DownReason> {
+        match self.end.load(Ordering::Acquire) {
+            STOPPED => Some(DownReason::Stopped),
+            PANICKED => Some(DownReason::Panicked),
+            _ => None,
+        }
+    }
+
+    /// How it ended, if it did, as a sender is told.
+    pub(crate) fn ended(&self) -> Option<Fault> {
+        self.down_reason().map(|reason| {
+            if reason == DownReason::Panicked { Fault::Panicked } else { Fault::Stopped }
+        })
+    }
+
+    /// Why an instance dropped a responder without an answer.
+    pub(crate) fn verdict(&self, handled_by: u64) -> Fault {
+        if self.incarnation() > handled_by {
+            Fault::Panicked
+        } else {
+            self.ended().unwrap_or(Fault::NoReply)
+        }
+    }
+}

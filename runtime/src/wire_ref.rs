@@ -1,0 +1,83 @@
+//! How a ref looks inside a message: `{peer, object, epoch, protocol, hints}` by field name (docs/wire.md). New fields
+//! (more hints) can be added; unknown ones are ignored.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::fmt;
+use std::net::SocketAddr;
+use webmesh_transport::PeerId;
+
+use crate::message::MAX_ID_BYTES;
+
+/// Addresses a ref may carry. A guess: two address families, a few interfaces.
+pub(crate) const HINTS_MAX: usize = 8;
+
+/// The name of an object within a mesh: 128 random bits, which nobody can guess, so that knowing it is the right to call
+/// it. For a published object they are a keyed hash of the name instead.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ObjectId(pub(crate) [u8; 16]);
+
+impl fmt::Debug for ObjectId {
+    /// Hidden: whoever reads a log must not be able to call what it mentions.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ObjectId(…)")
+    }
+}
+
+impl Serialize for ObjectId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ObjectId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = crate::bytes::Bytes::deserialize(deserializer)?;
+        <[u8; 16]>::try_from(&bytes[..])
+            .map(Self)
+            .map_err(|_| de::Error::custom("an object id has 16 bytes"))
+    }
+}
+
+/// The serialised form of an `ActorRef`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WireRef {
+    pub(crate) peer: PeerId,
+    pub(crate) object: ObjectId,
+    /// When the mesh that hosts the object was started, in ms since 1970; 0 for a published object, whose id outlives
+    /// the process.
+    pub(crate) epoch: u64,
+    #[serde(deserialize_with = "bounded_id")]
+    pub(crate) protocol: String,
+    /// Where the peer may be found; tried in addition to whatever is known of it. Only that peer's key is accepted there.
+    #[serde(default, deserialize_with = "bounded_hints", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) hints: Vec<SocketAddr>,
+}
+
+fn bounded_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let id = String::deserialize(deserializer)?;
+    if id.is_empty() || id.len() > MAX_ID_BYTES {
+        return Err(de::Error::custom("a protocol id has 1 to 128 bytes"));
+    }
+    Ok(id)
+}
+
+/// Keeps the first hints and drops the rest without storing them.
+fn bounded_hints<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+    struct Hints;
+    impl<'de> de::Visitor<'de> for Hints {
+        type Value = Vec<SocketAddr>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of socket addresses")
+        }
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut hints = Vec::new();
+            while let Some(hint) = seq.next_element()? {
+                if hints.len() < HINTS_MAX {
+                    hints.push(hint);
+                }
+            }
+            Ok(hints)
+        }
+    }
+    deserializer.deserialize_seq(Hints)
+}
