@@ -7,6 +7,8 @@
 //! Names carry no global uniqueness: a name is resolved at a host, and the host is found first. Follows DESIGN section 9.
 
 pub mod directory;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod name;
 pub mod version;
 

@@ -4,6 +4,8 @@
 //! - [`peer_ref`]: how a host can be reached, signed by itself or not.
 
 mod base32;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod identity;
 pub mod peer_ref;
 

@@ -140,7 +140,7 @@ pub(super) fn load_or_create(path: &Path) -> Result<SecretKey, KeyFileError> {
 }
 
 /// The content of the file that keeps `secret`.
-fn encode(secret: &SecretKey) -> Zeroizing<String> {
+pub(crate) fn encode(secret: &SecretKey) -> Zeroizing<String> {
     let mut bytes = Zeroizing::new([0; 32 + CHECKSUM_LEN]);
     bytes[..32].copy_from_slice(&Zeroizing::new(secret.to_bytes())[..]);
     let sum = checksum(&bytes[..32]);
