@@ -8,7 +8,8 @@ use std::path::Path;
 const MUTATIONS: usize = 500;
 
 /// Feeds every seed of every target, and mutations of it, to that target, which panics when something is wrong.
-pub(crate) fn run(targets: &[(&str, fn(&[u8]))]) {
+#[allow(clippy::type_complexity, reason = "each crate has its own name for the type")]
+pub(crate) fn run(targets: &[(&'static str, fn(&[u8]))]) {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
     for (name, target) in targets {
         let source = fuzz.join(format!("fuzz_targets/{name}.rs"));

@@ -380,27 +380,28 @@ mod tests {
     #[test]
     fn threads_that_race_for_a_name_leave_one_owner_and_a_right_count() {
         let directory = Directory::new();
-        let won: usize = std::thread::scope(|scope| {
+        let won: isize = std::thread::scope(|scope| {
             let racers: Vec<_> = (0..8)
                 .map(|object| {
                     let directory = &directory;
                     scope.spawn(move || {
                         let version = Version::new(1, 0, 0);
-                        let mut won = 0;
+                        let mut won = 0isize;
                         for n in 0..200 {
                             let at = name(&format!("n{n}"));
                             won +=
-                                usize::from(directory.publish(&at, room(object, "1.0.0")).is_ok());
+                                isize::from(directory.publish(&at, room(object, "1.0.0")).is_ok());
                             if n % 2 == 0 && directory.unpublish(&at, &version).is_ok() {
                                 won -= 1;
                             }
                         }
-                        won as isize
+                        won
                     })
                 })
                 .collect();
-            racers.into_iter().map(|racer| racer.join().unwrap()).sum::<isize>() as usize
+            racers.into_iter().map(|racer| racer.join().unwrap()).sum()
         });
+        let won = won as usize;
         assert_eq!(directory.len(), won);
         assert_eq!(directory.names.iter().map(|held| held.value().len()).sum::<usize>(), won);
     }

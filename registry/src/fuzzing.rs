@@ -4,8 +4,10 @@
 
 use crate::{ServiceName, VersionReq, parse_requirement, parse_version};
 
-/// Each target by its name, which is also that of its seeds' folder.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("service_query", service_query)];
+/// A target's name, which is also that of its seeds' folder, and what it does with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
+pub const TARGETS: &[Target] = &[("service_query", service_query)];
 
 /// A name and a requirement, parted by a space.
 pub fn service_query(data: &[u8]) {

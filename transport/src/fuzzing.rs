@@ -9,8 +9,10 @@ use crate::identity::key_file;
 use crate::peer_ref::inspect;
 use crate::{PeerId, PeerRef};
 
-/// Each target by its name, which is also that of its seeds' folder.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// A target's name, which is also that of its seeds' folder, and what it does with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
+pub const TARGETS: &[Target] = &[
     ("peer_ref_bytes", peer_ref_bytes),
     ("peer_ref_text", peer_ref_text),
     ("peer_id_text", peer_id_text),
