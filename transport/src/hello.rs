@@ -1,0 +1,230 @@
+//! HELLO: what both sides say first on an authenticated connection, and the link stream it opens.
+//!
+//! The dialer opens the first two-way stream and writes its kind (0) and its HELLO; the other side
+//! answers with its own. Afterwards each side may write single-byte [`Note`]s about the link itself.
+//!
+//! ```text
+//! length   u16   of all that follows, at most HELLO_BYTES_MAX
+//! version  u16   of the wire format; another one ends the connection
+//! instance u128  random per start of the endpoint
+//! features u64   bits that the sender understands; unknown ones are ignored
+//! ref      ...   the sender's own signed PeerRef, possibly empty
+//! ```
+//!
+//! Numbers are big-endian.
+
+use quinn::{ReadExactError, RecvStream, SendStream};
+
+use crate::peer_ref::PeerRef;
+
+/// The version of everything that runs inside a connection, as docs/wire.md describes it.
+pub const WIRE_VERSION: u16 = 1;
+
+/// The stream kind that a HELLO follows.
+pub const STREAM_HELLO: u8 = 0;
+
+/// A HELLO longer than this is refused unread: 26 bytes, a PeerRef of 1,000 and as much to spare.
+pub const HELLO_BYTES_MAX: usize = 2048;
+
+/// Bytes of the numbers in front of the PeerRef.
+const FIXED_BYTES: usize = 2 + 16 + 8;
+
+/// Identifies one start of an endpoint; another one under the same key means that the peer restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct InstanceId(pub u128);
+
+/// What a peer said about itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hello {
+    /// Which start of the peer this is.
+    pub instance: InstanceId,
+    /// What the peer understands beyond version 1; no bit is defined yet.
+    pub features: u64,
+    /// Where the peer says it can be reached, signed by itself.
+    pub reference: Option<PeerRef>,
+}
+
+/// What a peer says about a link after its HELLO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// All of the sender's lanes on this duplicate link have ended, and it opens no more.
+    Drained,
+    /// Withdraws `Drained`: this link is the sender's only one again.
+    Resumed,
+    /// Nothing but a reason to send a packet: its fate tells whether the peer still knows the link.
+    Knock,
+}
+
+impl Note {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Drained => 1,
+            Self::Resumed => 2,
+            Self::Knock => 3,
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Drained, Self::Resumed, Self::Knock].into_iter().find(|note| note.byte() == byte)
+    }
+}
+
+/// Why a HELLO or a note was refused; the connection is closed with the text as its reason.
+#[derive(Debug, thiserror::Error)]
+pub enum HelloError {
+    /// The peer's first stream isn't the link stream.
+    #[error("the first stream has kind {0}, not a HELLO")]
+    NotHello(u8),
+    /// The peer announced more bytes than a HELLO may have, or fewer than it needs.
+    #[error("a HELLO of {0} bytes is refused")]
+    Length(usize),
+    /// The peer speaks another version of the wire format: one of the two sides must be updated.
+    #[error("the peer speaks version {0} of the wire format, this side version {WIRE_VERSION}")]
+    Version(u16),
+    /// The peer's reference to itself is damaged.
+    #[error("the peer's own reference is refused: {0}")]
+    Reference(String),
+    /// The peer's reference to itself is signed by somebody else.
+    #[error("the peer's own reference is that of another peer")]
+    ForeignReference,
+    /// A byte after the HELLO that means nothing.
+    #[error("{0} isn't a note about a link")]
+    Note(u8),
+    /// The stream ended or the connection was lost meanwhile.
+    #[error("the stream ended during HELLO: {0}")]
+    Lost(String),
+}
+
+impl Hello {
+    /// The bytes of this HELLO, length first.
+    pub fn encode(&self) -> Vec<u8> {
+        let reference = self.reference.as_ref().map(PeerRef::to_bytes).unwrap_or_default();
+        let length = FIXED_BYTES + reference.len();
+        let mut bytes = Vec::with_capacity(2 + length);
+        bytes.extend((length as u16).to_be_bytes());
+        bytes.extend(WIRE_VERSION.to_be_bytes());
+        bytes.extend(self.instance.0.to_be_bytes());
+        bytes.extend(self.features.to_be_bytes());
+        bytes.extend(reference);
+        bytes
+    }
+
+    /// Reads what follows the length. Never panics, whatever the bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, HelloError> {
+        let short = HelloError::Length(bytes.len());
+        let Some((version, rest)) = bytes.split_first_chunk::<2>() else { return Err(short) };
+        let version = u16::from_be_bytes(*version);
+        if version != WIRE_VERSION {
+            return Err(HelloError::Version(version));
+        }
+        let Some((instance, rest)) = rest.split_first_chunk::<16>() else { return Err(short) };
+        let Some((features, reference)) = rest.split_first_chunk::<8>() else { return Err(short) };
+        let reference = if reference.is_empty() {
+            None
+        } else {
+            let parsed = PeerRef::from_bytes(reference);
+            Some(parsed.map_err(|e| HelloError::Reference(e.to_string()))?)
+        };
+        Ok(Self {
+            instance: InstanceId(u128::from_be_bytes(*instance)),
+            features: u64::from_be_bytes(*features),
+            reference,
+        })
+    }
+}
+
+/// The dialer's half: opens the link stream and exchanges HELLOs.
+pub(crate) async fn begin(
+    connection: &quinn::Connection,
+    own: &Hello,
+) -> Result<(Hello, LinkStream), HelloError> {
+    let (mut tx, rx) = connection.open_bi().await.map_err(lost)?;
+    let mut first = vec![STREAM_HELLO];
+    first.extend(own.encode());
+    tx.write_all(&first).await.map_err(lost)?;
+    let mut stream = LinkStream { tx, rx };
+    let hello = stream.read_hello().await?;
+    Ok((hello, stream))
+}
+
+/// The accepting half: takes the link stream and exchanges HELLOs.
+pub(crate) async fn answer(
+    connection: &quinn::Connection,
+    own: &Hello,
+) -> Result<(Hello, LinkStream), HelloError> {
+    let (tx, rx) = connection.accept_bi().await.map_err(lost)?;
+    let mut stream = LinkStream { tx, rx };
+    let mut kind = [0];
+    stream.rx.read_exact(&mut kind).await.map_err(lost)?;
+    if kind[0] != STREAM_HELLO {
+        return Err(HelloError::NotHello(kind[0]));
+    }
+    let hello = stream.read_hello().await?;
+    stream.tx.write_all(&own.encode()).await.map_err(lost)?;
+    Ok((hello, stream))
+}
+
+fn lost(error: impl std::fmt::Display) -> HelloError {
+    HelloError::Lost(error.to_string())
+}
+
+/// The stream on which HELLOs and notes run.
+pub(crate) struct LinkStream {
+    pub(crate) tx: SendStream,
+    pub(crate) rx: RecvStream,
+}
+
+impl LinkStream {
+    async fn read_hello(&mut self) -> Result<Hello, HelloError> {
+        let mut length = [0; 2];
+        self.rx.read_exact(&mut length).await.map_err(lost)?;
+        let length = usize::from(u16::from_be_bytes(length));
+        if !(FIXED_BYTES..=HELLO_BYTES_MAX).contains(&length) {
+            return Err(HelloError::Length(length));
+        }
+        let mut bytes = vec![0; length];
+        self.rx.read_exact(&mut bytes).await.map_err(lost)?;
+        Hello::decode(&bytes)
+    }
+}
+
+/// Reads the next note; `None` when the connection ended.
+pub(crate) async fn read_note(rx: &mut RecvStream) -> Result<Option<Note>, HelloError> {
+    let mut byte = [0];
+    match rx.read_exact(&mut byte).await {
+        Ok(()) => Note::from_byte(byte[0]).map(Some).ok_or(HelloError::Note(byte[0])),
+        Err(ReadExactError::ReadError(quinn::ReadError::ConnectionLost(_))) => Ok(None),
+        Err(e) => Err(lost(e)),
+    }
+}
+
+/// Writes a note; a lost connection shows elsewhere.
+pub(crate) async fn write_note(tx: &mut SendStream, note: Note) {
+    let _ = tx.write_all(&[note.byte()]).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hello_survives_the_way() {
+        let hello = Hello { instance: InstanceId(7 << 90), features: 5, reference: None };
+        let bytes = hello.encode();
+        assert_eq!(Hello::decode(&bytes[2..]).unwrap(), hello);
+    }
+
+    #[test]
+    fn a_truncated_or_foreign_hello_is_refused() {
+        let bytes = Hello { instance: InstanceId(1), features: 0, reference: None }.encode();
+        for end in 2..bytes.len() {
+            assert!(Hello::decode(&bytes[2..end]).is_err());
+        }
+        let mut other = bytes.clone();
+        other[3] = 9;
+        assert!(matches!(Hello::decode(&other[2..]), Err(HelloError::Version(9))));
+        let mut trailing = bytes;
+        trailing.push(0);
+        assert!(matches!(Hello::decode(&trailing[2..]), Err(HelloError::Reference(_))));
+    }
+}

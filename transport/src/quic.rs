@@ -1,0 +1,220 @@
+//! How quinn is set up: its configuration, its runtime and its randomness.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use quinn::{AsyncTimer, AsyncUdpSocket, ConnectionId, VarInt, congestion::CubicConfig};
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+use ring::{hkdf, hmac};
+use tokio::{
+    runtime::Handle,
+    time::{Sleep, sleep_until},
+};
+
+use crate::{
+    identity::SecretKey,
+    limits::Limits,
+    placement::Placement,
+    socket::cid::{Cids, Generator},
+    tls::Tls,
+};
+
+/// Fits every direct road, IPv6 over PPPoE included, without fragmentation (FIGURES.md).
+const MTU_MAX: u16 = 1420;
+
+/// How often a larger MTU is sought: quinn's 600 s would leave a path small for ten minutes after a
+/// loss was taken for a black hole (FIGURES.md).
+const MTU_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Until measured; makes the first retransmission of a handshake come after 0.3 s. A guess between
+/// RFC 9002's 333 ms, with which one lost packet costs a second, and the median internet round trip.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// The connection window of a peer that hasn't completed HELLO yet, in bytes (DESIGN.md section 6).
+const STRANGER_WINDOW: u32 = 256 << 10;
+
+/// Streams that a peer may open before its HELLO: the one that carries it.
+const STRANGER_STREAMS: u32 = 1;
+
+/// Handshakes that quinn holds while the accept loop is busy; each up to [`INCOMING_BYTES_MAX`].
+const INCOMING_MAX: usize = 256;
+
+/// Bytes that quinn buffers for one handshake that isn't accepted yet.
+const INCOMING_BYTES_MAX: u64 = 8 << 10;
+
+/// Windows and numbers of streams on connections to authenticated peers.
+#[derive(Debug, Clone)]
+pub struct Windows {
+    /// Bytes a peer may send before the application has read them, over all streams of a connection.
+    pub connection: u32,
+    /// The same for each single stream.
+    pub stream: u32,
+    /// Bytes that one connection holds unacknowledged at the sender.
+    pub send: u64,
+    /// Two-way streams (lanes) that a peer may keep open at a time.
+    pub lanes_max: u32,
+    /// One-way streams (large bodies) that a peer may keep open at a time.
+    pub bodies_max: u32,
+}
+
+impl Default for Windows {
+    /// Large windows with large socket buffers nearly double bulk on loopback (FIGURES.md); the exact
+    /// sizes are a guess that fits 1 Gbit/s over 130 ms. quinn reserves ~70 bytes for each stream that
+    /// may be opened, hence the modest numbers.
+    fn default() -> Self {
+        Self { connection: 16 << 20, stream: 16 << 20, send: 16 << 20, lanes_max: 100, bodies_max: 28 }
+    }
+}
+
+impl Windows {
+    /// Gives an authenticated peer its full share.
+    pub(crate) fn open(&self, connection: &quinn::Connection) {
+        connection.set_receive_window(VarInt::from_u32(self.connection));
+        connection.set_max_concurrent_bi_streams(VarInt::from_u32(self.lanes_max));
+        connection.set_max_concurrent_uni_streams(VarInt::from_u32(self.bodies_max));
+    }
+}
+
+fn transport(windows: &Windows) -> quinn::TransportConfig {
+    let mut mtu = quinn::MtuDiscoveryConfig::default();
+    mtu.upper_bound(MTU_MAX).interval(MTU_INTERVAL);
+    let mut transport = quinn::TransportConfig::default();
+    transport
+        // Liveness is the path core's; a handshake has its own limit.
+        .max_idle_timeout(None)
+        .max_concurrent_bidi_streams(VarInt::from_u32(STRANGER_STREAMS))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .receive_window(VarInt::from_u32(STRANGER_WINDOW))
+        .stream_receive_window(VarInt::from_u32(windows.stream))
+        .send_window(windows.send)
+        .datagram_receive_buffer_size(None)
+        .initial_rtt(INITIAL_RTT)
+        .mtu_discovery_config(Some(mtu))
+        .congestion_controller_factory(Arc::new(CubicConfig::default()));
+    transport
+}
+
+/// What is needed to dial with quinn.
+pub(crate) struct Quic {
+    pub(crate) endpoint: quinn::Endpoint,
+    named: quinn::ClientConfig,
+    anyone: quinn::ClientConfig,
+}
+
+impl Quic {
+    /// Starts the QUIC endpoint. Must be called on the network thread.
+    pub(crate) fn start(
+        secret: &SecretKey,
+        tls: &Tls,
+        windows: &Windows,
+        limits: &Limits,
+        cids: Arc<Cids>,
+        socket: Arc<dyn AsyncUdpSocket>,
+        placement: &dyn Placement,
+    ) -> io::Result<Self> {
+        let transport = Arc::new(transport(windows));
+        let mut server = quinn::ServerConfig::new(tls.server.clone(), token_key(secret));
+        server
+            .transport_config(transport.clone())
+            // Roads are ours.
+            .migration(false)
+            .max_incoming(INCOMING_MAX.min(limits.half_open_max.max(1)))
+            .incoming_buffer_size(INCOMING_BYTES_MAX)
+            .incoming_buffer_size_total(INCOMING_BYTES_MAX * INCOMING_MAX as u64);
+
+        let mut config = quinn::EndpointConfig::new(Arc::new(reset_key(secret)));
+        config
+            // Packets with a cleared fixed bit would look like our own frames.
+            .grease_quic_bit(false)
+            .supported_versions(vec![crate::socket::sift::QUIC_V1])
+            .cid_generator(move || Box::new(Generator(cids.clone())))
+            .rng_seed(placement.seed().map(|seed| rng(Some(seed ^ 1)).random()));
+
+        let ids = Arc::new(Mutex::new(rng(placement.seed().map(|seed| seed ^ 2))));
+        let client = |crypto: &Arc<quinn::crypto::rustls::QuicClientConfig>| {
+            let mut client = quinn::ClientConfig::new(crypto.clone());
+            let ids = ids.clone();
+            client.transport_config(transport.clone()).initial_dst_cid_provider(Arc::new(
+                move || {
+                    let mut id = [0; 20];
+                    ids.lock().fill_bytes(&mut id);
+                    ConnectionId::new(&id)
+                },
+            ));
+            client
+        };
+        let (named, anyone) = (client(&tls.named), client(&tls.anyone));
+        let runtime = Arc::new(NetworkRuntime(placement.network().clone()));
+        let endpoint =
+            quinn::Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)?;
+        Ok(Self { endpoint, named, anyone })
+    }
+
+    /// The configuration for a dial to a known key, or to whoever answers.
+    pub(crate) fn client(&self, named: bool) -> quinn::ClientConfig {
+        if named { self.named.clone() } else { self.anyone.clone() }
+    }
+}
+
+/// A generator that repeats itself if seeded.
+pub(crate) fn rng(seed: Option<u64>) -> StdRng {
+    match seed {
+        Some(seed) => StdRng::seed_from_u64(seed),
+        None => StdRng::from_rng(&mut rand::rng()),
+    }
+}
+
+/// Derived from the secret, so that a restarted host can reset the connections of its former self.
+fn reset_key(secret: &SecretKey) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, &secret.derive::<32>("reset"))
+}
+
+/// Derived from the secret, so that a Retry survives a restart.
+fn token_key(secret: &SecretKey) -> Arc<dyn quinn::crypto::HandshakeTokenKey> {
+    let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]);
+    Arc::new(salt.extract(&secret.derive::<32>("token")))
+}
+
+/// quinn's view of the network runtime: its tasks run there whoever starts them, and its clock is
+/// tokio's, which may be paused.
+#[derive(Debug)]
+struct NetworkRuntime(Handle);
+
+#[derive(Debug)]
+struct Timer(Pin<Box<Sleep>>);
+
+impl AsyncTimer for Timer {
+    fn reset(mut self: Pin<&mut Self>, at: Instant) {
+        self.0.as_mut().reset(at.into());
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl quinn::Runtime for NetworkRuntime {
+    fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
+        let _inside = self.0.enter();
+        Box::pin(Timer(Box::pin(sleep_until(at.into()))))
+    }
+
+    fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.0.spawn(future);
+    }
+
+    fn wrap_udp_socket(&self, _: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+}

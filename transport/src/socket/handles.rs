@@ -1,0 +1,415 @@
+//! Handles and roads: which addresses QUIC sees, and where datagrams really go.
+//!
+//! DESIGN.md section 5. QUIC sees *handles*. An unproven direct source is its own handle (its literal
+//! address, IPv4 mapped) and nothing is stored for it. A dialled peer gets a random unique-local handle.
+//! What comes in is matched by the connection id it carries, across roads; what goes out goes where the
+//! handle's active *road* leads. Every entry here belongs to a connection and goes with it, so the
+//! number of connections bounds the table.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
+};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use super::cid::Cid;
+
+/// The first 48 bits of a dialled peer's handle: unique-local (RFC 4193), "webm" as its global id, and
+/// zero. Only this process sees them; a datagram from a real host in this network is refused.
+const DIALLED: [u16; 3] = [0xfd77, 0x6562, 0x6d00];
+
+/// Whether `handle` stands for a peer that was dialled.
+pub(crate) fn is_dialled(handle: SocketAddr) -> bool {
+    matches!(handle.ip(), IpAddr::V6(ip) if ip.segments()[..3] == DIALLED)
+}
+
+/// A way to a peer: which socket, and the address at its other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Road {
+    /// Index of the socket.
+    pub(crate) wire: usize,
+    /// Where the peer is; never an IPv4-mapped address.
+    pub(crate) remote: SocketAddr,
+    /// The address of ours that the peer knows, where that matters (multihomed hosts).
+    pub(crate) local: Option<IpAddr>,
+}
+
+/// A handle that stands for more than its literal address.
+#[derive(Debug)]
+struct Handle {
+    roads: Vec<Road>,
+    stage: Stage,
+    /// Connections that use it.
+    users: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// Its handshake runs on every road until one answers.
+    Racing,
+    /// It goes on along one road: one answered, or demanded a Retry.
+    Pinned { road: usize, by_retry: bool },
+    /// The handshake is done.
+    Settled { road: usize },
+}
+
+/// Where a transmit goes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Way<'a> {
+    /// Along one road.
+    One(Road),
+    /// The same datagram along each of these.
+    Each(&'a [Road]),
+    /// Nowhere: its connection is gone.
+    Nowhere,
+}
+
+/// What a datagram with one of our connection ids means for its handle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Match {
+    /// It belongs to this handle.
+    Handle(SocketAddr),
+    /// It must not reach its connection: a Retry from a second road.
+    Refused,
+    /// No connection has this id.
+    Unknown,
+}
+
+/// The table of handles, sources and connection ids.
+#[derive(Debug)]
+pub(crate) struct Handles {
+    rng: StdRng,
+    /// Local address of each socket.
+    wires: Vec<SocketAddr>,
+    handles: HashMap<SocketAddr, Handle>,
+    cids: HashMap<Cid, SocketAddr>,
+    /// Handles whose proven roads lead to a source, newest last.
+    sources: HashMap<(usize, SocketAddr), Vec<SocketAddr>>,
+}
+
+impl Handles {
+    pub(crate) fn new(wires: Vec<SocketAddr>, seed: Option<u64>) -> Self {
+        let rng = match seed {
+            Some(seed) => StdRng::seed_from_u64(seed),
+            None => StdRng::from_rng(&mut rand::rng()),
+        };
+        Self {
+            rng,
+            wires,
+            handles: HashMap::new(),
+            cids: HashMap::new(),
+            sources: HashMap::new(),
+        }
+    }
+
+    /// The socket that can send to `remote`: the first of its family.
+    pub(crate) fn wire_to(&self, remote: SocketAddr) -> Option<usize> {
+        self.wires.iter().position(|local| local.is_ipv4() == remote.is_ipv4())
+    }
+
+    /// A new handle for a dial along `roads`. It lives until [`Handles::abandon`], or as long as the
+    /// connection ids that [`Handles::attach`] gives it.
+    pub(crate) fn dial(&mut self, roads: Vec<Road>) -> SocketAddr {
+        let [a, b, c] = DIALLED;
+        let [d, e, f, g, h] = self.rng.random::<[u16; 5]>();
+        let handle = SocketAddr::new(Ipv6Addr::new(a, b, c, d, e, f, g, h).into(), 1);
+        self.handles.insert(handle, Handle { roads, stage: Stage::Racing, users: 0 });
+        handle
+    }
+
+    /// Gives up a handle that no connection came to use.
+    pub(crate) fn abandon(&mut self, handle: SocketAddr) {
+        if self.handles.get(&handle).is_some_and(|entry| entry.users == 0) {
+            self.remove(handle);
+        }
+    }
+
+    /// Datagrams to `cid` are of `handle` from now on. A literal handle keeps sending from `local`.
+    pub(crate) fn attach(&mut self, cid: Cid, handle: SocketAddr, local: Option<IpAddr>) {
+        if !self.handles.contains_key(&handle) {
+            let Some(road) = self.literal_road(handle, local) else { return };
+            let stage = Stage::Settled { road: 0 };
+            self.handles.insert(handle, Handle { roads: vec![road], stage, users: 0 });
+        }
+        if let Some(entry) = self.handles.get_mut(&handle) {
+            entry.users += 1;
+            self.cids.insert(cid, handle);
+        }
+    }
+
+    /// The connection with `cid` completed its handshake: the source address it came from is proven.
+    pub(crate) fn settle(&mut self, cid: &Cid) {
+        let Some(&handle) = self.cids.get(cid) else { return };
+        let Some(entry) = self.handles.get_mut(&handle) else { return };
+        let road = match entry.stage {
+            Stage::Racing => 0,
+            Stage::Pinned { road, .. } | Stage::Settled { road } => road,
+        };
+        entry.stage = Stage::Settled { road };
+        let Some(road) = entry.roads.get(road).copied() else { return };
+        self.bind(road, handle);
+    }
+
+    /// Adds a proven road to a settled handle and makes it the active one. A handle keeps at most
+    /// [`ROADS_MAX`] roads; the oldest inactive one goes.
+    pub(crate) fn switch(&mut self, handle: SocketAddr, road: Road) {
+        let Some(entry) = self.handles.get_mut(&handle) else { return };
+        let same = |known: &Road| (known.wire, known.remote) == (road.wire, road.remote);
+        let mut forgotten = None;
+        let index = match entry.roads.iter().position(same) {
+            Some(index) => index,
+            None => {
+                if entry.roads.len() >= ROADS_MAX {
+                    forgotten = Some(entry.roads.remove(0));
+                }
+                entry.roads.push(road);
+                entry.roads.len() - 1
+            }
+        };
+        entry.stage = Stage::Settled { road: index };
+        if let Some(old) = forgotten {
+            self.unbind(old, handle);
+        }
+        self.bind(road, handle);
+    }
+
+    /// The connection with `cid` is gone.
+    pub(crate) fn release(&mut self, cid: &Cid) {
+        let Some(handle) = self.cids.remove(cid) else { return };
+        if let Some(entry) = self.handles.get_mut(&handle) {
+            entry.users = entry.users.saturating_sub(1);
+            if entry.users == 0 {
+                self.remove(handle);
+            }
+        }
+    }
+
+    /// Where to send what QUIC addresses to `handle`.
+    pub(crate) fn way(&self, handle: SocketAddr, local: Option<IpAddr>) -> Way<'_> {
+        let Some(entry) = self.handles.get(&handle) else {
+            return self.literal_road(handle, local).map_or(Way::Nowhere, Way::One);
+        };
+        match entry.stage {
+            Stage::Racing => Way::Each(&entry.roads),
+            Stage::Pinned { road, .. } | Stage::Settled { road } => {
+                entry.roads.get(road).copied().map_or(Way::Nowhere, Way::One)
+            }
+        }
+    }
+
+    /// The road in use by `handle`.
+    pub(crate) fn active(&self, handle: SocketAddr) -> Option<Road> {
+        match self.way(handle, None) {
+            Way::One(road) => Some(road),
+            Way::Each(roads) => roads.first().copied(),
+            Way::Nowhere => None,
+        }
+    }
+
+    /// A datagram for `cid` came from `source`.
+    pub(crate) fn short(&self, cid: &Cid) -> Match {
+        self.cids.get(cid).map_or(Match::Unknown, |handle| Match::Handle(*handle))
+    }
+
+    /// A handshake packet to `destination` came from `source`. The first answer to a dial decides
+    /// its road; a Retry does so for good.
+    pub(crate) fn long(
+        &mut self,
+        destination: &[u8],
+        (wire, source): (usize, SocketAddr),
+        retry: bool,
+    ) -> Match {
+        let Some(handle) = Cid::try_from(destination).ok().and_then(|cid| self.cids.get(&cid))
+        else {
+            return Match::Unknown;
+        };
+        let handle = *handle;
+        let Some(entry) = self.handles.get_mut(&handle) else { return Match::Handle(handle) };
+        let from = entry.roads.iter().position(|road| (road.wire, road.remote) == (wire, source));
+        match (entry.stage, from) {
+            (Stage::Racing, Some(road)) => {
+                entry.stage = Stage::Pinned { road, by_retry: retry };
+                Match::Handle(handle)
+            }
+            (Stage::Pinned { road, by_retry: false }, Some(from)) if retry && road == from => {
+                entry.stage = Stage::Pinned { road, by_retry: true };
+                Match::Handle(handle)
+            }
+            // QUIC accepts one Retry; a second, and one from elsewhere, would end the handshake.
+            _ if retry => Match::Refused,
+            // The token is only good at the address that gave it.
+            (Stage::Pinned { road, by_retry: true }, from) if from != Some(road) => Match::Refused,
+            _ => Match::Handle(handle),
+        }
+    }
+
+    /// The handles whose proven roads lead to `source`.
+    pub(crate) fn at(&self, wire: usize, source: SocketAddr) -> &[SocketAddr] {
+        self.sources.get(&(wire, source)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The handle of an unproven source: its literal address. Nothing is stored.
+    pub(crate) fn literal(&self, wire: usize, source: SocketAddr) -> Option<SocketAddr> {
+        let port = source.port();
+        let address = match source.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) if ip.segments()[..3] == DIALLED => return None,
+            IpAddr::V6(ip) => ip,
+        };
+        let scope = if let SocketAddr::V6(v6) = source { v6.scope_id() } else { 0 };
+        let local = self.wires.get(wire)?;
+        let sibling = self.wires[..wire].iter().filter(|w| w.is_ipv4() == local.is_ipv4()).count();
+        let flow = u32::try_from(sibling).ok()? << 1;
+        let plain = SocketAddrV6::new(address, port, flow, scope);
+        // An old connection may own this literal and have moved to another road since: the newcomer
+        // (NATs reassign ports) is told apart by the lowest bit of the flow label.
+        let moved = self.active(plain.into()).is_some_and(|road| road.remote != source);
+        let flow = if moved { flow | 1 } else { flow };
+        Some(SocketAddrV6::new(address, port, flow, scope).into())
+    }
+
+    /// The road that a literal handle spells out.
+    fn literal_road(&self, handle: SocketAddr, local: Option<IpAddr>) -> Option<Road> {
+        let SocketAddr::V6(v6) = handle else { return None };
+        if is_dialled(handle) {
+            return None;
+        }
+        let remote = match v6.ip().to_ipv4_mapped() {
+            Some(ip) => SocketAddr::new(ip.into(), v6.port()),
+            None => SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into(),
+        };
+        let sibling = usize::try_from(v6.flowinfo() >> 1).ok()?;
+        let family = |(_, local): &(usize, &SocketAddr)| local.is_ipv4() == remote.is_ipv4();
+        let (wire, _) = self.wires.iter().enumerate().filter(family).nth(sibling)?;
+        Some(Road { wire, remote, local })
+    }
+
+    fn bind(&mut self, road: Road, handle: SocketAddr) {
+        let owners = self.sources.entry((road.wire, road.remote)).or_default();
+        owners.retain(|owner| *owner != handle);
+        owners.push(handle);
+    }
+
+    fn unbind(&mut self, road: Road, handle: SocketAddr) {
+        if let Some(owners) = self.sources.get_mut(&(road.wire, road.remote)) {
+            owners.retain(|owner| *owner != handle);
+            if owners.is_empty() {
+                self.sources.remove(&(road.wire, road.remote));
+            }
+        }
+    }
+
+    fn remove(&mut self, handle: SocketAddr) {
+        let Some(entry) = self.handles.remove(&handle) else { return };
+        for road in entry.roads {
+            self.unbind(road, handle);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.handles.is_empty() && self.cids.is_empty() && self.sources.is_empty()
+    }
+}
+
+/// Roads remembered per handle once proven. A guess; a laptop has seldom more interfaces.
+pub(crate) const ROADS_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CID: Cid = [1; super::super::cid::CID_LEN];
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn table() -> Handles {
+        Handles::new(vec![address("0.0.0.0:1"), address("[::]:1"), address("0.0.0.0:2")], Some(1))
+    }
+
+    fn road(remote: &str) -> Road {
+        Road { wire: 0, remote: address(remote), local: None }
+    }
+
+    #[test]
+    fn a_literal_handle_leads_back_to_its_source_and_socket_and_stores_nothing() {
+        let handles = table();
+        for (wire, source) in [(0, "1.2.3.4:5"), (1, "[2001:db8::1]:5"), (2, "1.2.3.4:5")] {
+            let source = address(source);
+            let literal = handles.literal(wire, source).unwrap();
+            assert!(literal.is_ipv6());
+            let road = Road { wire, remote: source, local: None };
+            assert_eq!(handles.way(literal, None), Way::One(road));
+        }
+        assert!(handles.is_empty());
+        assert_eq!(handles.literal(1, address("[fd77:6562:6d00::1]:1")), None);
+    }
+
+    #[test]
+    fn a_dial_races_until_the_first_answer_and_its_entries_go_with_the_connection() {
+        let mut handles = table();
+        let roads = [road("1.1.1.1:1"), road("2.2.2.2:2")];
+        let handle = handles.dial(roads.to_vec());
+        handles.attach(CID, handle, None);
+        assert_eq!(handles.way(handle, None), Way::Each(&roads));
+        let source = (0, address("2.2.2.2:2"));
+        assert_eq!(handles.long(&CID, source, false), Match::Handle(handle));
+        assert_eq!(handles.way(handle, None), Way::One(roads[1]));
+        handles.settle(&CID);
+        assert_eq!(handles.at(0, address("2.2.2.2:2")), &[handle]);
+        handles.release(&CID);
+        assert!(handles.is_empty());
+    }
+
+    #[test]
+    fn a_retry_pins_its_road_and_other_roads_cannot_disturb_it() {
+        let mut handles = table();
+        let handle = handles.dial(vec![road("1.1.1.1:1"), road("2.2.2.2:2")]);
+        handles.attach(CID, handle, None);
+        let (one, two) = ((0, address("1.1.1.1:1")), (0, address("2.2.2.2:2")));
+        assert_eq!(handles.long(&CID, one, true), Match::Handle(handle));
+        assert_eq!(handles.long(&CID, two, true), Match::Refused);
+        assert_eq!(handles.long(&CID, one, true), Match::Refused);
+        assert_eq!(handles.long(&CID, two, false), Match::Refused);
+        assert_eq!(handles.long(&CID, one, false), Match::Handle(handle));
+    }
+
+    #[test]
+    fn a_newcomer_at_an_address_that_a_connection_left_is_told_apart() {
+        let mut handles = table();
+        let source = address("1.2.3.4:5");
+        let old = handles.literal(0, source).unwrap();
+        handles.attach(CID, old, None);
+        handles.settle(&CID);
+        assert_eq!(handles.literal(0, source), Some(old));
+        handles.switch(old, road("1.2.3.4:99"));
+        let newcomer = handles.literal(0, source).unwrap();
+        assert_ne!(newcomer, old);
+        assert_eq!(handles.way(newcomer, None), Way::One(road("1.2.3.4:5")));
+        assert_eq!(handles.way(old, None), Way::One(road("1.2.3.4:99")));
+        handles.release(&CID);
+        assert!(handles.is_empty());
+    }
+
+    #[test]
+    fn two_connections_at_one_source_are_matched_by_their_ids() {
+        let mut handles = table();
+        let other: Cid = [2; super::super::cid::CID_LEN];
+        let dialled = handles.dial(vec![road("1.1.1.1:1")]);
+        handles.attach(CID, dialled, None);
+        handles.settle(&CID);
+        let accepted = handles.literal(0, address("1.1.1.1:1")).unwrap();
+        handles.attach(other, accepted, None);
+        handles.settle(&other);
+        assert_eq!(handles.short(&CID), Match::Handle(dialled));
+        assert_eq!(handles.short(&other), Match::Handle(accepted));
+        assert_eq!(handles.at(0, address("1.1.1.1:1")), &[dialled, accepted]);
+        handles.release(&CID);
+        assert_eq!(handles.at(0, address("1.1.1.1:1")), &[accepted]);
+        handles.release(&other);
+        assert!(handles.is_empty());
+    }
+}

@@ -1,0 +1,416 @@
+//! The one UDP socket that QUIC sees: handles above, kernel sockets or a memory network below.
+
+use std::{
+    fmt,
+    future::Future,
+    io::{self, IoSliceMut},
+    net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use parking_lot::Mutex;
+use quinn::{
+    AsyncUdpSocket, UdpPoller,
+    udp::{RecvMeta, Transmit},
+};
+
+use super::{
+    cid::{Cid, Cids},
+    handles::{self, Handles, Match, Road, Way},
+    memory::MemoryWire,
+    sift::{Kind, Staged, Verdict, kind, sift},
+    udp::UdpWire,
+};
+use crate::limits::InitialGate;
+
+/// Batches without anything for QUIC after which the endpoint's other work gets its turn. Without a
+/// bound, a flood of garbage would keep `poll_recv` from ever returning.
+const BARREN_BATCHES_MAX: usize = 4;
+
+/// An Initial from a stranger in a smaller datagram is refused (RFC 9000, section 14.1).
+const INITIAL_BYTES_MIN: usize = 1200;
+
+/// One thing that carries datagrams.
+#[derive(Debug)]
+pub(crate) enum Wire {
+    Udp(UdpWire),
+    Memory(MemoryWire),
+}
+
+impl Wire {
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        match self {
+            Self::Udp(wire) => wire.local_addr(),
+            Self::Memory(wire) => wire.local_addr(),
+        }
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        match self {
+            Self::Udp(wire) => wire.try_send(transmit),
+            Self::Memory(wire) => {
+                wire.send(transmit);
+                Ok(())
+            }
+        }
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Udp(wire) => wire.poll_recv(cx, bufs, metas),
+            Self::Memory(wire) => wire.poll_recv(cx, bufs, metas).map(Ok),
+        }
+    }
+}
+
+/// Takes our own frames. Called on the network thread while datagrams are being read: it must be quick.
+pub(crate) trait Frames: Send + Sync {
+    /// `frame` came from `source` over socket `wire`; `local` is the address it was sent to.
+    fn received(
+        &self,
+        socket: &MeshSocket,
+        frame: &[u8],
+        source: (usize, SocketAddr),
+        local: Option<IpAddr>,
+    );
+}
+
+/// What was dropped, and why, since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) garbage: AtomicU64,
+    pub(crate) initials_refused: AtomicU64,
+    pub(crate) staging_full: AtomicU64,
+    pub(crate) send_errors: AtomicU64,
+    pub(crate) receive_errors: AtomicU64,
+    pub(crate) send_nowhere: AtomicU64,
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+pub(crate) struct MeshSocket {
+    wires: Vec<Wire>,
+    handles: Mutex<Handles>,
+    cids: Arc<Cids>,
+    gate: InitialGate,
+    frames: Box<dyn Frames>,
+    staged: Mutex<Staged>,
+    next_wire: AtomicUsize,
+    pub(crate) counters: Counters,
+}
+
+impl MeshSocket {
+    pub(crate) fn new(
+        wires: Vec<Wire>,
+        cids: Arc<Cids>,
+        gate: InitialGate,
+        frames: Box<dyn Frames>,
+        seed: Option<u64>,
+    ) -> Self {
+        let locals = wires.iter().map(Wire::local_addr).collect();
+        Self {
+            wires,
+            handles: Mutex::new(Handles::new(locals, seed)),
+            cids,
+            gate,
+            frames,
+            staged: Mutex::default(),
+            next_wire: AtomicUsize::new(0),
+            counters: Counters::default(),
+        }
+    }
+
+    pub(crate) fn wires(&self) -> &[Wire] {
+        &self.wires
+    }
+
+    /// The table of handles; the lock is for a moment only.
+    pub(crate) fn handles(&self) -> parking_lot::MutexGuard<'_, Handles> {
+        self.handles.lock()
+    }
+
+    /// Sends one of our own frames along `road`, or drops it: frames are repeated by who sends them.
+    pub(crate) fn send_frame(&self, road: Road, frame: &[u8]) {
+        let transmit = Transmit {
+            destination: road.remote,
+            ecn: None,
+            contents: frame,
+            segment_size: None,
+            src_ip: road.local,
+        };
+        let _ = self.send_along(road, &transmit);
+    }
+
+    /// Errors other than WouldBlock are counted and swallowed: one would kill a connection's driver,
+    /// and QUIC repairs a lost packet anyway.
+    fn send_along(&self, road: Road, transmit: &Transmit<'_>) -> io::Result<()> {
+        let Some(wire) = self.wires.get(road.wire) else {
+            count(&self.counters.send_nowhere);
+            return Ok(());
+        };
+        let on_road = Transmit {
+            destination: road.remote,
+            ecn: transmit.ecn,
+            contents: transmit.contents,
+            segment_size: transmit.segment_size,
+            src_ip: road.local,
+        };
+        match wire.try_send(&on_road) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(e),
+            Err(_) => {
+                count(&self.counters.send_errors);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Sorts what one socket received. Returns whether QUIC has something to read.
+    fn sort(&self, wire: usize, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> bool {
+        let mut staged = self.staged.lock();
+        let dropped = staged.dropped;
+        let mut any = false;
+        for (buf, meta) in bufs.iter_mut().zip(metas) {
+            let (source, local) = (meta.addr, meta.dst_ip);
+            let judge = |datagram: &[u8]| self.judge(datagram, (wire, source), local);
+            any |= sift(buf, meta, &mut staged, judge);
+        }
+        // What is staged must not wait for the next datagram to arrive.
+        any |= !staged.is_empty();
+        self.counters.staging_full.fetch_add(staged.dropped - dropped, Ordering::Relaxed);
+        any
+    }
+
+    fn judge(
+        &self,
+        datagram: &[u8],
+        source: (usize, SocketAddr),
+        local: Option<IpAddr>,
+    ) -> Verdict {
+        let verdict = match kind(datagram) {
+            Kind::Short(cid) => return self.judge_short(cid, source),
+            Kind::Initial { destination, token } => {
+                let matched = self.handles.lock().long(destination, source, false);
+                match matched {
+                    Match::Unknown if datagram.len() < INITIAL_BYTES_MIN => None,
+                    Match::Unknown if !self.gate.admit(token) => {
+                        count(&self.counters.initials_refused);
+                        return Verdict::Taken;
+                    }
+                    Match::Unknown => self.handles.lock().literal(source.0, source.1),
+                    Match::Handle(handle) => Some(handle),
+                    Match::Refused => None,
+                }
+            }
+            Kind::Handshake { destination } => self.known(destination, source, false),
+            Kind::Retry { destination } => self.known(destination, source, true),
+            Kind::Ours => {
+                self.frames.received(self, datagram, source, local);
+                return Verdict::Taken;
+            }
+            Kind::Garbage => None,
+        };
+        match verdict {
+            Some(handle) => Verdict::Quic(handle),
+            None => {
+                count(&self.counters.garbage);
+                Verdict::Taken
+            }
+        }
+    }
+
+    fn judge_short(&self, cid: &Cid, (wire, source): (usize, SocketAddr)) -> Verdict {
+        let handles = self.handles.lock();
+        if let Match::Handle(handle) = handles.short(cid) {
+            return Verdict::Quic(handle);
+        }
+        let owners = handles.at(wire, source);
+        if let [owner] = owners {
+            return Verdict::Quic(*owner);
+        }
+        let ours = self.cids.is_ours(cid);
+        // quinn's servers change to a later id of their client as soon as they have one, its clients
+        // never do: an id of ours that isn't in the table is that of a dialled connection. A foreign id
+        // is the random one of a stateless reset, which is known by its last bytes.
+        let owners = owners.iter().copied().filter(|owner| !ours || handles::is_dialled(*owner));
+        let owners: Vec<_> = owners.collect();
+        match owners.as_slice() {
+            [owner] => Verdict::Quic(*owner),
+            [] => match handles.literal(wire, source) {
+                // One of this host's connections before a restart: QUIC answers with a reset.
+                Some(literal) if ours => Verdict::Quic(literal),
+                _ => {
+                    count(&self.counters.garbage);
+                    Verdict::Taken
+                }
+            },
+            _ => Verdict::QuicEach(owners),
+        }
+    }
+
+    /// The handle of a handshake packet that only a connection we have can have drawn.
+    fn known(
+        &self,
+        destination: &[u8],
+        source: (usize, SocketAddr),
+        retry: bool,
+    ) -> Option<SocketAddr> {
+        match self.handles.lock().long(destination, source, retry) {
+            Match::Handle(handle) => Some(handle),
+            Match::Refused | Match::Unknown => None,
+        }
+    }
+}
+
+impl AsyncUdpSocket for MeshSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(Writable { socket: self, waiting: None })
+    }
+
+    fn try_send(&self, transmit: &Transmit) -> io::Result<()> {
+        let handles = self.handles.lock();
+        match handles.way(transmit.destination, transmit.src_ip) {
+            Way::One(road) => {
+                drop(handles);
+                self.send_along(road, transmit)
+            }
+            Way::Each(roads) => {
+                // Nobody waits for the slowest of several roads: full if all are.
+                let mut sent = None;
+                for road in roads {
+                    let outcome = self.send_along(*road, transmit);
+                    if sent.as_ref().is_none_or(|before: &io::Result<()>| before.is_err()) {
+                        sent = Some(outcome);
+                    }
+                }
+                sent.unwrap_or(Ok(()))
+            }
+            Way::Nowhere => {
+                count(&self.counters.send_nowhere);
+                Ok(())
+            }
+        }
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context,
+        bufs: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let staged = self.staged.lock().deliver(bufs, metas);
+        if staged > 0 {
+            return Poll::Ready(Ok(staged));
+        }
+        let mut barren = 0;
+        while barren < BARREN_BATCHES_MAX {
+            let mut idle = true;
+            let first = self.next_wire.load(Ordering::Relaxed);
+            for turn in 0..self.wires.len() {
+                let index = (first + turn) % self.wires.len();
+                match self.wires[index].poll_recv(cx, bufs, metas) {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(received)) => {
+                        idle = false;
+                        if self.sort(index, &mut bufs[..received], &mut metas[..received]) {
+                            // The other family goes first next time.
+                            self.next_wire.store(index + 1, Ordering::Relaxed);
+                            return Poll::Ready(Ok(received));
+                        }
+                    }
+                    Poll::Ready(Err(_)) => {
+                        idle = false;
+                        count(&self.counters.receive_errors);
+                    }
+                }
+            }
+            if idle {
+                return Poll::Pending;
+            }
+            barren += 1;
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// IPv6, so that handles may be; QUIC shows it to nobody.
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        let port = self.wires.first().map_or(0, |wire| wire.local_addr().port());
+        Ok(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0).into())
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        let segments = |wire: &Wire| match wire {
+            Wire::Udp(wire) => wire.max_transmit_segments(),
+            Wire::Memory(_) => 1,
+        };
+        self.wires.iter().map(segments).min().unwrap_or(1)
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        let segments = |wire: &Wire| match wire {
+            Wire::Udp(wire) => wire.max_receive_segments(),
+            Wire::Memory(_) => 1,
+        };
+        self.wires.iter().map(segments).max().unwrap_or(1)
+    }
+
+    /// quinn-udp forbids fragmentation where the system can; the MTU stays below 1,420 bytes besides.
+    fn may_fragment(&self) -> bool {
+        false
+    }
+}
+
+impl fmt::Debug for MeshSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MeshSocket").field("wires", &self.wires).finish_non_exhaustive()
+    }
+}
+
+type Waiting = Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>;
+
+/// Waits until every kernel socket takes datagrams again: which of them was full isn't known here.
+struct Writable {
+    socket: Arc<MeshSocket>,
+    waiting: Option<Waiting>,
+}
+
+impl UdpPoller for Writable {
+    fn poll_writable(self: Pin<&mut Self>, cx: &mut Context) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let waiting = this.waiting.get_or_insert_with(|| {
+            let socket = this.socket.clone();
+            Box::pin(async move {
+                for wire in &socket.wires {
+                    if let Wire::Udp(wire) = wire {
+                        wire.writable().await?;
+                    }
+                }
+                Ok(())
+            })
+        });
+        let polled = waiting.as_mut().poll(cx);
+        if polled.is_ready() {
+            this.waiting = None;
+        }
+        polled
+    }
+}
+
+impl fmt::Debug for Writable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writable").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,17 @@
+//! The socket under QUIC: DESIGN.md section 5.
+//!
+//! - `mesh_socket`: what quinn sees; puts the parts below together
+//! - `handles`: which addresses quinn sees, and where datagrams really go
+//! - `sift`: sorts received batches
+//! - `cid`: connection ids that survive a restart
+//! - `udp`: a kernel socket
+//! - [`memory`]: a network in memory, for tests
+
+pub(crate) mod cid;
+pub(crate) mod handles;
+pub mod memory;
+pub(crate) mod mesh_socket;
+pub(crate) mod sift;
+pub(crate) mod udp;
+
+pub use udp::BufferSizes;

@@ -1,0 +1,124 @@
+//! A kernel UDP socket under the mesh socket: GSO and GRO through quinn-udp, large buffers, one family.
+
+use std::{
+    io::{self, IoSliceMut},
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    task::{Context, Poll, ready},
+};
+
+use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+
+/// What is asked for each buffer: measured as what takes loss on loopback to zero (FIGURES.md).
+pub(crate) const BUFFER_BYTES: usize = 4 << 20;
+
+/// Buffer sizes that the kernel granted to a socket, in bytes as it counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BufferSizes {
+    /// For what comes in.
+    pub receive: usize,
+    /// For what goes out.
+    pub send: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct UdpWire {
+    io: tokio::net::UdpSocket,
+    state: UdpSocketState,
+    local: SocketAddr,
+    buffers: BufferSizes,
+    offload_lost: AtomicBool,
+}
+
+impl UdpWire {
+    /// Binds `address`. Must be called inside the network runtime.
+    pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            // One socket per family: a dual-stack one could not carry the source address of IPv4.
+            socket.set_only_v6(true)?;
+        }
+        let buffers = enlarge(&socket);
+        socket.bind(&address.into())?;
+        let socket: std::net::UdpSocket = socket.into();
+        socket.set_nonblocking(true)?;
+        let state = UdpSocketState::new((&socket).into())?;
+        let local = socket.local_addr()?;
+        let io = tokio::net::UdpSocket::from_std(socket)?;
+        Ok(Self { io, state, local, buffers, offload_lost: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    pub(crate) fn buffers(&self) -> BufferSizes {
+        self.buffers
+    }
+
+    pub(crate) fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let sent = self.io.try_io(Interest::WRITABLE, || {
+            self.state.try_send((&self.io).into(), transmit)
+        });
+        if sent.is_err()
+            && self.state.max_gso_segments() == 1
+            && !self.offload_lost.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(local = %self.local, "segmentation offload is off from now on: bulk transfer is ~5 times slower");
+        }
+        sent
+    }
+
+    pub(crate) fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.io.poll_recv_ready(cx))?;
+            let received = self.io.try_io(Interest::READABLE, || {
+                self.state.recv((&self.io).into(), bufs, metas)
+            });
+            match received {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                received => return Poll::Ready(received),
+            }
+        }
+    }
+
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        self.io.writable().await
+    }
+
+    pub(crate) fn max_transmit_segments(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    pub(crate) fn max_receive_segments(&self) -> usize {
+        self.state.gro_segments()
+    }
+}
+
+/// Asks for large buffers and reads back what was granted; stock Linux caps them at 212,992 bytes.
+fn enlarge(socket: &Socket) -> BufferSizes {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
+    let _ = socket.set_send_buffer_size(BUFFER_BYTES);
+    let granted = BufferSizes {
+        receive: socket.recv_buffer_size().unwrap_or(0),
+        send: socket.send_buffer_size().unwrap_or(0),
+    };
+    let short = granted.receive.min(granted.send) < BUFFER_BYTES;
+    if short && !WARNED.swap(true, Ordering::Relaxed) {
+        tracing::warn!(
+            asked = BUFFER_BYTES,
+            receive = granted.receive,
+            send = granted.send,
+            "small socket buffers: raise net.core.rmem_max and net.core.wmem_max for full speed"
+        );
+    }
+    granted
+}
