@@ -2,12 +2,46 @@
 //!
 //! - [`identity`]: the key pair that a host is, its file, and what is derived from it.
 //! - [`peer_ref`]: how a host can be reached, signed by itself or not.
+//! - [`placement`]: where tasks and actors run: threads of their own, or in place.
+//! - [`Endpoint`]: one host on the network; it dials, accepts and tells its [`Observer`] of [`Link`]s.
+//!   - `connection`: the actor of a peer; duplicates, restarts, liveness
+//!   - `dial`: handshakes
+//!   - [`hello`]: what both sides say first
+//!   - `quic`, `tls`, [`limits`]: how quinn and rustls are set up, and what strangers may cost
+//! - [`path`]: is a peer alive, and where is it?
+//! - [`socket`]: the UDP socket under QUIC: handles, roads, our own frames (`wire`)
 
 mod base32;
+mod connection;
+mod dial;
+mod endpoint;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod hello;
 pub mod identity;
+mod lease;
+pub mod limits;
+mod link;
+pub mod path;
 pub mod peer_ref;
+pub mod placement;
+mod quic;
+pub mod socket;
+mod tls;
+mod wire;
 
+pub use dial::ConnectError;
+pub use endpoint::{BindError, Drops, Endpoint, EndpointConfig};
+pub use hello::InstanceId;
 pub use identity::{KeyFileError, PeerId, PeerIdError, SecretKey, SignatureError};
+pub use limits::Limits;
+pub use link::{Link, LinkDown, Observer, PathKind};
+pub use path::{
+    liveness::Patience,
+    pulse::{Expecting, PingError},
+};
 pub use peer_ref::PeerRef;
+pub use placement::{InPlace, Placement, PlacementError, Threads};
+pub use quic::Windows;
+pub use socket::{BufferSizes, memory::MemoryNetwork};
+pub use tls::{ALPN, TlsError};

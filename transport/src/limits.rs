@@ -170,9 +170,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_prefix_is_limited_and_another_is_not() {
         let admissions = Admissions::new(&limits());
-        let admitted = |ip: &str| {
-            matches!(admissions.admit(ip.parse().unwrap(), true), Admission::Accept(_))
-        };
+        let admitted =
+            |ip: &str| matches!(admissions.admit(ip.parse().unwrap(), true), Admission::Accept(_));
         assert_eq!((0..20).filter(|n| admitted(&format!("192.0.2.{n}"))).count(), 10);
         assert!(admitted("198.51.100.1"));
         assert!((0..20).all(|_| admitted("127.0.0.1")));

@@ -284,7 +284,11 @@ mod tests {
         let mut arbiters = std::collections::BTreeSet::new();
         for _ in 0..4 {
             let (network, name) = rx.recv_timeout(Duration::from_secs(5)).unwrap();
-            if network { assert_eq!(name, "webmesh-net") } else { arbiters.insert(name); }
+            if network {
+                assert_eq!(name, "webmesh-net")
+            } else {
+                arbiters.insert(name);
+            }
         }
         let cpus = std::thread::available_parallelism().unwrap().get();
         assert_eq!(arbiters.len(), cpus.min(2));

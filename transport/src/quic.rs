@@ -5,7 +5,6 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -13,10 +12,7 @@ use parking_lot::Mutex;
 use quinn::{AsyncTimer, AsyncUdpSocket, ConnectionId, VarInt, congestion::CubicConfig};
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use ring::{hkdf, hmac};
-use tokio::{
-    runtime::Handle,
-    time::{Sleep, sleep_until},
-};
+use tokio::{runtime::Handle, time::sleep_until};
 
 use crate::{
     identity::SecretKey,
@@ -69,7 +65,13 @@ impl Default for Windows {
     /// sizes are a guess that fits 1 Gbit/s over 130 ms. quinn reserves ~70 bytes for each stream that
     /// may be opened, hence the modest numbers.
     fn default() -> Self {
-        Self { connection: 16 << 20, stream: 16 << 20, send: 16 << 20, lanes_max: 100, bodies_max: 28 }
+        Self {
+            connection: 16 << 20,
+            stream: 16 << 20,
+            send: 16 << 20,
+            lanes_max: 100,
+            bodies_max: 28,
+        }
     }
 }
 
@@ -110,6 +112,7 @@ pub(crate) struct Quic {
 
 impl Quic {
     /// Starts the QUIC endpoint. Must be called on the network thread.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn start(
         secret: &SecretKey,
         tls: &Tls,
@@ -118,6 +121,7 @@ impl Quic {
         cids: Arc<Cids>,
         socket: Arc<dyn AsyncUdpSocket>,
         placement: &dyn Placement,
+        seed: Option<u64>,
     ) -> io::Result<Self> {
         let transport = Arc::new(transport(windows));
         let mut server = quinn::ServerConfig::new(tls.server.clone(), token_key(secret));
@@ -135,9 +139,9 @@ impl Quic {
             .grease_quic_bit(false)
             .supported_versions(vec![crate::socket::sift::QUIC_V1])
             .cid_generator(move || Box::new(Generator(cids.clone())))
-            .rng_seed(placement.seed().map(|seed| rng(Some(seed ^ 1)).random()));
+            .rng_seed(seed.map(|seed| rng(Some(seed ^ 1)).random()));
 
-        let ids = Arc::new(Mutex::new(rng(placement.seed().map(|seed| seed ^ 2))));
+        let ids = Arc::new(Mutex::new(rng(seed.map(|seed| seed ^ 2))));
         let client = |crypto: &Arc<quinn::crypto::rustls::QuicClientConfig>| {
             let mut client = quinn::ClientConfig::new(crypto.clone());
             let ids = ids.clone();
@@ -187,23 +191,10 @@ fn token_key(secret: &SecretKey) -> Arc<dyn quinn::crypto::HandshakeTokenKey> {
 #[derive(Debug)]
 struct NetworkRuntime(Handle);
 
-#[derive(Debug)]
-struct Timer(Pin<Box<Sleep>>);
-
-impl AsyncTimer for Timer {
-    fn reset(mut self: Pin<&mut Self>, at: Instant) {
-        self.0.as_mut().reset(at.into());
-    }
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context) -> Poll<()> {
-        self.0.as_mut().poll(cx)
-    }
-}
-
 impl quinn::Runtime for NetworkRuntime {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
         let _inside = self.0.enter();
-        Box::pin(Timer(Box::pin(sleep_until(at.into()))))
+        Box::pin(sleep_until(at.into()))
     }
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {

@@ -12,7 +12,9 @@ use rustls::{
     DigitallySignedStruct, DistinguishedName, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key},
-    pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime},
+    pki_types::{
+        CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
+    },
     server::danger::{ClientCertVerified, ClientCertVerifier},
     sign::CertifiedKey,
 };
@@ -143,7 +145,8 @@ impl Verifier {
 }
 
 fn peer_in(spki: &CertificateDer<'_>) -> Result<PeerId, rustls::Error> {
-    peer_of_spki(spki).ok_or(rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding))
+    peer_of_spki(spki)
+        .ok_or(rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding))
 }
 
 fn tls12_refused() -> rustls::Error {

@@ -94,13 +94,7 @@ impl Handles {
             Some(seed) => StdRng::seed_from_u64(seed),
             None => StdRng::from_rng(&mut rand::rng()),
         };
-        Self {
-            rng,
-            wires,
-            handles: HashMap::new(),
-            cids: HashMap::new(),
-            sources: HashMap::new(),
-        }
+        Self { rng, wires, handles: HashMap::new(), cids: HashMap::new(), sources: HashMap::new() }
     }
 
     /// The socket that can send to `remote`: the first of its family.

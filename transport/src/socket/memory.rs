@@ -75,7 +75,11 @@ impl MemoryNetwork {
     pub fn set_cut(&self, a: IpAddr, b: IpAddr, cut: bool) {
         let pair = (a.min(b), a.max(b));
         let mut inner = self.inner.lock();
-        if cut { inner.cut.insert(pair) } else { inner.cut.remove(&pair) };
+        if cut {
+            inner.cut.insert(pair)
+        } else {
+            inner.cut.remove(&pair)
+        };
     }
 
     /// Sends raw bytes from any address, as a spoofing stranger would.

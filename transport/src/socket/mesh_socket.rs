@@ -11,6 +11,7 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -18,6 +19,7 @@ use quinn::{
     AsyncUdpSocket, UdpPoller,
     udp::{RecvMeta, Transmit},
 };
+use tokio::runtime::Handle;
 
 use super::{
     cid::{Cid, Cids},
@@ -26,7 +28,7 @@ use super::{
     sift::{Kind, Staged, Verdict, kind, sift},
     udp::UdpWire,
 };
-use crate::limits::InitialGate;
+use crate::{limits::InitialGate, placement::Placement};
 
 /// Batches without anything for QUIC after which the endpoint's other work gets its turn. Without a
 /// bound, a flood of garbage would keep `poll_recv` from ever returning.
@@ -75,14 +77,9 @@ impl Wire {
 
 /// Takes our own frames. Called on the network thread while datagrams are being read: it must be quick.
 pub(crate) trait Frames: Send + Sync {
-    /// `frame` came from `source` over socket `wire`; `local` is the address it was sent to.
-    fn received(
-        &self,
-        socket: &MeshSocket,
-        frame: &[u8],
-        source: (usize, SocketAddr),
-        local: Option<IpAddr>,
-    );
+    /// `frame` came from `source` (socket and address); `local` is the address it was sent to. Returns
+    /// whether it named a connection.
+    fn received(&self, frame: &[u8], source: (usize, SocketAddr), local: Option<IpAddr>) -> bool;
 }
 
 /// What was dropped, and why, since the start.
@@ -108,6 +105,7 @@ pub(crate) struct MeshSocket {
     frames: Box<dyn Frames>,
     staged: Mutex<Staged>,
     next_wire: AtomicUsize,
+    runtime: Handle,
     pub(crate) counters: Counters,
 }
 
@@ -117,6 +115,7 @@ impl MeshSocket {
         cids: Arc<Cids>,
         gate: InitialGate,
         frames: Box<dyn Frames>,
+        placement: &dyn Placement,
         seed: Option<u64>,
     ) -> Self {
         let locals = wires.iter().map(Wire::local_addr).collect();
@@ -128,6 +127,7 @@ impl MeshSocket {
             frames,
             staged: Mutex::default(),
             next_wire: AtomicUsize::new(0),
+            runtime: placement.network().clone(),
             counters: Counters::default(),
         }
     }
@@ -139,6 +139,17 @@ impl MeshSocket {
     /// The table of handles; the lock is for a moment only.
     pub(crate) fn handles(&self) -> parking_lot::MutexGuard<'_, Handles> {
         self.handles.lock()
+    }
+
+    /// Sleeps by the clock of the network.
+    pub(crate) fn sleep(&self, length: Duration) -> tokio::time::Sleep {
+        let _inside = self.runtime.enter();
+        tokio::time::sleep(length)
+    }
+
+    /// Runs a task on the network thread.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
     }
 
     /// Sends one of our own frames along `road`, or drops it: frames are repeated by who sends them.
@@ -217,7 +228,9 @@ impl MeshSocket {
             Kind::Handshake { destination } => self.known(destination, source, false),
             Kind::Retry { destination } => self.known(destination, source, true),
             Kind::Ours => {
-                self.frames.received(self, datagram, source, local);
+                if !self.frames.received(datagram, source, local) {
+                    count(&self.counters.garbage);
+                }
                 return Verdict::Taken;
             }
             Kind::Garbage => None,

@@ -110,11 +110,7 @@ impl Staged {
     }
 
     /// Hands over as many as there are buffers for.
-    pub(crate) fn deliver(
-        &mut self,
-        bufs: &mut [IoSliceMut<'_>],
-        metas: &mut [RecvMeta],
-    ) -> usize {
+    pub(crate) fn deliver(&mut self, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> usize {
         let mut delivered = 0;
         while delivered < bufs.len().min(metas.len())
             && let Some((datagram, meta)) = self.queue.pop_front()
@@ -278,7 +274,10 @@ mod tests {
         initial[4] = 2;
         assert_eq!(kind(&initial), Kind::Garbage);
         for len in 0..16 {
-            assert_eq!(kind(&[0xe0, 0, 0, 0, 1, 8, 1, 2, 3, 4, 5, 6, 7, 8, 20, 0][..len]), Kind::Garbage);
+            assert_eq!(
+                kind(&[0xe0, 0, 0, 0, 1, 8, 1, 2, 3, 4, 5, 6, 7, 8, 20, 0][..len]),
+                Kind::Garbage
+            );
         }
     }
 }

@@ -59,9 +59,8 @@ impl UdpWire {
     }
 
     pub(crate) fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let sent = self.io.try_io(Interest::WRITABLE, || {
-            self.state.try_send((&self.io).into(), transmit)
-        });
+        let sent =
+            self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), transmit));
         if sent.is_err()
             && self.state.max_gso_segments() == 1
             && !self.offload_lost.swap(true, Ordering::Relaxed)
@@ -79,9 +78,9 @@ impl UdpWire {
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.io.poll_recv_ready(cx))?;
-            let received = self.io.try_io(Interest::READABLE, || {
-                self.state.recv((&self.io).into(), bufs, metas)
-            });
+            let received = self
+                .io
+                .try_io(Interest::READABLE, || self.state.recv((&self.io).into(), bufs, metas));
             match received {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 received => return Poll::Ready(received),

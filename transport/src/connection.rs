@@ -1,0 +1,465 @@
+//! The `Connection` actor of a peer: its links, the dial under way, and what its silence means.
+//!
+//! One per peer that is being dialled or has a link; it stops when it has neither. Duplicates are settled
+//! as DESIGN.md section 5 says: the lower key's dial takes all new work, the other drains its streams
+//! and closes when both sides said that they are done with it.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    dial::{Authenticated, ConnectError, dial},
+    endpoint::Shared,
+    hello::{InstanceId, LinkStream, Note, read_note, write_note},
+    identity::PeerId,
+    link::{Link, LinkDown, Parts},
+    path::{
+        liveness::{Event, Liveness},
+        pulse::Pulse,
+    },
+};
+
+/// Who waits for a link.
+pub(crate) type Waiter = oneshot::Sender<Result<Link, ConnectError>>;
+
+/// How long a dead connection's handle is kept, so that QUIC can repeat its close to a peer that missed
+/// it. A guess: three probe timeouts at a round trip of 300 ms.
+const LINGER: Duration = Duration::from_secs(3);
+
+/// Former instances of a peer that are remembered, to notice two hosts with one key.
+const PAST_MAX: usize = 4;
+
+/// Addresses that wait for the dial under way to fail.
+const UNTRIED_MAX: usize = 16;
+
+/// What a connection actor is told.
+pub(crate) enum Order {
+    /// Somebody wants a link; these addresses may help.
+    Dial { addresses: Vec<SocketAddr>, waiter: Waiter },
+    /// A handshake with this peer is complete, HELLO included.
+    Established { authenticated: Box<Authenticated>, waiter: Option<Waiter> },
+    /// The dial under way failed.
+    DialFailed(ConnectError),
+    /// Answers are expected on a link from now on.
+    Expect { link: u64 },
+    /// The user of a draining link is done with it.
+    Drained { link: u64 },
+    /// This side is about to close a link.
+    Ending { link: u64, why: LinkDown },
+    /// The peer said something about a link.
+    Noted { link: u64, note: Note },
+    /// The connection of a link ended.
+    Closed { link: u64, why: LinkDown },
+}
+
+impl Message for Order {
+    type Result = ();
+}
+
+/// A link and what is known about it.
+struct Entry {
+    link: Link,
+    notes: mpsc::UnboundedSender<Note>,
+    draining: bool,
+    drained_here: bool,
+    drained_there: bool,
+    /// Why this side is closing it.
+    ending: Option<LinkDown>,
+    liveness: Liveness,
+    frames_seen: u64,
+    /// Whether the peer was knocked at in this silence.
+    knocked: bool,
+    timer: Option<SpawnHandle>,
+}
+
+pub(crate) struct Connection {
+    peer: PeerId,
+    shared: Arc<Shared>,
+    /// Orders that were sent by `Shared::order` and not handled yet: it must not stop meanwhile.
+    pending: Arc<AtomicUsize>,
+    entries: Vec<Entry>,
+    /// The link for new work.
+    up: Option<u64>,
+    waiters: Vec<Waiter>,
+    dialling: bool,
+    untried: Vec<SocketAddr>,
+    past: Vec<InstanceId>,
+    unreachable: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(peer: PeerId, shared: Arc<Shared>, pending: Arc<AtomicUsize>) -> Self {
+        Self {
+            peer,
+            shared,
+            pending,
+            entries: Vec::new(),
+            up: None,
+            waiters: Vec::new(),
+            dialling: false,
+            untried: Vec::new(),
+            past: Vec::new(),
+            unreachable: false,
+        }
+    }
+
+    fn position(&self, link: u64) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.link.id() == link)
+    }
+
+    fn dial(&mut self, addresses: Vec<SocketAddr>, waiter: Waiter, ctx: &mut Context<Self>) {
+        if let Some(up) = self.up.and_then(|id| self.position(id)) {
+            let _ = waiter.send(Ok(self.entries[up].link.clone()));
+            return;
+        }
+        self.waiters.push(waiter);
+        if self.dialling {
+            let room = UNTRIED_MAX.saturating_sub(self.untried.len());
+            self.untried.extend(addresses.into_iter().take(room));
+        } else {
+            self.start_dial(addresses, ctx);
+        }
+    }
+
+    fn start_dial(&mut self, addresses: Vec<SocketAddr>, ctx: &mut Context<Self>) {
+        self.dialling = true;
+        let (shared, peer, actor) = (self.shared.clone(), self.peer, ctx.address());
+        self.shared.socket.spawn(async move {
+            let order = match dial(&shared, Some(peer), addresses).await {
+                Ok(authenticated) => {
+                    Order::Established { authenticated: Box::new(authenticated), waiter: None }
+                }
+                Err(e) => Order::DialFailed(e),
+            };
+            actor.do_send(order);
+        });
+    }
+
+    fn dial_failed(&mut self, error: ConnectError, ctx: &mut Context<Self>) {
+        self.dialling = false;
+        let untried = std::mem::take(&mut self.untried);
+        self.waiters.retain(|waiter| !waiter.is_closed());
+        if !untried.is_empty() && !self.waiters.is_empty() {
+            self.start_dial(untried, ctx);
+            return;
+        }
+        for waiter in self.waiters.drain(..) {
+            let _ = waiter.send(Err(error.clone()));
+        }
+    }
+
+    fn establish(&mut self, authenticated: Authenticated, ctx: &mut Context<Self>) {
+        let Authenticated { connection, lease, secrets, hello, stream, dialled, peer } =
+            authenticated;
+        self.replace_older(hello.instance);
+        self.shared.config.windows.open(&connection);
+        let id = self.shared.next_link();
+        let orders = ctx.address().downgrade().recipient();
+        let pulse = Arc::new(Pulse::new(
+            id,
+            &secrets,
+            dialled,
+            lease.handle(),
+            lease.socket().clone(),
+            orders.clone(),
+            self.shared.rng(id),
+        ));
+        self.shared.pulses.insert(&pulse);
+        let rank = secrets.rank;
+        let link =
+            Link::new(Parts { id, peer, hello, dialled, rank, connection, lease, pulse, orders });
+        self.shared.met(&link);
+        let (notes, queue) = mpsc::unbounded_channel();
+        self.shared.socket.spawn(attend(link.clone(), stream, queue, ctx.address()));
+        self.entries.push(Entry {
+            link: link.clone(),
+            notes,
+            draining: false,
+            drained_here: false,
+            drained_there: false,
+            ending: None,
+            liveness: Liveness::new(self.shared.config.patience.clone(), now()),
+            frames_seen: 0,
+            knocked: false,
+            timer: None,
+        });
+        self.settle_duplicates(link);
+        self.tick(id, ctx);
+    }
+
+    /// Decides which of two links takes new work.
+    fn settle_duplicates(&mut self, new: Link) {
+        let Some(old) = self.up.and_then(|id| self.position(id)) else {
+            self.promote(new.id());
+            return;
+        };
+        let own = self.shared.peer_id();
+        if self.entries[old].link.rank(own) > new.rank(own) {
+            self.demote(new.id());
+        } else {
+            let old = self.entries[old].link.id();
+            self.promote(new.id());
+            self.demote(old);
+        }
+    }
+
+    fn promote(&mut self, id: u64) {
+        let Some(index) = self.position(id) else { return };
+        let entry = &mut self.entries[index];
+        if std::mem::take(&mut entry.drained_here) {
+            let _ = entry.notes.send(Note::Resumed);
+        }
+        entry.draining = false;
+        let link = entry.link.clone();
+        self.up = Some(id);
+        self.unreachable = false;
+        self.shared.set_up(&link);
+        self.shared.observer.link_up(link.clone());
+        for waiter in self.waiters.drain(..) {
+            let _ = waiter.send(Ok(link.clone()));
+        }
+    }
+
+    fn demote(&mut self, id: u64) {
+        let Some(index) = self.position(id) else { return };
+        let entry = &mut self.entries[index];
+        entry.draining = true;
+        self.shared.observer.link_draining(entry.link.clone());
+    }
+
+    /// A link to another instance than `instance` leads to a process that is no more.
+    fn replace_older(&mut self, instance: InstanceId) {
+        if self.past.contains(&instance) {
+            tracing::warn!(peer = %self.peer, "two hosts use the key of this peer in turn");
+        }
+        let older = |entry: &&Entry| entry.link.instance() != instance;
+        let older: Vec<_> = self.entries.iter().filter(older).map(|e| e.link.clone()).collect();
+        for link in older {
+            if !self.past.contains(&link.instance()) {
+                self.past.push(link.instance());
+            }
+            if self.past.len() > PAST_MAX {
+                self.past.remove(0);
+            }
+            link.end(LinkDown::Restarted);
+            // Said here and now, before the new link is up.
+            self.down(link.id(), LinkDown::Restarted);
+        }
+    }
+
+    fn drained(&mut self, id: u64) {
+        let Some(index) = self.position(id) else { return };
+        let entry = &mut self.entries[index];
+        if entry.draining && !entry.drained_here {
+            entry.drained_here = true;
+            let _ = entry.notes.send(Note::Drained);
+            close_if_drained(entry);
+        }
+    }
+
+    fn noted(&mut self, id: u64, note: Note) {
+        let Some(index) = self.position(id) else { return };
+        let entry = &mut self.entries[index];
+        match note {
+            Note::Drained => {
+                entry.drained_there = true;
+                close_if_drained(entry);
+            }
+            Note::Resumed => entry.drained_there = false,
+            Note::Knock => {}
+        }
+    }
+
+    /// A link has ended.
+    fn down(&mut self, id: u64, why: LinkDown) {
+        let Some(index) = self.position(id) else { return };
+        let entry = self.entries.remove(index);
+        let why = entry.ending.unwrap_or(why);
+        self.shared.pulses.remove(entry.link.pulse());
+        let linger = self.shared.socket.sleep(LINGER);
+        let link = entry.link.clone();
+        self.shared.socket.spawn(async move {
+            linger.await;
+            drop(link);
+        });
+        tracing::debug!(peer = %self.peer, link = id, %why, "link down");
+        let was_up = self.up == Some(id);
+        if was_up {
+            self.up = None;
+            self.shared.unset_up(&entry.link);
+        }
+        self.shared.observer.link_down(entry.link, why);
+        if was_up && let Some(other) = self.entries.iter().find(|entry| entry.ending.is_none()) {
+            self.promote(other.link.id());
+        }
+    }
+
+    /// Brings the liveness of a link up to date and sets its next timer.
+    fn tick(&mut self, id: u64, ctx: &mut Context<Self>) {
+        let Some(index) = self.position(id) else { return };
+        let now = now();
+        let entry = &mut self.entries[index];
+        let frames = frames_received(&entry.link);
+        if frames != entry.frames_seen {
+            entry.frames_seen = frames;
+            entry.liveness.heard(now, now);
+        }
+        entry.liveness.heard(entry.link.pulse().heard(), now);
+        entry.liveness.expect(entry.link.pulse().still_expecting(), now);
+        entry.knocked &= entry.liveness.is_silent();
+        if entry.liveness.poll_probe() {
+            entry.link.pulse().probe();
+            if entry.liveness.is_silent() && !std::mem::replace(&mut entry.knocked, true) {
+                let _ = entry.notes.send(Note::Knock);
+            }
+        }
+        if let Some(event) = entry.liveness.poll_event() {
+            self.changed(id, event);
+        }
+        let Some(index) = self.position(id) else { return };
+        let entry = &mut self.entries[index];
+        if let Some(timer) = entry.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        if let Some(at) = entry.liveness.timeout() {
+            let wait = at.saturating_duration_since(now);
+            entry.timer = Some(ctx.run_later(wait, move |actor, ctx| {
+                if let Some(index) = actor.position(id) {
+                    actor.entries[index].timer = None;
+                }
+                actor.tick(id, ctx);
+            }));
+        }
+    }
+
+    fn changed(&mut self, id: u64, event: Event) {
+        let Some(index) = self.position(id) else { return };
+        let link = self.entries[index].link.clone();
+        match event {
+            Event::Gone => {
+                link.end(LinkDown::Gone);
+                self.down(id, LinkDown::Gone);
+            }
+            Event::Unreachable if self.up == Some(id) => {
+                let alive = self.entries.iter().find(|entry| {
+                    entry.link != link && !entry.liveness.is_silent() && entry.ending.is_none()
+                });
+                if alive.is_some() {
+                    // The duplicate works and this one doesn't: the peer may have forgotten it.
+                    link.end(LinkDown::Gone);
+                    self.down(id, LinkDown::Gone);
+                } else if !std::mem::replace(&mut self.unreachable, true) {
+                    self.shared.observer.unreachable(self.peer);
+                }
+            }
+            Event::Reachable if self.up == Some(id) => {
+                if std::mem::take(&mut self.unreachable) {
+                    self.shared.observer.reachable(self.peer);
+                }
+            }
+            Event::Unreachable | Event::Reachable => {}
+        }
+    }
+
+    fn stop_if_idle(&mut self, ctx: &mut Context<Self>) {
+        let idle = self.entries.is_empty() && !self.dialling && self.waiters.is_empty();
+        if idle && self.pending.load(Ordering::SeqCst) == 0 {
+            self.shared.forget(&self.peer);
+            ctx.stop();
+        }
+    }
+}
+
+fn close_if_drained(entry: &Entry) {
+    if entry.draining && entry.drained_here && entry.drained_there {
+        entry.link.end(LinkDown::Duplicate);
+    }
+}
+
+/// Counts frames that only the peer can have sent, for QUIC checked their packets.
+fn frames_received(link: &Link) -> u64 {
+    let frames = link.quic().stats().frame_rx;
+    frames.acks + frames.stream + frames.ping + frames.max_data + frames.max_stream_data
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Actor for Connection {
+    type Context = Context<Self>;
+}
+
+impl Handler<Order> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, order: Order, ctx: &mut Context<Self>) {
+        match order {
+            Order::Dial { addresses, waiter } => {
+                self.pending.fetch_sub(1, Ordering::SeqCst);
+                self.dial(addresses, waiter, ctx);
+            }
+            Order::Established { authenticated, waiter } => {
+                // Those of its own dials weren't counted.
+                if waiter.is_some() || !authenticated.dialled {
+                    self.pending.fetch_sub(1, Ordering::SeqCst);
+                } else {
+                    self.dialling = false;
+                }
+                self.waiters.extend(waiter);
+                self.establish(*authenticated, ctx);
+                if let Some(up) = self.up.and_then(|id| self.position(id)) {
+                    let link = self.entries[up].link.clone();
+                    for waiter in self.waiters.drain(..) {
+                        let _ = waiter.send(Ok(link.clone()));
+                    }
+                }
+            }
+            Order::DialFailed(error) => self.dial_failed(error, ctx),
+            Order::Expect { link } => self.tick(link, ctx),
+            Order::Drained { link } => self.drained(link),
+            Order::Ending { link, why } => {
+                if let Some(index) = self.position(link) {
+                    self.entries[index].ending.get_or_insert(why);
+                }
+            }
+            Order::Noted { link, note } => self.noted(link, note),
+            Order::Closed { link, why } => self.down(link, why),
+        }
+        self.stop_if_idle(ctx);
+    }
+}
+
+/// Reads and writes the notes of a link until its connection ends, and says how it ended.
+async fn attend(
+    link: Link,
+    mut stream: LinkStream,
+    mut queue: mpsc::UnboundedReceiver<Note>,
+    actor: actix::Addr<Connection>,
+) {
+    let id = link.id();
+    loop {
+        tokio::select! {
+            note = read_note(&mut stream.rx) => match note {
+                Ok(Some(note)) => actor.do_send(Order::Noted { link: id, note }),
+                Ok(None) => break,
+                Err(e) => {
+                    link.end(LinkDown::Broken(e.to_string()));
+                    break;
+                }
+            },
+            Some(note) = queue.recv() => write_note(&mut stream.tx, note).await,
+        }
+    }
+    let why = LinkDown::of(&link.quic().closed().await);
+    actor.do_send(Order::Closed { link: id, why });
+}

@@ -1,0 +1,244 @@
+//! Handshakes: dialling a peer along all of its addresses, and accepting who dials us.
+//!
+//! DESIGN.md section 5: the first packet goes to all known addresses. When that handshake ends by
+//! anything unauthenticated (another host at one of the addresses, a forged Close), one handshake per
+//! road starts, and the first that completes is taken.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::{
+    endpoint::Shared,
+    hello::{self, Hello, HelloError, LinkStream},
+    identity::PeerId,
+    lease::Lease,
+    link::code,
+    path::{candidates, pulse::Secrets},
+    peer_ref::ExpiredError,
+    socket::handles::Road,
+    tls,
+};
+
+/// After this long without a result, the handshake that races over all roads gets company by one per
+/// road: a wrong host may have answered first and fallen silent. A guess; three times the usual
+/// handshake over a satellite.
+const RACE_TIME: Duration = Duration::from_secs(2);
+
+/// Why no link to a peer came to be. Nothing is left behind; dialling again is always allowed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Another key answered at the address of the peer. Get a newer PeerRef.
+    #[error("{found} answered in place of {expected}")]
+    WrongPeer {
+        /// The dialled key.
+        expected: PeerId,
+        /// The key that answered.
+        found: PeerId,
+    },
+    /// No address is known for the peer, or none that this host can send to.
+    #[error("no usable address of the peer is known")]
+    NoAddress,
+    /// Nobody answered in time at any address.
+    #[error("no answer from the peer within {0:?}")]
+    Timeout(Duration),
+    /// Somebody answered and ended the handshake.
+    #[error("the handshake failed: {0}")]
+    Handshake(String),
+    /// The peer proved its key and then broke the protocol, or speaks another version of it.
+    #[error(transparent)]
+    Hello(Arc<HelloError>),
+    /// The PeerRef has expired. Get a newer one.
+    #[error(transparent)]
+    Expired(Arc<ExpiredError>),
+    /// The PeerRef leads to this host itself.
+    #[error("that is this host itself")]
+    Myself,
+    /// This endpoint has been closed.
+    #[error("the endpoint is closed")]
+    Closed,
+}
+
+/// A connection whose peer proved its key and said HELLO.
+pub(crate) struct Authenticated {
+    pub(crate) connection: quinn::Connection,
+    pub(crate) lease: Lease,
+    pub(crate) secrets: Secrets,
+    pub(crate) peer: PeerId,
+    pub(crate) hello: Hello,
+    pub(crate) stream: LinkStream,
+    pub(crate) dialled: bool,
+}
+
+/// A connection whose peer proved its key.
+struct Proven {
+    connection: quinn::Connection,
+    lease: Lease,
+    secrets: Secrets,
+    peer: PeerId,
+}
+
+/// Dials `peer`, or whoever answers, along `addresses`.
+pub(crate) async fn dial(
+    shared: &Arc<Shared>,
+    peer: Option<PeerId>,
+    addresses: Vec<SocketAddr>,
+) -> Result<Authenticated, ConnectError> {
+    let roads = candidates::roads(&shared.socket.handles(), addresses);
+    if roads.is_empty() {
+        return Err(ConnectError::NoAddress);
+    }
+    let limit = shared.config.limits.handshake_time_max;
+    let sleep = shared.socket.sleep(limit);
+    tokio::select! {
+        biased;
+        outcome = authenticate(shared, peer, roads) => outcome,
+        () = sleep => Err(ConnectError::Timeout(limit)),
+    }
+}
+
+async fn authenticate(
+    shared: &Arc<Shared>,
+    peer: Option<PeerId>,
+    roads: Vec<Road>,
+) -> Result<Authenticated, ConnectError> {
+    let Proven { connection, lease, secrets, peer } = race(shared, peer, roads).await?;
+    let (hello, stream) = match hello::begin(&connection, &shared.hello()).await {
+        Ok(begun) => begun,
+        Err(e) => {
+            connection.close(code::PROTOCOL, e.to_string().as_bytes());
+            return Err(ConnectError::Hello(Arc::new(e)));
+        }
+    };
+    Ok(Authenticated { connection, lease, secrets, peer, hello, stream, dialled: true })
+}
+
+/// First one handshake over all roads, then one per road.
+async fn race(
+    shared: &Arc<Shared>,
+    peer: Option<PeerId>,
+    roads: Vec<Road>,
+) -> Result<Proven, ConnectError> {
+    if roads.len() == 1 {
+        return attempt(shared, peer, roads).await;
+    }
+    let mut attempts = FuturesUnordered::new();
+    let mut first = Box::pin(attempt(shared, peer, roads.clone()));
+    let patience = shared.socket.sleep(RACE_TIME);
+    let mut worst = None;
+    tokio::select! {
+        biased;
+        outcome = &mut first => match outcome {
+            Ok(proven) => return Ok(proven),
+            Err(e) => worst = Some(e),
+        },
+        () = patience => attempts.push(first),
+    }
+    for road in roads {
+        attempts.push(Box::pin(attempt(shared, peer, vec![road])));
+    }
+    while let Some(outcome) = attempts.next().await {
+        match outcome {
+            // Dropping the others ends them.
+            Ok(proven) => return Ok(proven),
+            // That somebody else lives there says more than that nobody answered.
+            Err(e) if !matches!(worst, Some(ConnectError::WrongPeer { .. })) => worst = Some(e),
+            Err(_) => {}
+        }
+    }
+    Err(worst.unwrap_or(ConnectError::NoAddress))
+}
+
+/// One handshake along `roads`.
+async fn attempt(
+    shared: &Arc<Shared>,
+    peer: Option<PeerId>,
+    roads: Vec<Road>,
+) -> Result<Proven, ConnectError> {
+    let handle = shared.socket.handles().dial(roads);
+    let quic = &shared.quic;
+    let (connecting, cid) = shared.cids.watch(|| {
+        let name = tls::server_name(peer);
+        quic.endpoint.connect_with(quic.client(peer.is_some()), handle, &name)
+    });
+    let (connecting, lease) = match (connecting, cid) {
+        (Ok(connecting), Some(cid)) => (connecting, Lease::new(&shared.socket, cid, handle, None)),
+        (outcome, _) => {
+            shared.socket.handles().abandon(handle);
+            return Err(match outcome {
+                Err(quinn::ConnectError::EndpointStopping) => ConnectError::Closed,
+                Err(e) => ConnectError::Handshake(e.to_string()),
+                Ok(_) => ConnectError::Handshake("no connection id was given out".into()),
+            });
+        }
+    };
+    let connection = connecting.await.map_err(|e| match (peer, tls::wrong_peer(&e)) {
+        (Some(expected), Some(found)) => ConnectError::WrongPeer { expected, found },
+        _ => ConnectError::Handshake(e.to_string()),
+    })?;
+    let refused = |text: &str| {
+        connection.close(code::UNWANTED, text.as_bytes());
+        ConnectError::Handshake(text.to_owned())
+    };
+    // Asked after every handshake, whatever the verifier said.
+    let found = tls::peer_of(&connection).ok_or_else(|| refused("no key was shown"))?;
+    if let Some(expected) = peer
+        && expected != found
+    {
+        refused("another peer was dialled");
+        return Err(ConnectError::WrongPeer { expected, found });
+    }
+    if found == shared.peer_id() {
+        refused("that is this host itself");
+        return Err(ConnectError::Myself);
+    }
+    let secrets = Secrets::export(&connection).ok_or_else(|| refused("no keys to export"))?;
+    lease.settle();
+    Ok(Proven { connection, lease, secrets, peer: found })
+}
+
+/// Takes a handshake that somebody began as far as its HELLO. `slot` counts it as half open meanwhile.
+pub(crate) async fn accept(
+    shared: &Arc<Shared>,
+    incoming: quinn::Incoming,
+    slot: OwnedSemaphorePermit,
+) -> Option<Authenticated> {
+    let sleep = shared.socket.sleep(shared.config.limits.handshake_time_max);
+    let outcome = tokio::select! {
+        biased;
+        outcome = welcome(shared, incoming) => outcome,
+        () = sleep => Err("the handshake took too long".to_owned()),
+    };
+    drop(slot);
+    match outcome {
+        Ok(authenticated) => Some(authenticated),
+        Err(e) => {
+            tracing::debug!("a handshake from outside failed: {e}");
+            None
+        }
+    }
+}
+
+async fn welcome(shared: &Arc<Shared>, incoming: quinn::Incoming) -> Result<Authenticated, String> {
+    let (handle, local) = (incoming.remote_address(), incoming.local_ip());
+    let (connecting, cid) = shared.cids.watch(|| incoming.accept());
+    let connecting = connecting.map_err(|e| e.to_string())?;
+    let cid = cid.ok_or("no connection id was given out")?;
+    let lease = Lease::new(&shared.socket, cid, handle, local);
+    let connection = connecting.await.map_err(|e| e.to_string())?;
+    let refuse = |text: &str| {
+        connection.close(code::PROTOCOL, text.as_bytes());
+        text.to_owned()
+    };
+    let peer = tls::peer_of(&connection).ok_or_else(|| refuse("no key was shown"))?;
+    if peer == shared.peer_id() {
+        return Err(refuse("this is your own key"));
+    }
+    let secrets = Secrets::export(&connection).ok_or_else(|| refuse("no keys to export"))?;
+    lease.settle();
+    let greeted = hello::answer(&connection, &shared.hello()).await;
+    let (hello, stream) = greeted.map_err(|e| refuse(&e.to_string()))?;
+    Ok(Authenticated { connection, lease, secrets, peer, hello, stream, dialled: false })
+}

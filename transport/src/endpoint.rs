@@ -1,0 +1,589 @@
+//! The endpoint: one host on the network, dialling and accepting.
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use actix::{Actor, Addr};
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use rand::{RngExt, rngs::StdRng};
+use tokio::sync::oneshot;
+
+use crate::{
+    connection::{Connection, Order},
+    dial::{Authenticated, ConnectError, accept, dial},
+    hello::{Hello, InstanceId},
+    identity::{PeerId, SecretKey, VersionCounter, VersionError},
+    limits::{Admission, Admissions, InitialGate, Limits},
+    link::{Link, Observer, code},
+    path::{candidates::canonical, liveness::Patience, pulse::Pulses},
+    peer_ref::{ContentError, PeerRef, RefContent, SignedRef},
+    peer_ref::{Origin, PeerRefStore},
+    placement::Placement,
+    quic::{self, Quic, Windows},
+    socket::{
+        BufferSizes,
+        cid::Cids,
+        memory::MemoryNetwork,
+        mesh_socket::{MeshSocket, Wire},
+        udp::UdpWire,
+    },
+    tls::{Tls, TlsError},
+};
+
+/// How long [`Endpoint::close`] waits for peers to acknowledge.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Peers whose addresses are remembered, at up to ~3 KB each. A guess.
+const KNOWN_PEERS_MAX: usize = 4096;
+
+/// How long our own PeerRef is valid, and after which part of that a new one is signed. A guess: an
+/// invitation should outlive a holiday.
+const OWN_REF_VALID: Duration = Duration::from_secs(30 * 24 * 3600);
+const OWN_REF_RENEWED_AFTER: Duration = Duration::from_secs(10 * 24 * 3600);
+
+/// What an endpoint is started with.
+pub struct EndpointConfig {
+    /// Who this host is.
+    pub secret: SecretKey,
+    /// Where the versions of this host's own PeerRef come from.
+    pub versions: VersionCounter,
+    /// Where to listen; port 0 takes a free one. Empty: one socket on all IPv4 addresses, and one on all
+    /// IPv6 addresses if there is IPv6.
+    pub listen: Vec<SocketAddr>,
+    /// Addresses under which others reach this host, put first into its PeerRef.
+    pub advertise: Vec<SocketAddr>,
+    /// Windows and stream numbers of authenticated connections.
+    pub windows: Windows,
+    /// When a silent peer is probed, unreachable and gone.
+    pub patience: Patience,
+    /// What strangers may cost.
+    pub limits: Limits,
+    /// A network in memory in place of the kernel's, for tests in place.
+    pub network: Option<MemoryNetwork>,
+}
+
+impl EndpointConfig {
+    /// The defaults for a host with this key.
+    pub fn new(secret: SecretKey) -> Self {
+        Self {
+            secret,
+            versions: VersionCounter::in_memory(),
+            listen: Vec::new(),
+            advertise: Vec::new(),
+            windows: Windows::default(),
+            patience: Patience::default(),
+            limits: Limits::default(),
+            network: None,
+        }
+    }
+}
+
+/// Why an endpoint could not be started; nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// An address can't be bound: it is taken, or not this host's.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// QUIC could not be started.
+    #[error("cannot start QUIC: {0}")]
+    Quic(#[source] io::Error),
+    /// TLS could not be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// No version for this host's PeerRef.
+    #[error(transparent)]
+    Version(#[from] VersionError),
+    /// This host's PeerRef can't be signed: an advertised address is no address, or there are too many.
+    #[error("the own PeerRef can't be signed: {0}")]
+    Reference(#[from] ContentError),
+    /// The placement was shut down.
+    #[error("the network thread has ended")]
+    PlacementEnded,
+}
+
+/// What was dropped since the start, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drops {
+    /// Datagrams that are nothing we know.
+    pub garbage: u64,
+    /// First packets of handshakes beyond the limits.
+    pub initials_refused: u64,
+    /// Datagrams of mixed batches beyond the staging ring.
+    pub staging_full: u64,
+    /// Datagrams that the system refused to send, and errors on receiving.
+    pub io_errors: u64,
+    /// Datagrams for connections that are gone.
+    pub nowhere: u64,
+}
+
+/// A running endpoint. Clones are the same; the last one dropped closes it.
+#[derive(Clone)]
+pub struct Endpoint {
+    owner: Arc<Owner>,
+}
+
+/// Closes the endpoint when the last handle goes.
+struct Owner(Arc<Shared>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.quic.endpoint.close(code::SHUTDOWN, b"the endpoint was dropped");
+    }
+}
+
+/// What the parts of an endpoint share.
+pub(crate) struct Shared {
+    pub(crate) config: Settings,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) socket: Arc<MeshSocket>,
+    pub(crate) cids: Arc<Cids>,
+    pub(crate) quic: Quic,
+    pub(crate) pulses: Pulses,
+    placement: Arc<dyn Placement>,
+    secret: SecretKey,
+    peer: PeerId,
+    instance: InstanceId,
+    admissions: Admissions,
+    peers: Mutex<HashMap<PeerId, Member>>,
+    up: DashMap<PeerId, Link>,
+    book: Mutex<PeerRefStore>,
+    own_ref: Mutex<OwnRef>,
+    links: AtomicU64,
+    seed: Option<u64>,
+}
+
+/// The part of the configuration that is needed later.
+pub(crate) struct Settings {
+    pub(crate) windows: Windows,
+    pub(crate) patience: Patience,
+    pub(crate) limits: Limits,
+}
+
+/// A connection actor, and how many orders are on the way to it.
+struct Member {
+    actor: Addr<Connection>,
+    pending: Arc<AtomicUsize>,
+}
+
+struct OwnRef {
+    versions: VersionCounter,
+    addresses: Vec<SocketAddr>,
+    signed: SignedRef,
+    at: SystemTime,
+}
+
+impl Endpoint {
+    /// Starts listening. `observer` hears about links from then on.
+    pub async fn bind(
+        config: EndpointConfig,
+        placement: Arc<dyn Placement>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, BindError> {
+        let (done, bound) = oneshot::channel();
+        let network = placement.clone();
+        placement.spawn_network(Box::new(move || {
+            Box::pin(async move {
+                let _ = done.send(Shared::start(config, network, observer));
+            })
+        }));
+        let shared = bound.await.map_err(|_| BindError::PlacementEnded)??;
+        Ok(Self { owner: Arc::new(Owner(shared)) })
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.owner.0
+    }
+
+    /// This host's key.
+    pub fn peer_id(&self) -> PeerId {
+        self.shared().peer
+    }
+
+    /// Which start of this host this is.
+    pub fn instance(&self) -> InstanceId {
+        self.shared().instance
+    }
+
+    /// The bound addresses, with concrete ports.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.shared().socket.wires().iter().map(Wire::local_addr).collect()
+    }
+
+    /// Buffer sizes that the system granted to each UDP socket.
+    pub fn socket_buffers(&self) -> Vec<BufferSizes> {
+        let buffers = |wire: &Wire| match wire {
+            Wire::Udp(wire) => Some(wire.buffers()),
+            Wire::Memory(_) => None,
+        };
+        self.shared().socket.wires().iter().filter_map(buffers).collect()
+    }
+
+    /// What was dropped since the start.
+    pub fn drops(&self) -> Drops {
+        let counters = &self.shared().socket.counters;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Drops {
+            garbage: get(&counters.garbage),
+            initials_refused: get(&counters.initials_refused),
+            staging_full: get(&counters.staging_full),
+            io_errors: get(&counters.send_errors) + get(&counters.receive_errors),
+            nowhere: get(&counters.send_nowhere),
+        }
+    }
+
+    /// How others reach this host, signed and current.
+    pub fn peer_ref(&self) -> PeerRef {
+        self.shared().own_ref()
+    }
+
+    /// Remembers how a peer can be reached, for later dials to its key. What is expired, or older than
+    /// what is known, changes nothing.
+    pub fn remember(&self, reference: &PeerRef) {
+        let now = SystemTime::now();
+        self.shared().book.lock().remember(reference, Origin::Application, now);
+    }
+
+    /// The link to `peer` that takes new work, if there is one.
+    pub fn link(&self, peer: &PeerId) -> Option<Link> {
+        self.shared().up.get(peer).map(|link| link.clone())
+    }
+
+    /// The link to the peer that `target` names, dialled if need be; joins a dial under way. Whoever
+    /// answers at a PeerRef of addresses only is accepted: ask [`Link::peer`] who it is.
+    pub async fn connect(&self, target: &PeerRef) -> Result<Link, ConnectError> {
+        match target {
+            PeerRef::Signed(signed) => {
+                let valid = signed.check_valid(SystemTime::now());
+                valid.map_err(|e| ConnectError::Expired(Arc::new(e)))?;
+                self.remember(target);
+                self.connect_peer(signed.peer(), signed.addresses()).await
+            }
+            PeerRef::Addresses(addresses) => self.connect_address(addresses.addresses()).await,
+        }
+    }
+
+    /// The link to `peer`, dialled if need be at `hints` and the addresses remembered for it.
+    pub async fn connect_peer(
+        &self,
+        peer: PeerId,
+        hints: &[SocketAddr],
+    ) -> Result<Link, ConnectError> {
+        let shared = self.shared();
+        if peer == shared.peer {
+            return Err(ConnectError::Myself);
+        }
+        if let Some(link) = self.link(&peer) {
+            return Ok(link);
+        }
+        let mut addresses = hints.to_vec();
+        addresses.extend(shared.book.lock().addresses(&peer, SystemTime::now()));
+        let (waiter, outcome) = oneshot::channel();
+        shared.order(peer, Order::Dial { addresses, waiter });
+        outcome.await.unwrap_or(Err(ConnectError::Closed))
+    }
+
+    async fn connect_address(&self, addresses: &[SocketAddr]) -> Result<Link, ConnectError> {
+        let shared = self.shared().clone();
+        let addresses = addresses.to_vec();
+        let (waiter, outcome) = oneshot::channel();
+        let network = shared.placement.clone();
+        network.spawn_network(Box::new(move || {
+            Box::pin(async move {
+                match dial(&shared, None, addresses).await {
+                    Ok(authenticated) => shared.established(authenticated, Some(waiter)),
+                    Err(e) => drop(waiter.send(Err(e))),
+                }
+            })
+        }));
+        outcome.await.unwrap_or(Err(ConnectError::Closed))
+    }
+
+    /// Ends all links, telling peers `reason` as `LinkDown::Shutdown`, and stops accepting. Waits up to
+    /// a second for that to arrive.
+    pub async fn close(&self, reason: &str) {
+        let shared = self.shared();
+        shared.quic.endpoint.close(code::SHUTDOWN, reason.as_bytes());
+        let sleep = shared.socket.sleep(CLOSE_TIME_MAX);
+        tokio::select! {
+            biased;
+            () = shared.quic.endpoint.wait_idle() => {}
+            () = sleep => {}
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("peer", &self.peer_id()).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Runs on the network thread.
+    fn start(
+        config: EndpointConfig,
+        placement: Arc<dyn Placement>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Arc<Self>, BindError> {
+        let EndpointConfig {
+            secret,
+            mut versions,
+            listen,
+            advertise,
+            windows,
+            patience,
+            limits,
+            network,
+        } = config;
+        let peer = secret.peer_id();
+        // Endpoints of one seeded run must differ from each other.
+        let seed = placement.seed().map(|seed| {
+            let [a, b, c, d, e, f, g, h, ..] = *peer.as_bytes();
+            seed ^ u64::from_le_bytes([a, b, c, d, e, f, g, h])
+        });
+        let wires = bind_all(&listen, network.as_ref())?;
+        let locals: Vec<_> = wires.iter().map(Wire::local_addr).collect();
+        let cids = Arc::new(Cids::new(secret.derive("cid"), seed));
+        let pulses = Pulses::default();
+        let gate = InitialGate::new(&limits);
+        let frames = Box::new(pulses.clone());
+        let socket = MeshSocket::new(wires, cids.clone(), gate, frames, &*placement, seed);
+        let socket = Arc::new(socket);
+        let tls = Tls::new(&secret)?;
+        let quic = Quic::start(
+            &secret,
+            &tls,
+            &windows,
+            &limits,
+            cids.clone(),
+            socket.clone(),
+            &*placement,
+            seed,
+        )
+        .map_err(BindError::Quic)?;
+        let addresses = addresses_of(&advertise, &locals);
+        let at = SystemTime::now();
+        let version = versions.next(at)?;
+        let signed = sign_own(&secret, version, &addresses, at)?;
+        let shared = Arc::new(Self {
+            admissions: Admissions::new(&limits),
+            config: Settings { windows, patience, limits },
+            observer,
+            socket,
+            cids,
+            quic,
+            pulses,
+            placement,
+            secret,
+            peer,
+            instance: InstanceId(quic::rng(seed).random()),
+            peers: Mutex::new(HashMap::new()),
+            up: DashMap::new(),
+            book: Mutex::new(PeerRefStore::new(KNOWN_PEERS_MAX)),
+            own_ref: Mutex::new(OwnRef { versions, addresses, signed, at }),
+            links: AtomicU64::new(1),
+            seed,
+        });
+        actix_rt::spawn(accept_all(shared.clone()));
+        Ok(shared)
+    }
+
+    pub(crate) fn peer_id(&self) -> PeerId {
+        self.peer
+    }
+
+    /// What this host says about itself.
+    pub(crate) fn hello(&self) -> Hello {
+        Hello { instance: self.instance, features: 0, reference: Some(self.own_ref()) }
+    }
+
+    pub(crate) fn next_link(&self) -> u64 {
+        self.links.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A generator for one link.
+    pub(crate) fn rng(&self, link: u64) -> StdRng {
+        quic::rng(self.seed.map(|seed| seed.wrapping_add(link)))
+    }
+
+    /// A peer said HELLO: what it says about itself is remembered, and where it answered.
+    pub(crate) fn met(&self, link: &Link) {
+        let now = SystemTime::now();
+        let mut book = self.book.lock();
+        if let Some(reference) = &link.hello().reference
+            && reference.peer() == Some(link.peer())
+        {
+            book.remember(reference, Origin::Network, now);
+        }
+        if link.dialled() {
+            book.learn(link.peer(), link.via(), now);
+        }
+    }
+
+    pub(crate) fn set_up(&self, link: &Link) {
+        self.up.insert(link.peer(), link.clone());
+    }
+
+    pub(crate) fn unset_up(&self, link: &Link) {
+        self.up.remove_if(&link.peer(), |_, up| up == link);
+    }
+
+    /// The connection actor of `peer` stops.
+    pub(crate) fn forget(&self, peer: &PeerId) {
+        self.peers.lock().remove(peer);
+    }
+
+    /// Sends an order to the connection actor of `peer`, which is started if need be.
+    fn order(self: &Arc<Self>, peer: PeerId, order: Order) {
+        let shared = self.clone();
+        self.placement.spawn_network(Box::new(move || {
+            shared.order_here(peer, order);
+            Box::pin(std::future::ready(()))
+        }));
+    }
+
+    /// The same, on the network thread: there an actor can't stop between being found and being told.
+    fn order_here(self: &Arc<Self>, peer: PeerId, order: Order) {
+        let mut peers = self.peers.lock();
+        let member = peers.entry(peer).or_insert_with(|| {
+            let pending = Arc::new(AtomicUsize::new(0));
+            let actor = Connection::new(peer, self.clone(), pending.clone()).start();
+            Member { actor, pending }
+        });
+        member.pending.fetch_add(1, Ordering::SeqCst);
+        member.actor.do_send(order);
+    }
+
+    /// A handshake from outside, or to an address alone, is complete. On the network thread.
+    fn established(
+        self: &Arc<Self>,
+        authenticated: Authenticated,
+        waiter: Option<crate::connection::Waiter>,
+    ) {
+        let peer = authenticated.peer;
+        let authenticated = Box::new(authenticated);
+        self.order_here(peer, Order::Established { authenticated, waiter });
+    }
+
+    fn own_ref(&self) -> PeerRef {
+        let mut own = self.own_ref.lock();
+        let now = SystemTime::now();
+        if now.duration_since(own.at).is_ok_and(|age| age > OWN_REF_RENEWED_AFTER)
+            && let Ok(version) = own.versions.next(now)
+            && let Ok(signed) = sign_own(&self.secret, version, &own.addresses, now)
+        {
+            own.signed = signed;
+            own.at = now;
+        }
+        PeerRef::Signed(own.signed.clone())
+    }
+}
+
+/// Admits handshakes from outside until the endpoint closes.
+async fn accept_all(shared: Arc<Shared>) {
+    while let Some(incoming) = shared.quic.endpoint.accept().await {
+        let source = incoming.remote_address();
+        // The flow label of a handle isn't part of a Retry token, so such a token would never be right.
+        let retriable = incoming.may_retry()
+            && matches!(source, SocketAddr::V6(handle) if handle.flowinfo() == 0);
+        let proven = incoming.remote_address_validated();
+        match shared.admissions.admit(source.ip(), proven) {
+            Admission::Accept(slot) => {
+                let shared = shared.clone();
+                actix_rt::spawn(async move {
+                    if let Some(authenticated) = accept(&shared, incoming, slot).await {
+                        shared.established(authenticated, None);
+                    }
+                });
+            }
+            Admission::Retry if retriable => drop(incoming.retry()),
+            Admission::Retry | Admission::Ignore => incoming.ignore(),
+        }
+    }
+}
+
+/// Binds every address to listen on.
+fn bind_all(
+    listen: &[SocketAddr],
+    network: Option<&MemoryNetwork>,
+) -> Result<Vec<Wire>, BindError> {
+    let bind = |address: SocketAddr| {
+        let wire = match network {
+            Some(network) => network.attach(address).map(Wire::Memory),
+            None => UdpWire::bind(address).map(Wire::Udp),
+        };
+        wire.map_err(|source| BindError::Listen { address, source })
+    };
+    if !listen.is_empty() {
+        return listen.iter().copied().map(bind).collect();
+    }
+    let first = bind(SocketAddr::from(([0, 0, 0, 0], 0)))?;
+    // The same port on IPv6 if it is free, any other if not, and none where there is no IPv6.
+    let any = std::net::Ipv6Addr::UNSPECIFIED;
+    let second = bind(SocketAddr::from((any, first.local_addr().port())))
+        .or_else(|_| bind(SocketAddr::from((any, 0))));
+    Ok(std::iter::once(first).chain(second).collect())
+}
+
+/// The addresses for our own PeerRef: the advertised ones, or else the bound ones, where a socket on all
+/// addresses stands for those of the machine, loopback last.
+fn addresses_of(advertise: &[SocketAddr], locals: &[SocketAddr]) -> Vec<SocketAddr> {
+    if !advertise.is_empty() {
+        return advertise.to_vec();
+    }
+    let interfaces = interface_addresses();
+    let mut addresses = Vec::new();
+    for local in locals {
+        let ips = if local.ip().is_unspecified() {
+            let family = |ip: &&IpAddr| ip.is_ipv4() == local.is_ipv4();
+            interfaces.iter().filter(family).copied().collect()
+        } else {
+            vec![local.ip()]
+        };
+        addresses.extend(ips.into_iter().map(|ip| canonical(SocketAddr::new(ip, local.port()))));
+    }
+    addresses.sort_by_key(|address| address.ip().is_loopback());
+    addresses.truncate(crate::peer_ref::ADDRESSES_MAX);
+    addresses
+}
+
+/// The addresses of this machine that mean something to another: link-local ones don't without a scope.
+fn interface_addresses() -> Vec<IpAddr> {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let usable = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => !ip.is_link_local(),
+        IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+    };
+    interfaces.into_iter().map(|interface| interface.ip()).filter(usable).collect()
+}
+
+fn sign_own(
+    secret: &SecretKey,
+    version: u64,
+    addresses: &[SocketAddr],
+    now: SystemTime,
+) -> Result<SignedRef, ContentError> {
+    let expires = now + OWN_REF_VALID;
+    let content = RefContent {
+        version,
+        addresses: addresses.to_vec(),
+        rendezvous: Vec::new(),
+        expires: expires.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+    };
+    SignedRef::sign(secret, content)
+}

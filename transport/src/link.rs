@@ -1,0 +1,308 @@
+//! A [`Link`]: one authenticated connection to a peer, and how it ends.
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use quinn::{ConnectionError, VarInt};
+
+use crate::{
+    connection::Order,
+    hello::{Hello, InstanceId},
+    identity::PeerId,
+    lease::Lease,
+    path::pulse::{Expecting, PingError, Pulse},
+};
+
+/// How a peer is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PathKind {
+    /// Datagrams go straight to the peer's address.
+    Direct,
+}
+
+impl fmt::Display for PathKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct => f.write_str("direct"),
+        }
+    }
+}
+
+/// Why a link ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkDown {
+    /// The peer closed this link on purpose and said why.
+    Closed {
+        /// Its words, at most as long as fits a packet.
+        reason: String,
+    },
+    /// The peer's endpoint is shutting down.
+    Shutdown {
+        /// Its words.
+        reason: String,
+    },
+    /// A duplicate of another link to the same peer ended after it was drained: nothing was lost.
+    Duplicate,
+    /// The peer restarted: it no longer knows this link, or its new instance connected.
+    Restarted,
+    /// The peer didn't answer for as long as `peer_gone_after` says.
+    Gone,
+    /// This side closed it.
+    Local {
+        /// The words given to [`Link::close`] or `Endpoint::close`.
+        reason: String,
+    },
+    /// One side broke the protocol; the connection was ended with this text.
+    Broken(String),
+}
+
+impl fmt::Display for LinkDown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed { reason } => write!(f, "the peer closed the link: {reason}"),
+            Self::Shutdown { reason } => write!(f, "the peer shut down: {reason}"),
+            Self::Duplicate => f.write_str("a duplicate link was drained and closed"),
+            Self::Restarted => f.write_str("the peer restarted"),
+            Self::Gone => f.write_str("the peer didn't answer any more"),
+            Self::Local { reason } => write!(f, "closed by this side: {reason}"),
+            Self::Broken(text) => write!(f, "the connection broke: {text}"),
+        }
+    }
+}
+
+/// Codes with which a connection is closed, as docs/wire.md lists them.
+pub(crate) mod code {
+    use quinn::VarInt;
+
+    pub(crate) const CLOSED: VarInt = VarInt::from_u32(1);
+    pub(crate) const SHUTDOWN: VarInt = VarInt::from_u32(2);
+    pub(crate) const DUPLICATE: VarInt = VarInt::from_u32(3);
+    pub(crate) const REPLACED: VarInt = VarInt::from_u32(4);
+    pub(crate) const GONE: VarInt = VarInt::from_u32(5);
+    pub(crate) const PROTOCOL: VarInt = VarInt::from_u32(6);
+    pub(crate) const UNWANTED: VarInt = VarInt::from_u32(7);
+}
+
+impl LinkDown {
+    /// What the end of a QUIC connection means for its link.
+    pub(crate) fn of(error: &ConnectionError) -> Self {
+        match error {
+            ConnectionError::ApplicationClosed(close) => {
+                let reason = String::from_utf8_lossy(&close.reason).into_owned();
+                match close.error_code {
+                    code::SHUTDOWN => Self::Shutdown { reason },
+                    code::DUPLICATE => Self::Duplicate,
+                    code::REPLACED => Self::Restarted,
+                    code::GONE => Self::Gone,
+                    code::PROTOCOL => Self::Broken(reason),
+                    _ => Self::Closed { reason },
+                }
+            }
+            ConnectionError::Reset => Self::Restarted,
+            ConnectionError::LocallyClosed => Self::Local { reason: String::new() },
+            error => Self::Broken(error.to_string()),
+        }
+    }
+
+    /// How this end is told to the other side.
+    pub(crate) fn code(&self) -> VarInt {
+        match self {
+            Self::Closed { .. } | Self::Local { .. } => code::CLOSED,
+            Self::Shutdown { .. } => code::SHUTDOWN,
+            Self::Duplicate => code::DUPLICATE,
+            Self::Restarted => code::REPLACED,
+            Self::Gone => code::GONE,
+            Self::Broken(_) => code::PROTOCOL,
+        }
+    }
+
+    fn reason(&self) -> String {
+        match self {
+            Self::Local { reason } | Self::Closed { reason } | Self::Shutdown { reason } => {
+                reason.clone()
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
+/// One authenticated QUIC connection to a peer whose HELLO has arrived. Clones are the same link.
+#[derive(Clone)]
+pub struct Link {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: u64,
+    peer: PeerId,
+    hello: Hello,
+    dialled: bool,
+    rank: [u8; 16],
+    connection: quinn::Connection,
+    lease: Lease,
+    pulse: Arc<Pulse>,
+    orders: actix::WeakRecipient<Order>,
+}
+
+/// What a link is made of.
+pub(crate) struct Parts {
+    pub(crate) id: u64,
+    pub(crate) peer: PeerId,
+    pub(crate) hello: Hello,
+    /// Whether this side dialled.
+    pub(crate) dialled: bool,
+    /// The same on both sides, and like nothing else: settles which of two equal links stays.
+    pub(crate) rank: [u8; 16],
+    pub(crate) connection: quinn::Connection,
+    pub(crate) lease: Lease,
+    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) orders: actix::WeakRecipient<Order>,
+}
+
+impl Link {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { id, peer, hello, dialled, rank, connection, lease, pulse, orders } = parts;
+        let inner = Inner { id, peer, hello, dialled, rank, connection, lease, pulse, orders };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The key that the peer proved to hold.
+    pub fn peer(&self) -> PeerId {
+        self.inner.peer
+    }
+
+    /// Which start of the peer this link leads to.
+    pub fn instance(&self) -> InstanceId {
+        self.inner.hello.instance
+    }
+
+    /// What the peer said about itself when the link began.
+    pub fn hello(&self) -> &Hello {
+        &self.inner.hello
+    }
+
+    /// Unique among the links of this process.
+    pub fn id(&self) -> u64 {
+        self.inner.id
+    }
+
+    /// Whether this side dialled; the dialler opens what exists once per link.
+    pub fn dialled(&self) -> bool {
+        self.inner.dialled
+    }
+
+    /// The QUIC connection. Its first two-way stream is taken (HELLO); all others are the user's.
+    pub fn quic(&self) -> &quinn::Connection {
+        &self.inner.connection
+    }
+
+    /// QUIC's estimate of the round-trip time.
+    pub fn rtt(&self) -> Duration {
+        self.inner.connection.rtt()
+    }
+
+    /// The peer's address on the road in use.
+    pub fn via(&self) -> SocketAddr {
+        self.inner.lease.via()
+    }
+
+    /// The kind of the road in use.
+    pub fn path(&self) -> PathKind {
+        PathKind::Direct
+    }
+
+    /// Whether the link has ended.
+    pub fn is_closed(&self) -> bool {
+        self.inner.connection.close_reason().is_some()
+    }
+
+    /// Ends the link; the peer gets `reason` as [`LinkDown::Closed`]. What wasn't acknowledged yet may
+    /// be lost.
+    pub fn close(&self, reason: &str) {
+        self.end(LinkDown::Local { reason: reason.to_owned() });
+    }
+
+    /// Says that a draining link has no lane of ours left and none of the peer's that we serve. It
+    /// closes once the peer has said so too. Without effect on a link that isn't draining.
+    pub fn drained(&self) {
+        self.order(Order::Drained { link: self.inner.id });
+    }
+
+    /// While any of these lives, the peer is probed each half second, so that its silence is noticed
+    /// in time. Cheap enough for every request.
+    pub fn expect_answers(&self) -> Expecting {
+        self.inner.pulse.expect_answers()
+    }
+
+    /// Sends a probe of our own, outside QUIC, and waits for its answer.
+    pub async fn ping(&self) -> Result<Duration, PingError> {
+        self.inner.pulse.ping().await
+    }
+
+    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
+        &self.inner.pulse
+    }
+
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.inner.lease
+    }
+
+    /// Higher wins: the lower key's dial, and between equals what both sides see alike.
+    pub(crate) fn rank(&self, own: PeerId) -> (bool, [u8; 16]) {
+        (self.inner.dialled == (own < self.inner.peer), self.inner.rank)
+    }
+
+    /// Ends the connection for `why`, which is also what this side will report.
+    pub(crate) fn end(&self, why: LinkDown) {
+        let (code, reason) = (why.code(), why.reason());
+        self.order(Order::Ending { link: self.inner.id, why });
+        self.inner.connection.close(code, reason.as_bytes());
+    }
+
+    fn order(&self, order: Order) {
+        if let Some(actor) = self.inner.orders.upgrade() {
+            actor.do_send(order);
+        }
+    }
+}
+
+impl PartialEq for Link {
+    fn eq(&self, other: &Self) -> bool {
+        self.inner.id == other.inner.id
+    }
+}
+
+impl Eq for Link {}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("id", &self.inner.id)
+            .field("peer", &self.inner.peer)
+            .field("via", &self.via())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Hears about links. Called on the network thread: it must not block.
+///
+/// At most one link per peer is *up* at a time, and new work goes there. When two connections to one
+/// peer exist (both sides dialled), one is up and the other drains.
+pub trait Observer: Send + Sync + 'static {
+    /// `link` is the one for all new work with its peer; it may be one that was draining before.
+    fn link_up(&self, link: Link);
+
+    /// `link` is a duplicate: serve what the peer still sends on it, move your own work to the link that
+    /// is up, then call [`Link::drained`]. It may come for a link that never was up.
+    fn link_draining(&self, link: Link);
+
+    /// `link` has ended; the last that is said about it.
+    fn link_down(&self, link: Link, reason: LinkDown);
+
+    /// The peer hasn't answered for `unreachable_after`; what waits for it should end, outcome unknown.
+    fn unreachable(&self, peer: PeerId);
+
+    /// The peer answers again after [`Observer::unreachable`].
+    fn reachable(&self, peer: PeerId);
+}

@@ -1,0 +1,288 @@
+//! Core: when to probe a peer, and what its silence means.
+//!
+//! Sans-IO: time comes in, probes and events come out. Written contract: *after every call that takes
+//! `&mut self`, drain [`Liveness::poll_probe`] and [`Liveness::poll_event`], then arm a timer for
+//! [`Liveness::timeout`].* DESIGN.md section 5: with answers pending a probe each 500 ms; 5 s of silence
+//! end what waits as `Unreachable`; 60 s end the connection.
+
+use std::time::{Duration, Instant};
+
+/// How patient to be with a silent peer.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    /// Between probes while answers are expected, or while a probe went unanswered.
+    pub probe_every: Duration,
+    /// Between probes while nothing is expected; NATs forget a mapping after 30 s (FIGURES.md).
+    pub idle_every: Duration,
+    /// Silence in the face of probes after which the peer counts as unreachable.
+    pub unreachable_after: Duration,
+    /// Silence after which the peer counts as gone.
+    pub gone_after: Duration,
+}
+
+impl Default for Patience {
+    /// The figures of DESIGN.md, section 5 and 6.
+    fn default() -> Self {
+        Self {
+            probe_every: Duration::from_millis(500),
+            idle_every: Duration::from_secs(20),
+            unreachable_after: Duration::from_secs(5),
+            gone_after: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Patience {
+    /// Idle probes must notice silence early enough for `gone_after` to hold.
+    fn idle_every(&self) -> Duration {
+        self.idle_every.min(self.gone_after / 3).max(self.probe_every)
+    }
+}
+
+/// What became of the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// It hasn't answered for `unreachable_after`.
+    Unreachable,
+    /// It answers again.
+    Reachable,
+    /// It hasn't answered for `gone_after`. Nothing comes after this.
+    Gone,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Reachable,
+    Unreachable,
+    Gone,
+}
+
+/// The liveness of one connection.
+#[derive(Debug)]
+pub struct Liveness {
+    patience: Patience,
+    state: State,
+    /// Whether somebody waits for answers.
+    expecting: bool,
+    /// When the peer last proved to be there.
+    heard: Instant,
+    /// The first probe since then: the beginning of its silence, if it is one.
+    asked: Option<Instant>,
+    next_probe: Instant,
+    probe_due: bool,
+    event: Option<Event>,
+}
+
+impl Liveness {
+    /// A peer that has just been heard.
+    pub fn new(patience: Patience, now: Instant) -> Self {
+        let next_probe = now + patience.idle_every();
+        Self {
+            patience,
+            state: State::Reachable,
+            expecting: false,
+            heard: now,
+            asked: None,
+            next_probe,
+            probe_due: false,
+            event: None,
+        }
+    }
+
+    /// The peer proved to be there at `at`, by anything authenticated.
+    pub fn heard(&mut self, at: Instant, now: Instant) {
+        if self.state == State::Gone || at < self.heard {
+            return;
+        }
+        self.heard = at;
+        // What came before the last probe says nothing about that probe's fate; the one after will.
+        self.asked = None;
+        self.next_probe = at + self.interval();
+        if self.state == State::Unreachable {
+            self.state = State::Reachable;
+            self.event = Some(Event::Reachable);
+        }
+        self.advance(now);
+    }
+
+    /// Whether somebody waits for answers of the peer.
+    pub fn expect(&mut self, expecting: bool, now: Instant) {
+        if self.expecting != expecting {
+            self.expecting = expecting;
+            let last = self.asked.map_or(self.heard, |asked| asked.max(self.heard));
+            self.next_probe = self.next_probe.min((last + self.interval()).max(now));
+        }
+        self.advance(now);
+    }
+
+    /// The network changed or the host slept: ask at once.
+    pub fn probe_now(&mut self, now: Instant) {
+        self.next_probe = now;
+        self.advance(now);
+    }
+
+    /// Time has passed.
+    pub fn advance(&mut self, now: Instant) {
+        if self.state == State::Gone {
+            return;
+        }
+        if let Some(asked) = self.asked {
+            let silent_at = asked + self.patience.unreachable_after;
+            let gone_at = (self.heard + self.patience.gone_after).max(silent_at);
+            if now >= gone_at {
+                self.state = State::Gone;
+                self.event = Some(Event::Gone);
+                return;
+            }
+            if now >= silent_at && self.state == State::Reachable {
+                self.state = State::Unreachable;
+                self.event = Some(Event::Unreachable);
+            }
+        }
+        if now >= self.next_probe {
+            self.asked.get_or_insert(now);
+            self.probe_due = true;
+            self.next_probe = now + self.interval();
+        }
+    }
+
+    /// Whether a probe is to be sent now.
+    pub fn poll_probe(&mut self) -> bool {
+        std::mem::take(&mut self.probe_due)
+    }
+
+    /// What became of the peer since the last call.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.event.take()
+    }
+
+    /// When [`Liveness::advance`] must be called next; `None` once the peer is gone.
+    pub fn timeout(&self) -> Option<Instant> {
+        if self.state == State::Gone {
+            return None;
+        }
+        let mut next = self.next_probe;
+        if let Some(asked) = self.asked {
+            let silent_at = asked + self.patience.unreachable_after;
+            let gone_at = (self.heard + self.patience.gone_after).max(silent_at);
+            next = next.min(gone_at);
+            if self.state == State::Reachable {
+                next = next.min(silent_at);
+            }
+        }
+        Some(next)
+    }
+
+    /// Whether a probe is unanswered so far.
+    pub fn is_silent(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// Whether the peer counts as unreachable.
+    pub fn is_unreachable(&self) -> bool {
+        self.state != State::Reachable
+    }
+
+    fn interval(&self) -> Duration {
+        if self.expecting || self.asked.is_some() {
+            self.patience.probe_every
+        } else {
+            self.patience.idle_every()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Runs the core until `until` after `start`; the peer answers at once those probes that `answers`
+    /// says. Returns the times of probes and events, in ms after `start`.
+    fn run(
+        core: &mut Liveness,
+        start: Instant,
+        until: Duration,
+        answers: impl Fn(u128) -> bool,
+    ) -> (Vec<u128>, Vec<(u128, Event)>) {
+        let (mut probes, mut events) = (Vec::new(), Vec::new());
+        let mut now = start;
+        loop {
+            let at = (now - start).as_millis();
+            if core.poll_probe() {
+                probes.push(at);
+                if answers(at) {
+                    core.heard(now, now);
+                }
+            }
+            events.extend(core.poll_event().map(|event| (at, event)));
+            match core.timeout() {
+                Some(next) if next - start <= until => now = next,
+                _ => return (probes, events),
+            }
+            core.advance(now);
+        }
+    }
+
+    #[test]
+    fn an_idle_peer_that_answers_is_asked_seldom() {
+        let start = Instant::now();
+        let mut core = Liveness::new(Patience::default(), start);
+        let (probes, events) = run(&mut core, start, 65 * SECOND, |_| true);
+        assert_eq!(probes, [20_000, 40_000, 60_000]);
+        assert_eq!(events, []);
+    }
+
+    #[test]
+    fn with_answers_expected_silence_is_noticed_after_five_seconds_and_final_after_sixty() {
+        let start = Instant::now();
+        let mut core = Liveness::new(Patience::default(), start);
+        core.expect(true, start);
+        let (probes, events) = run(&mut core, start, 100 * SECOND, |at| at < 10_000);
+        assert_eq!(&probes[..3], [500, 1000, 1500]);
+        assert_eq!(events, [(15_000, Event::Unreachable), (69_500, Event::Gone)]);
+    }
+
+    #[test]
+    fn an_idle_peer_that_dies_is_gone_sixty_seconds_after_it_was_last_heard() {
+        let start = Instant::now();
+        let mut core = Liveness::new(Patience::default(), start);
+        let (probes, events) = run(&mut core, start, 100 * SECOND, |_| false);
+        assert_eq!(&probes[..3], [20_000, 20_500, 21_000]);
+        assert_eq!(events, [(25_000, Event::Unreachable), (60_000, Event::Gone)]);
+    }
+
+    #[test]
+    fn a_short_patience_makes_idle_probes_more_frequent() {
+        let start = Instant::now();
+        let patience = Patience { gone_after: 8 * SECOND, ..Patience::default() };
+        let mut core = Liveness::new(patience, start);
+        let (_, events) = run(&mut core, start, 100 * SECOND, |at| at < 20_000);
+        let (gone, event) = *events.last().unwrap();
+        assert_eq!(event, Event::Gone);
+        assert!(gone <= 20_000 + 8_000, "gone at {gone} ms");
+    }
+
+    #[test]
+    fn a_peer_that_answers_again_is_reachable_again() {
+        let start = Instant::now();
+        let mut core = Liveness::new(Patience::default(), start);
+        core.expect(true, start);
+        let silent = |at| (10_000..20_000).contains(&at);
+        let (_, events) = run(&mut core, start, 40 * SECOND, |at| !silent(at));
+        assert_eq!(events, [(15_000, Event::Unreachable), (20_000, Event::Reachable)]);
+    }
+
+    #[test]
+    fn beginning_to_expect_asks_soon_and_ceasing_to_does_not_forget_the_silence() {
+        let start = Instant::now();
+        let mut core = Liveness::new(Patience::default(), start);
+        core.advance(start + 10 * SECOND);
+        core.expect(true, start + 10 * SECOND);
+        assert!(core.poll_probe());
+        core.expect(false, start + 11 * SECOND);
+        core.advance(start + 15 * SECOND);
+        assert_eq!(core.poll_event(), Some(Event::Unreachable));
+    }
+}

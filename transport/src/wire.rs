@@ -1,0 +1,135 @@
+//! Our own frames on the UDP socket, beside QUIC: first byte 0x00 to 0x3F (DESIGN.md section 5).
+//!
+//! ```text
+//! probe   0x01  tag[8]  nonce[8]  zero[18]            mac[16]
+//! answer  0x02  tag[8]  nonce[8]  ip[16]  port[2]     mac[16]
+//! ```
+//!
+//! The tag names the connection to its receiver, so that a spoofed frame costs one lookup; the MAC is
+//! HMAC-SHA-256, cut to 16 bytes, over everything before it, under a key that only the two ends of the
+//! connection have. An answer is exactly as long as the probe, so neither amplifies. The address is the
+//! one that the probe came from, IPv4 mapped into IPv6.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use ring::hmac;
+
+/// Names a connection to the receiver of a frame.
+pub(crate) type Tag = [u8; 8];
+
+const PROBE: u8 = 0x01;
+const ANSWER: u8 = 0x02;
+const MAC_BYTES: usize = 16;
+const BODY_BYTES: usize = 1 + 8 + 8 + 18;
+
+/// Length of every frame there is.
+pub(crate) const FRAME_BYTES: usize = BODY_BYTES + MAC_BYTES;
+
+/// What a frame says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// "Are you there, and do you receive at this address?"
+    Probe {
+        /// Random; the answer bears it.
+        nonce: u64,
+    },
+    /// "I am, and I saw you at this address."
+    Answer {
+        /// That of the probe.
+        nonce: u64,
+        /// Where the probe came from.
+        observed: SocketAddr,
+    },
+}
+
+impl Frame {
+    /// The bytes of this frame for the connection that its receiver knows by `tag`.
+    pub(crate) fn seal(self, tag: Tag, key: &hmac::Key) -> [u8; FRAME_BYTES] {
+        let mut bytes = [0; FRAME_BYTES];
+        let (kind, nonce) = match self {
+            Self::Probe { nonce } => (PROBE, nonce),
+            Self::Answer { nonce, observed } => {
+                let ip = match observed.ip() {
+                    IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                    IpAddr::V6(ip) => ip,
+                };
+                bytes[17..33].copy_from_slice(&ip.octets());
+                bytes[33..35].copy_from_slice(&observed.port().to_be_bytes());
+                (ANSWER, nonce)
+            }
+        };
+        bytes[0] = kind;
+        bytes[1..9].copy_from_slice(&tag);
+        bytes[9..17].copy_from_slice(&nonce.to_be_bytes());
+        let mac = hmac::sign(key, &bytes[..BODY_BYTES]);
+        bytes[BODY_BYTES..].copy_from_slice(&mac.as_ref()[..MAC_BYTES]);
+        bytes
+    }
+
+    /// The tag of what may be a frame.
+    pub(crate) fn tag(bytes: &[u8]) -> Option<Tag> {
+        let known = matches!(bytes.first(), Some(&(PROBE | ANSWER)));
+        if !known || bytes.len() != FRAME_BYTES {
+            return None;
+        }
+        bytes.get(1..9)?.try_into().ok()
+    }
+
+    /// Reads a frame whose MAC is right; `None` for everything else.
+    pub(crate) fn open(bytes: &[u8], key: &hmac::Key) -> Option<Self> {
+        let bytes: &[u8; FRAME_BYTES] = bytes.try_into().ok()?;
+        let (body, mac) = bytes.split_at(BODY_BYTES);
+        let right = hmac::sign(key, body);
+        if subtle::ConstantTimeEq::ct_eq(&right.as_ref()[..MAC_BYTES], mac).unwrap_u8() != 1 {
+            return None;
+        }
+        let nonce = u64::from_be_bytes(body[9..17].try_into().ok()?);
+        match body[0] {
+            PROBE => Some(Self::Probe { nonce }),
+            ANSWER => {
+                let ip: [u8; 16] = body[17..33].try_into().ok()?;
+                let port = u16::from_be_bytes(body[33..35].try_into().ok()?);
+                let ip = IpAddr::from(Ipv6Addr::from(ip)).to_canonical();
+                Some(Self::Answer { nonce, observed: SocketAddr::new(ip, port) })
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, &[byte; 32])
+    }
+
+    #[test]
+    fn frames_survive_the_way_and_probe_and_answer_are_equally_long() {
+        for frame in [
+            Frame::Probe { nonce: 7 },
+            Frame::Answer { nonce: 8, observed: "1.2.3.4:5".parse().unwrap() },
+            Frame::Answer { nonce: 9, observed: "[2001:db8::1]:5".parse().unwrap() },
+        ] {
+            let bytes = frame.seal([3; 8], &key(1));
+            assert_eq!(Frame::tag(&bytes), Some([3; 8]));
+            assert_eq!(Frame::open(&bytes, &key(1)), Some(frame));
+            assert_eq!(Frame::open(&bytes, &key(2)), None);
+        }
+    }
+
+    #[test]
+    fn one_flipped_bit_or_a_missing_byte_is_refused() {
+        let bytes = Frame::Probe { nonce: 7 }.seal([3; 8], &key(1));
+        for bit in 0..FRAME_BYTES * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Frame::open(&flipped, &key(1)), None);
+        }
+        for end in 0..FRAME_BYTES {
+            assert_eq!(Frame::tag(&bytes[..end]), None);
+            assert_eq!(Frame::open(&bytes[..end], &key(1)), None);
+        }
+    }
+}
