@@ -40,6 +40,10 @@ pub trait RemoteActor: Actor<Context = Context<Self>> + Handler<Attach<Self>> {
     type Main: ServedBy<Self>;
 }
 
+/// Called by the expansion of `#[derive(RemoteActor)]`, for each protocol beside [`RemoteActor::Main`].
+#[doc(hidden)]
+pub const fn assert_served<P: ServedBy<A>, A: Actor<Context = Context<A>>>() {}
+
 type Decode<A> = fn(
     Payload<'_>,
     Caller,

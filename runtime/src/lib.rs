@@ -9,6 +9,7 @@
 //! - `objects`, [`access`]: what can be reached from outside, and by whom.
 //! - [`caller`](mod@caller), [`watch`](mod@watch), `status`, `wire_ref`: what travels with refs and messages.
 //! - [`mesh`](mod@mesh): one node.
+//! - `entry`: what `#[webmesh::main]` and `#[webmesh::test]` run in.
 //! - [`error`]: what can go wrong.
 
 // The remote half, under construction, is what uses the rest.
@@ -21,6 +22,7 @@ mod attach;
 pub mod bytes;
 pub mod caller;
 mod dispatch;
+mod entry;
 pub mod error;
 pub mod mesh;
 pub mod message;
@@ -39,6 +41,7 @@ pub use error::{AskError, TellError, TrySendError};
 pub use mesh::Mesh;
 pub use message::{Accepts, Message, Protocol, Streams};
 pub use watch::{Down, DownReason, Event, WatchEvent, WatchId};
+pub use webmesh_macros::{Message, Protocol, RemoteActor, Reply, main, test};
 pub use webmesh_transport::{PeerId, SecretKey};
 
 pub use actix;
@@ -48,7 +51,10 @@ pub use serde;
 #[doc(hidden)]
 pub mod __private {
     pub use crate::attach::Attach;
-    pub use crate::dispatch::Dispatch;
-    pub use crate::message::assert_distinct;
+    pub use crate::dispatch::{Dispatch, assert_served};
+    #[cfg(feature = "test-util")]
+    pub use crate::entry::block_on_paused;
+    pub use crate::entry::{Flavor, block_on};
+    pub use crate::message::assert_new_id;
     pub use actix;
 }

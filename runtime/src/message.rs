@@ -63,23 +63,17 @@ pub trait Accepts<M: Message>: Protocol {
 )]
 pub trait Streams<M: Message>: Protocol {}
 
-/// Fails the compilation when an id occurs twice. Called by the expansion of `#[derive(Protocol)]`.
+/// Fails the compilation with `problem` when the id at `index` stands at an earlier place too. Called by the expansion of
+/// `#[derive(Protocol)]`, once for each message, so that the error points at the message.
 #[doc(hidden)]
-pub const fn assert_distinct(messages: &[&str], streams: &[&str]) {
-    let total = messages.len() + streams.len();
-    let mut i = 0;
-    while i < total {
-        let mut j = i + 1;
-        while j < total {
-            let left = if i < messages.len() { messages[i] } else { streams[i - messages.len()] };
-            let right = if j < messages.len() { messages[j] } else { streams[j - messages.len()] };
-            assert!(
-                !equal(left.as_bytes(), right.as_bytes()),
-                "two messages of this protocol have the same id"
-            );
-            j += 1;
+#[track_caller]
+pub const fn assert_new_id(ids: &[&str], index: usize, problem: &str) {
+    let mut earlier = 0;
+    while earlier < index {
+        if equal(ids[earlier].as_bytes(), ids[index].as_bytes()) {
+            panic!("{}", problem);
         }
-        i += 1;
+        earlier += 1;
     }
 }
 

@@ -1,0 +1,165 @@
+//! What the attributes have in common: keys that are known and given once, ids, the name of the crate, and
+//! errors that are collected instead of ending the macro.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, format_ident};
+use syn::meta::ParseNestedMeta;
+use syn::{Attribute, Data, DeriveInput, Error, Fields, LitStr, Path, PathSegment, Result};
+
+/// The longest id, as `webmesh::message::MAX_ID_BYTES` has it.
+const MAX_ID_BYTES: usize = 128;
+
+/// The errors found so far. All are reported, so that one build shows every mistake.
+#[derive(Default)]
+pub(crate) struct Errors(Option<Error>);
+
+impl Errors {
+    pub(crate) fn push(&mut self, error: Error) {
+        match &mut self.0 {
+            Some(first) => first.combine(error),
+            None => self.0 = Some(error),
+        }
+    }
+
+    /// An error that underlines `tokens`.
+    pub(crate) fn at(&mut self, tokens: impl ToTokens, problem: impl std::fmt::Display) {
+        self.push(Error::new_spanned(tokens, problem));
+    }
+
+    pub(crate) fn finish(self) -> Result<()> {
+        self.0.map_or(Ok(()), Err)
+    }
+}
+
+/// Checks the keys of one attribute, which may be spread over several occurrences of it.
+pub(crate) struct Keys {
+    known: &'static [&'static str],
+    seen: Vec<&'static str>,
+}
+
+impl Keys {
+    pub(crate) fn new(known: &'static [&'static str]) -> Self {
+        Self { known, seen: Vec::new() }
+    }
+
+    /// The key that stands here, if it is known and new.
+    pub(crate) fn check(&mut self, meta: &ParseNestedMeta<'_>) -> Result<&'static str> {
+        let Some(&key) = self.known.iter().find(|key| meta.path.is_ident(key)) else {
+            let known: Vec<String> = self.known.iter().map(|key| format!("`{key}`")).collect();
+            let given = meta.path.to_token_stream().to_string().replace(' ', "");
+            return Err(
+                meta.error(format!("unknown key `{given}`; known are {}", known.join(", ")))
+            );
+        };
+        if self.seen.contains(&key) {
+            return Err(meta.error(format!("`{key}` is given twice")));
+        }
+        self.seen.push(key);
+        Ok(key)
+    }
+}
+
+/// Reads the attributes called `name` of a derive's item: `read` gets each key with what follows it. Tells whether all could be read,
+/// for what is missing after an error may stand behind it.
+pub(crate) fn read_attributes(
+    item: &DeriveInput,
+    name: &str,
+    known: &'static [&'static str],
+    errors: &mut Errors,
+    mut read: impl FnMut(&'static str, &ParseNestedMeta<'_>, &mut Errors) -> Result<()>,
+) -> bool {
+    let mut keys = Keys::new(known);
+    let mut complete = true;
+    for attribute in item.attrs.iter().filter(|attribute| attribute.path().is_ident(name)) {
+        let outcome = attribute.parse_nested_meta(|meta| {
+            let key = keys.check(&meta)?;
+            read(key, &meta, errors)
+        });
+        if let Err(error) = outcome {
+            complete = false;
+            errors.push(error);
+        }
+    }
+    for attribute in inner_attributes(&item.data) {
+        if attribute.path().is_ident(name) {
+            errors
+                .at(attribute, format!("`#[{name}(…)]` belongs on the type, not on a part of it"));
+        }
+    }
+    complete
+}
+
+/// The attributes of fields and variants.
+fn inner_attributes(data: &Data) -> Vec<&Attribute> {
+    let variants = match data {
+        Data::Enum(data) => data.variants.iter().flat_map(|variant| &variant.attrs).collect(),
+        Data::Struct(_) | Data::Union(_) => Vec::new(),
+    };
+    let fields =
+        fields(data).into_iter().flat_map(|fields| fields.iter().flat_map(|field| &field.attrs));
+    variants.into_iter().chain(fields).collect()
+}
+
+/// The field lists of a struct (one) or an enum (one per variant).
+pub(crate) fn fields(data: &Data) -> Vec<&Fields> {
+    match data {
+        Data::Struct(data) => vec![&data.fields],
+        Data::Enum(data) => data.variants.iter().map(|variant| &variant.fields).collect(),
+        Data::Union(_) => Vec::new(),
+    }
+}
+
+/// Unions hold untagged bits, which nobody can encode.
+pub(crate) fn refuse_union(item: &DeriveInput, what: &str, errors: &mut Errors) {
+    if let Data::Union(data) = &item.data {
+        errors.push(Error::new(
+            data.union_token.span,
+            format!("{what} is a struct or an enum, not a union"),
+        ));
+    }
+}
+
+/// An id names one type, so that type has no parameters.
+pub(crate) fn refuse_generics(item: &DeriveInput, what: &str, errors: &mut Errors) {
+    if !item.generics.params.is_empty() {
+        errors.at(
+            &item.generics.params,
+            format!("{what} can't be generic: its id names one type; use a type without parameters for each id"),
+        );
+    }
+}
+
+/// Reads `= "…"`: an id for the wire.
+pub(crate) fn id(meta: &ParseNestedMeta<'_>, errors: &mut Errors) -> Result<LitStr> {
+    let id: LitStr = meta.value()?.parse()?;
+    let bytes = id.value().len();
+    if bytes == 0 {
+        errors.at(&id, "the id is empty; it is the name on the wire, such as \"chat.post\"");
+    } else if bytes > MAX_ID_BYTES {
+        errors.at(&id, format!("the id has {bytes} bytes; {MAX_ID_BYTES} are the most"));
+    }
+    Ok(id)
+}
+
+/// Reads `= path`: the name by which the user's crate knows `webmesh`.
+pub(crate) fn crate_path(meta: &ParseNestedMeta<'_>) -> Result<Path> {
+    meta.value()?.call(Path::parse_mod_style)
+}
+
+/// `::webmesh`, unless the attribute names another path.
+pub(crate) fn webmesh() -> Path {
+    let mut path = Path::from(PathSegment::from(format_ident!("webmesh")));
+    path.leading_colon = Some(syn::Token![::](Span::call_site()));
+    path
+}
+
+/// The tokens as a reader would write them, for messages.
+pub(crate) fn shown(tokens: impl ToTokens) -> String {
+    let tokens: TokenStream = tokens.to_token_stream();
+    tokens
+        .to_string()
+        .replace(" :: ", "::")
+        .replace(" < ", "<")
+        .replace(" >", ">")
+        .replace(" ,", ",")
+}

@@ -1,0 +1,82 @@
+//! The runtimes that `#[webmesh::main]` and `#[webmesh::test]` run their function in.
+//!
+//! Both are a tokio runtime with a `LocalSet` around the function: a Mesh placed *in place* and plain actix actors spawn on that set.
+//! Meshes in the *threads* placement bring their own threads and need nothing of it.
+
+use std::future::Future;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::LocalSet;
+
+/// Which runtime.
+#[derive(Clone, Copy, Debug)]
+pub enum Flavor {
+    /// Everything on the calling thread.
+    CurrentThread,
+    /// With worker threads for what `tokio::spawn` is given: so many, or one per core.
+    MultiThread(Option<usize>),
+}
+
+/// Runs the future to its end.
+///
+/// # Panics
+///
+/// If the operating system refuses the runtime's descriptors or threads: nothing can run then, and the caller's return type is
+/// not known here.
+pub fn block_on<F: Future>(flavor: Flavor, future: F) -> F::Output {
+    let mut builder = match flavor {
+        Flavor::CurrentThread => Builder::new_current_thread(),
+        Flavor::MultiThread(workers) => {
+            let mut builder = Builder::new_multi_thread();
+            if let Some(workers) = workers {
+                builder.worker_threads(workers);
+            }
+            builder
+        }
+    };
+    run(&mut builder, future)
+}
+
+/// Runs the future on this thread, under a clock that jumps to the next timer whenever all tasks wait.
+///
+/// # Panics
+///
+/// As [`block_on`].
+#[cfg(feature = "test-util")]
+pub fn block_on_paused<F: Future>(future: F) -> F::Output {
+    run(Builder::new_current_thread().start_paused(true), future)
+}
+
+fn run<F: Future>(builder: &mut Builder, future: F) -> F::Output {
+    let runtime: Runtime = match builder.enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => panic!("the runtime could not be started: {error}"),
+    };
+    // Entered until the end, for what is left in the set may still spawn when it is dropped.
+    let _entered = runtime.enter();
+    let local = LocalSet::new();
+    local.block_on(&runtime, future)
+}
+
+/// [`block_on_paused`], or a sentence that says what is missing for it. A feature of this crate is asked here, where it is known.
+#[cfg(feature = "test-util")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __block_on_paused {
+    ($future:expr) => {
+        $crate::__private::block_on_paused($future)
+    };
+}
+
+/// [`block_on_paused`], or a sentence that says what is missing for it. A feature of this crate is asked here, where it is known.
+#[cfg(not(feature = "test-util"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __block_on_paused {
+    ($future:expr) => {{
+        ::core::compile_error!(
+            "the paused clock of `#[webmesh::test]` needs the feature `test-util` of `webmesh` in [dev-dependencies]; \
+             `#[webmesh::test(clock = \"real\")]` does without"
+        );
+        $crate::__private::block_on($crate::__private::Flavor::CurrentThread, $future)
+    }};
+}
