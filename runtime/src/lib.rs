@@ -24,6 +24,8 @@ pub mod caller;
 mod dispatch;
 mod entry;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod mesh;
 pub mod message;
 mod objects;
