@@ -1,14 +1,17 @@
 //! Distributed actors on the public internet.
 //!
-//! The rooms, in the order of a message's way:
+//! The rooms:
 //!
 //! - [`message`]: what an application names in its API crate: messages and protocols.
+//! - `actor_ref`, `calls`: what it holds of an actor, and the futures of its calls.
 //! - `dispatch`: from a typed message to an actor of unknown type, and back for its reply.
 //! - [`payload`], [`bytes`]: messages as bytes.
-//! - `remote`: the seam to the network's half.
+//! - `remote`, `network`, `wire_ref`: the seams to the half that holds connections.
 //! - `objects`, [`access`]: what can be reached from outside, and by whom.
-//! - [`caller`](mod@caller), [`watch`](mod@watch), `status`, `wire_ref`: what travels with refs and messages.
-//! - [`mesh`](mod@mesh): one node.
+//! - `inlet`, `pump`: the bounded queue in front of an actor, and what feeds the actor from it.
+//! - `actor_cell`, `supervise`, `status`: what stays of an actor over its restarts, and who restarts it.
+//! - `context`, `caller`, [`watch`](mod@watch), `attach`: what an actor can do from inside.
+//! - `mesh`, `builder`, `spawn`, `publish`: one node.
 //! - `entry`: what `#[webmesh::main]` and `#[webmesh::test]` run in.
 //! - [`error`]: what can go wrong.
 
@@ -18,36 +21,69 @@
 extern crate self as webmesh;
 
 pub mod access;
+mod actor_cell;
+mod actor_ref;
 mod attach;
+mod builder;
 pub mod bytes;
-pub mod caller;
+mod caller;
+mod calls;
+mod context;
 mod dispatch;
 mod entry;
 pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod mesh;
+mod inlet;
+mod mesh;
 pub mod message;
+mod network;
 mod objects;
 pub mod payload;
+mod publish;
+mod pump;
 mod remote;
+mod spawn;
 mod status;
+mod supervise;
 pub mod watch;
 mod wire_ref;
 
 pub use access::{Access, Anyone, Only};
+pub use actor_ref::ActorRef;
+pub use builder::{BODY_MAX, MeshBuilder, StartError, identity_in};
 pub use bytes::Bytes;
 pub use caller::{Caller, caller};
+pub use calls::{ASK_TIMEOUT, Ask, Flush, Tell};
+pub use context::{
+    InMesh, OUTBOX_MAX, Serving, mesh, send, spawn_child, this, try_mesh, try_this, unwatch, watch,
+    watch_events,
+};
 pub use dispatch::{RemoteActor, ServedBy};
 pub use error::{AskError, TellError, TrySendError};
 pub use mesh::Mesh;
 pub use message::{Accepts, Message, Protocol, Streams};
+pub use publish::{Publish, PublishError, Resolve, ResolveError};
+pub use spawn::Spawner;
+pub use supervise::Restart;
 pub use watch::{Down, DownReason, Event, WatchEvent, WatchId};
 pub use webmesh_macros::{Message, Protocol, RemoteActor, Reply, main, test};
-pub use webmesh_transport::{PeerId, SecretKey};
+pub use webmesh_transport::{PeerId, PeerRef, SecretKey, peer_ref};
 
 pub use actix;
 pub use serde;
+
+/// The result of a `main` that may fail in any way.
+pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// What the implementation of an actor needs of actix.
+pub mod prelude {
+    pub use actix::fut::{ActorFuture, ActorFutureExt, WrapFuture};
+    pub use actix::{
+        Actor, ActorContext, Addr, AsyncContext, AtomicResponse, Context, Handler, MessageResult,
+        Response, ResponseActFuture, ResponseFuture, Running, SpawnHandle,
+    };
+}
 
 /// What the derives expand to. Not for direct use; nothing here is stable.
 #[doc(hidden)]

@@ -1,27 +1,183 @@
-//! A mesh: one identity, its objects and its connections to other meshes.
+//! A mesh: one identity, its objects, where its actors run, and its connections to other meshes.
 
+use crate::access::Access;
+use crate::actor_cell::ActorCell;
+use crate::actor_ref::{ActorRef, Target};
+use crate::attach::Attach;
+use crate::builder::MeshBuilder;
+use crate::context::Current;
+use crate::dispatch::RemoteActor;
+use crate::inlet::Hand;
+use crate::message::Protocol;
+use crate::network::Network;
 use crate::objects::Objects;
+use crate::publish::{Publish, Resolve};
+use crate::pump::Pump;
+use crate::spawn::Spawner;
+use crate::watch::DownReason;
+use crate::wire_ref::{ObjectId, WireRef};
+use actix::{Addr, AsyncContext};
+use parking_lot::Mutex;
+use rand::Rng;
+use rand::rngs::StdRng;
 use std::cell::RefCell;
-use std::sync::{Arc, Weak};
-use webmesh_transport::PeerId;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+use webmesh_registry::Directory;
+use webmesh_transport::placement::Placement;
+use webmesh_transport::{PeerId, SecretKey};
 
-/// One node of the mesh, embedded in this program. Cheap to clone; all clones are the same node.
+/// How long `shutdown` waits for the actors to stop. A guess: as long as a service manager waits without complaint.
+const ACTORS_STOP_MAX: Duration = Duration::from_secs(5);
+
+/// One node of the mesh, embedded in this program: an identity, the actors that it hosts, and its connections.
+///
+/// Cheap to clone; all clones are the same node. It ends with [`Mesh::shutdown`], or abruptly when the last clone is
+/// dropped. A program may have several.
 #[derive(Clone)]
 pub struct Mesh {
     inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
-    peer: PeerId,
+    pub(crate) secret: SecretKey,
+    pub(crate) peer: PeerId,
     /// When this mesh was started, in ms since 1970.
-    epoch: u64,
-    objects: Objects,
+    pub(crate) epoch: u64,
+    pub(crate) objects: Objects,
+    pub(crate) directory: Directory<Access>,
+    pub(crate) placement: Arc<dyn Placement>,
+    pub(crate) inlet_capacity: usize,
+    pub(crate) random: Mutex<StdRng>,
+    pub(crate) network: OnceLock<Arc<dyn Network>>,
 }
 
 impl Mesh {
+    /// Describes a mesh to be started.
+    pub fn builder() -> MeshBuilder {
+        MeshBuilder::new()
+    }
+
+    pub(crate) fn from_inner(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
     /// The identity of this mesh.
     pub fn peer_id(&self) -> PeerId {
         self.inner.peer
+    }
+
+    /// Spawns a supervised actor on the least loaded of the mesh's threads. The factory makes its first instance and,
+    /// after a panic, the next one. Returns at once; messages sent before the actor has started wait in its inlet.
+    ///
+    /// The actor lives until it stops itself (`ctx.stop()`), panics for good, or the mesh ends, whether or not anybody
+    /// holds a ref. After a shutdown of the mesh it ends at once.
+    pub fn spawn<A, F>(&self, factory: F) -> ActorRef<A::Main>
+    where
+        A: RemoteActor,
+        F: FnMut() -> A + Send + 'static,
+    {
+        self.spawner().spawn(factory)
+    }
+
+    /// As [`spawn`](Self::spawn), with choices: restart policy and capacity.
+    pub fn spawner(&self) -> Spawner {
+        Spawner::new(self.clone())
+    }
+
+    /// Gives a running actix actor an inlet, so that it can be reached through refs as well as through its `Addr`. It
+    /// isn't supervised: a panic is its end. FIFO between refs and `Addr`s isn't promised.
+    ///
+    /// Being exposed keeps the actor running after its last `Addr` is dropped. Inside its handlers `this`, `mesh` and
+    /// the others work as soon as it has been exposed. When the mesh shuts down, the actor goes on without it.
+    pub fn expose<A: RemoteActor>(&self, address: &Addr<A>) -> ActorRef<A::Main> {
+        let cell = ActorCell::<A>::new(self, self.inner.inlet_capacity);
+        let reference = cell.reference::<A::Main>(self);
+        let mut arrival = Arrival(Some(cell));
+        address.do_send(Attach::new(move |ctx| {
+            if let Some(cell) = arrival.0.take() {
+                Current::remember_alone(ctx.address(), cell.clone());
+                ctx.spawn(Pump::alone(cell));
+            }
+        }));
+        reference
+    }
+
+    /// Publishes an actor under a name: `mesh.publish("chat/rust", &room).version("1.2.0").allow(Anyone).await?`.
+    /// See [`Publish`].
+    pub fn publish<'a, P: Protocol>(
+        &'a self,
+        name: &'a str,
+        actor: &'a ActorRef<P>,
+    ) -> Publish<'a, P> {
+        Publish::new(self, name, actor)
+    }
+
+    /// Resolves a published name: `mesh.resolve("chat/rust").at(&peer_ref).version("^1").await?`. See [`Resolve`].
+    pub fn resolve<'a, P: Protocol>(&'a self, name: &'a str) -> Resolve<'a, P> {
+        Resolve::new(self, name)
+    }
+
+    /// Binds a ref to this mesh: needed for one that was decoded outside of any message (from a file, say). A ref that
+    /// is bound to another mesh is bound anew.
+    pub fn bind<P: Protocol>(&self, reference: ActorRef<P>) -> ActorRef<P> {
+        match reference.wire() {
+            Some(wire) => ActorRef::new(self.target(wire)),
+            // Its mesh is gone, and so is the actor: nothing to bind.
+            None => reference,
+        }
+    }
+
+    /// The signed reference by which others find this mesh.
+    ///
+    /// It changes as addresses come and go; hand out a fresh one.
+    pub fn peer_ref(&self) -> Option<webmesh_transport::PeerRef> {
+        self.inner.network.get().map(|network| network.peer_ref())
+    }
+
+    /// The addresses of its sockets, with their real ports.
+    pub fn listen_addresses(&self) -> Vec<SocketAddr> {
+        self.inner.network.get().map(|network| network.listen_addresses()).unwrap_or_default()
+    }
+
+    /// Waits for SIGINT (ctrl-c) or, on Unix, SIGTERM.
+    ///
+    /// # Errors
+    /// If the system refuses to listen for signals.
+    pub async fn until_ctrl_c(&self) -> std::io::Result<()> {
+        #[cfg(unix)]
+        {
+            let mut terminate =
+                tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+            tokio::select! {
+                interrupted = tokio::signal::ctrl_c() => interrupted,
+                _ = terminate.recv() => Ok(()),
+            }
+        }
+        #[cfg(not(unix))]
+        tokio::signal::ctrl_c().await
+    }
+
+    /// Ends the mesh gracefully: its actors are stopped (which answers what is queued with `Stopped`), then all peers
+    /// are told goodbye. Waits at most 5 s for the actors.
+    pub async fn shutdown(&self) {
+        let deadline = tokio::time::Instant::now() + ACTORS_STOP_MAX;
+        self.inner.objects.stop_all();
+        while !self.inner.objects.is_empty() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let left = self.inner.objects.len();
+        if left > 0 {
+            tracing::warn!(left, "actors did not stop in time");
+        }
+        if let Some(network) = self.inner.network.get() {
+            network.shutdown().await;
+        }
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
     }
 
     pub(crate) fn epoch(&self) -> u64 {
@@ -32,6 +188,44 @@ impl Mesh {
         &self.inner.objects
     }
 
+    /// A fresh id, which nobody can guess.
+    pub(crate) fn new_object_id(&self) -> ObjectId {
+        let mut id = [0; 16];
+        self.inner.random.lock().fill_bytes(&mut id);
+        ObjectId(id)
+    }
+
+    /// Addresses that refs to own objects carry.
+    pub(crate) fn hints(&self) -> Vec<SocketAddr> {
+        let mut hints = self.inner.network.get().map(|network| network.hints()).unwrap_or_default();
+        hints.truncate(crate::wire_ref::HINTS_MAX);
+        hints
+    }
+
+    /// What a ref of this name points to.
+    pub(crate) fn target(&self, wire: WireRef) -> Target {
+        if wire.peer == self.inner.peer {
+            if let Some(target) = self.inner.objects.local(&wire.object, &wire.protocol) {
+                return Target::Local(target);
+            }
+            let reason = self.absent(wire.epoch);
+            return Target::Gone(Arc::new((wire, reason)));
+        }
+        match self.inner.network.get() {
+            Some(network) => Target::Remote(network.target(wire)),
+            None => Target::Unbound(Arc::new(wire)),
+        }
+    }
+
+    /// What a watcher of an object that isn't there is told, by the epoch of its ref.
+    pub(crate) fn absent(&self, epoch: u64) -> DownReason {
+        if epoch == 0 || epoch == self.inner.epoch {
+            DownReason::NoSuchActor
+        } else {
+            DownReason::Stale
+        }
+    }
+
     pub(crate) fn downgrade(&self) -> WeakMesh {
         WeakMesh { inner: Arc::downgrade(&self.inner) }
     }
@@ -40,6 +234,17 @@ impl Mesh {
 impl std::fmt::Debug for Mesh {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Mesh").field("peer", &self.inner.peer).finish_non_exhaustive()
+    }
+}
+
+/// A cell on its way to a running actor. If it never arrives (the actor is gone already), it ends.
+struct Arrival<A: RemoteActor>(Option<Arc<ActorCell<A>>>);
+
+impl<A: RemoteActor> Drop for Arrival<A> {
+    fn drop(&mut self) {
+        if let Some(cell) = self.0.take() {
+            cell.end(&mut Hand::default(), DownReason::Stopped);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! the actor's type: behind them stand an inlet and a dispatch table.
 
 use crate::access::Access;
+use crate::actor_ref::LocalTarget;
 use crate::caller::Caller;
 use crate::error::Fault;
 use crate::payload::{DecodeError, EncodeError, Encoder, Payload};
@@ -24,6 +25,8 @@ pub(crate) trait Exposed: Send + Sync {
     fn watch(&self, watch: WatchId, sink: Arc<dyn WatchSink>);
     /// Ends a watch without a `Down`.
     fn unwatch(&self, watch: WatchId);
+    /// The same actor as a ref of this process sees it.
+    fn local(self: Arc<Self>) -> Arc<dyn LocalTarget>;
 }
 
 /// One lane's way into an inlet. Messages are staged (decoded) one by one, then committed together: one lock, one wake-up.
@@ -146,6 +149,24 @@ impl Objects {
             return Err(Fault::WrongProtocol);
         }
         Ok(object)
+    }
+
+    /// Finds an object for a ref of this process, which needs no permission.
+    pub(crate) fn local(&self, id: &ObjectId, protocol: &str) -> Option<Arc<dyn LocalTarget>> {
+        let object = self.table.get(id)?.object.clone();
+        (object.protocol() == protocol).then(|| object.local())
+    }
+
+    /// Tells every object's actor to stop.
+    pub(crate) fn stop_all(&self) {
+        let all: Vec<_> = self.table.iter().map(|entry| entry.object.clone()).collect();
+        for object in all {
+            object.local().stop();
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
     }
 
     /// How many there are.

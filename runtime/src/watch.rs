@@ -1,6 +1,16 @@
 //! Watching an actor: what a watcher is told, and how it reaches the watcher.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::actor_cell::ActorCell;
+use crate::dispatch::{Delivery, RemoteActor, Surroundings};
+use crate::error::Fault;
+use actix::dev::MessageResponse;
+use actix::{Actor, Handler};
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+/// Events of one watch that may wait for their handler. A guess: a flapping peer makes two in 5 s.
+pub const EVENTS_MAX: usize = 16;
 
 /// Names one watch within this process; [`watch`](crate::watch()) returns it and every event repeats it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,4 +101,98 @@ pub(crate) enum Notice {
 pub(crate) trait WatchSink: Send + Sync {
     /// Must not block.
     fn notice(&self, notice: Notice);
+}
+
+type Wrap<A, M> = fn(M, Option<Pending>) -> Box<dyn Delivery<A>>;
+
+/// Delivers the notices of one watch to the watching actor, past its inlet's bound: there are only so many of them.
+pub(crate) struct ActorSink<A: RemoteActor> {
+    watch: WatchId,
+    cell: Weak<ActorCell<A>>,
+    over: AtomicBool,
+    down: Wrap<A, Down>,
+    event: Option<Wrap<A, WatchEvent>>,
+    pending: Arc<AtomicUsize>,
+}
+
+impl<A: RemoteActor + Handler<Down>> ActorSink<A> {
+    pub(crate) fn down_only(cell: &Arc<ActorCell<A>>, watch: WatchId) -> Self {
+        let (cell, over, pending) = (Arc::downgrade(cell), AtomicBool::new(false), Arc::default());
+        Self { watch, cell, over, down: wrap, event: None, pending }
+    }
+
+    pub(crate) fn with_events(cell: &Arc<ActorCell<A>>, watch: WatchId) -> Self
+    where
+        A: Handler<WatchEvent>,
+    {
+        Self { event: Some(wrap), ..Self::down_only(cell, watch) }
+    }
+}
+
+impl<A: RemoteActor> WatchSink for ActorSink<A> {
+    fn notice(&self, notice: Notice) {
+        let Some(cell) = self.cell.upgrade() else { return };
+        let watch = self.watch;
+        match notice {
+            Notice::Down(reason) => {
+                if !self.over.swap(true, Ordering::AcqRel) {
+                    drop(cell.forget_watch(watch));
+                    cell.inlet.send_beyond((self.down)(Down { watch, reason }, None));
+                }
+            }
+            Notice::Event(event) => {
+                let Some(wrap) = self.event else { return };
+                if self.over.load(Ordering::Acquire)
+                    || self.pending.load(Ordering::Relaxed) >= EVENTS_MAX
+                {
+                    return;
+                }
+                let pending = Pending::new(&self.pending);
+                cell.inlet.send_beyond(wrap(WatchEvent { watch, event }, Some(pending)));
+            }
+        }
+    }
+}
+
+/// Counts an event that waits for its handler.
+struct Pending(Arc<AtomicUsize>);
+
+impl Pending {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A notice on its way. It has no caller: the mesh itself sends it.
+struct Inform<M>(M, Option<Pending>);
+
+fn wrap<A, M>(message: M, pending: Option<Pending>) -> Box<dyn Delivery<A>>
+where
+    A: Actor + Handler<M>,
+    M: actix::Message<Result = ()> + Send + 'static,
+{
+    Box::new(Inform(message, pending))
+}
+
+impl<A, M> Delivery<A> for Inform<M>
+where
+    A: Actor + Handler<M>,
+    M: actix::Message<Result = ()> + Send + 'static,
+{
+    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut A::Context, _around: &Surroundings) {
+        let Inform(message, pending) = *self;
+        drop(pending);
+        actor.handle(message, ctx).handle(ctx, None);
+    }
+
+    fn refuse(self: Box<Self>, _why: Fault) {}
+
+    fn unpack(self: Box<Self>, _slot: &mut dyn Any) {}
 }

@@ -1,7 +1,7 @@
 //! How a ref looks inside a message: `{peer, object, epoch, protocol, hints}` by field name (docs/wire.md). New fields
 //! (more hints) can be added; unknown ones are ignored.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use std::fmt;
 use std::net::SocketAddr;
 use webmesh_transport::PeerId;
@@ -13,35 +13,13 @@ pub(crate) const HINTS_MAX: usize = 8;
 
 /// The name of an object within a mesh: 128 random bits, which nobody can guess, so that knowing it is the right to call
 /// it. For a published object they are a keyed hash of the name instead.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ObjectId(pub(crate) [u8; 16]);
-
-impl fmt::Debug for ObjectId {
-    /// Hidden: whoever reads a log must not be able to call what it mentions.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ObjectId(…)")
-    }
-}
-
-impl Serialize for ObjectId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for ObjectId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes = crate::bytes::Bytes::deserialize(deserializer)?;
-        <[u8; 16]>::try_from(&bytes[..])
-            .map(Self)
-            .map_err(|_| de::Error::custom("an object id has 16 bytes"))
-    }
-}
+pub(crate) use webmesh_registry::ObjectId;
 
 /// The serialised form of an `ActorRef`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct WireRef {
     pub(crate) peer: PeerId,
+    #[serde(with = "object_id")]
     pub(crate) object: ObjectId,
     /// When the mesh that hosts the object was started, in ms since 1970; 0 for a published object, whose id outlives
     /// the process.
@@ -80,4 +58,25 @@ fn bounded_hints<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Socke
         }
     }
     deserializer.deserialize_seq(Hints)
+}
+
+mod object_id {
+    use super::ObjectId;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(
+        id: &ObjectId,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&id.0)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<ObjectId, D::Error> {
+        let bytes = crate::bytes::Bytes::deserialize(deserializer)?;
+        <[u8; 16]>::try_from(&bytes[..])
+            .map(ObjectId)
+            .map_err(|_| de::Error::custom("an object id has 16 bytes"))
+    }
 }

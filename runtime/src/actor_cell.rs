@@ -1,0 +1,363 @@
+//! What stays of an actor while its instances come and go: inlet, status, watchers. And its *facets*: the actor under one
+//! of its protocols, which is what refs point to and what the table of objects holds.
+
+use crate::actor_ref::{ActorRef, LocalTarget, Target};
+use crate::caller::Caller;
+use crate::dispatch::{Delivery, Dispatch, Marker, RemoteActor, ServedBy, Surroundings};
+use crate::error::Fault;
+use crate::inlet::{Hand, Inlet, InletLane};
+use crate::mesh::{DecodeScope, Mesh, WeakMesh};
+use crate::objects::{Exposed, Inbound, RemoteReply};
+use crate::payload::{DecodeError, Payload};
+use crate::remote::{Queued, WhenFull};
+use crate::status::Status;
+use crate::watch::{DownReason, Event, Notice, WatchId, WatchSink};
+use crate::wire_ref::{ObjectId, WireRef};
+use actix::Actor;
+use parking_lot::Mutex;
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use tokio::sync::oneshot;
+use webmesh_transport::PeerId;
+
+/// One actor, through all its incarnations.
+pub(crate) struct ActorCell<A: Actor> {
+    pub(crate) inlet: Arc<Inlet<A>>,
+    pub(crate) status: Arc<Status>,
+    peer: PeerId,
+    mesh: WeakMesh,
+    links: Mutex<Links>,
+    /// Messages of `send` that wait in other actors' lines.
+    outbox: AtomicUsize,
+}
+
+/// Whom to tell, and what to take away, when the actor ends.
+#[derive(Default)]
+struct Links {
+    watchers: Vec<(WatchId, Arc<dyn WatchSink>)>,
+    /// What this actor watches, by how to end it.
+    watches: BTreeMap<WatchId, Box<dyn FnOnce() + Send>>,
+    /// Its ids in the mesh's table, one per protocol.
+    facets: Vec<(&'static str, Arc<dyn LocalTarget>)>,
+    /// Ids of the table and the directory under which it is published.
+    published: Vec<ObjectId>,
+    children: Vec<Arc<dyn LocalTarget>>,
+}
+
+impl<A: RemoteActor> ActorCell<A> {
+    pub(crate) fn new(mesh: &Mesh, capacity: usize) -> Arc<Self> {
+        Arc::new(Self {
+            inlet: Inlet::new(capacity),
+            status: Arc::new(Status::default()),
+            peer: mesh.peer_id(),
+            mesh: mesh.downgrade(),
+            links: Mutex::new(Links::default()),
+            outbox: AtomicUsize::new(0),
+        })
+    }
+
+    /// The mesh that the actor lives in, while there is one.
+    pub(crate) fn mesh(&self) -> Option<Mesh> {
+        self.mesh.upgrade()
+    }
+
+    /// What deliveries to the present instance may know.
+    pub(crate) fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            own: Caller::new(self.peer),
+            incarnation: self.status.incarnation(),
+            status: self.status.clone(),
+        }
+    }
+
+    /// The ref to this actor under a protocol. The first one makes it an object of the mesh. An id per protocol, lest the
+    /// holder of one ref call the other protocol.
+    pub(crate) fn reference<P: ServedBy<A>>(self: &Arc<Self>, mesh: &Mesh) -> ActorRef<P> {
+        let mut links = self.links.lock();
+        let known = links.facets.iter().find(|(protocol, _)| *protocol == P::ID);
+        if let Some((_, facet)) = known {
+            return ActorRef::new(Target::Local(facet.clone()));
+        }
+        let facet = Arc::new(Facet {
+            cell: self.clone(),
+            object: mesh.new_object_id(),
+            protocol: P::ID,
+            messages: P::MESSAGES,
+            table: P::TABLE,
+            published: OnceLock::new(),
+        });
+        // Knowing the id is the right to call.
+        if self.status.ended().is_none() {
+            mesh.objects().insert(facet.object, facet.clone(), crate::access::Anyone.into());
+            links.facets.push((P::ID, facet.clone()));
+        }
+        ActorRef::new(Target::Local(facet))
+    }
+
+    /// Another instance has taken over after a panic.
+    pub(crate) fn restarted(&self, incarnation: u64) {
+        let watchers: Vec<_> =
+            self.links.lock().watchers.iter().map(|(_, sink)| sink.clone()).collect();
+        for watcher in watchers {
+            watcher.notice(Notice::Event(Event::Restarted { incarnation }));
+        }
+    }
+
+    /// The actor is no more: refuses its messages, tells its watchers, and takes it out of the mesh. Only the first call
+    /// does anything.
+    pub(crate) fn end(&self, hand: &mut Hand<A>, reason: DownReason) {
+        let links = {
+            let mut links = self.links.lock();
+            if self.status.ended().is_some() {
+                return;
+            }
+            self.status.end(reason);
+            std::mem::take(&mut *links)
+        };
+        let why = self.status.ended().unwrap_or(Fault::Stopped);
+        let left = self.inlet.close(hand, &why);
+        if left > 0 {
+            let actor = std::any::type_name::<A>();
+            tracing::warn!(
+                actor,
+                left,
+                "ended with messages in its inlet: asks were answered, tells are dead letters"
+            );
+        }
+        if let Some(mesh) = self.mesh() {
+            for (_, facet) in &links.facets {
+                mesh.objects().remove(&facet.key().1);
+            }
+            for id in &links.published {
+                mesh.inner().directory.unpublish_object(*id);
+                mesh.objects().remove(id);
+            }
+        }
+        for (_, watcher) in links.watchers {
+            watcher.notice(Notice::Down(reason));
+        }
+        for (_, unwatch) in links.watches {
+            unwatch();
+        }
+        for child in links.children {
+            child.stop();
+        }
+    }
+
+    fn watch(&self, watch: WatchId, sink: Arc<dyn WatchSink>) {
+        let ended = {
+            let mut links = self.links.lock();
+            match self.status.down_reason() {
+                Some(reason) => reason,
+                None => {
+                    links.watchers.push((watch, sink));
+                    return;
+                }
+            }
+        };
+        sink.notice(Notice::Down(ended));
+    }
+
+    fn unwatch(&self, watch: WatchId) {
+        self.links.lock().watchers.retain(|(id, _)| *id != watch);
+    }
+
+    /// Remembers how to end a watch that this actor has begun.
+    pub(crate) fn remember_watch(&self, watch: WatchId, unwatch: Box<dyn FnOnce() + Send>) {
+        let mut links = self.links.lock();
+        if self.status.ended().is_none() {
+            links.watches.insert(watch, unwatch);
+        } else {
+            drop(links);
+            unwatch();
+        }
+    }
+
+    /// Forgets one of this actor's watches and returns how to end it.
+    pub(crate) fn forget_watch(&self, watch: WatchId) -> Option<Box<dyn FnOnce() + Send>> {
+        self.links.lock().watches.remove(&watch)
+    }
+
+    /// Remembers an actor that is to end with this one.
+    pub(crate) fn adopt(&self, child: Arc<dyn LocalTarget>) {
+        let mut links = self.links.lock();
+        if self.status.ended().is_none() {
+            if links.children.len() == links.children.capacity() {
+                links.children.retain(|child| child.status().ended().is_none());
+            }
+            links.children.push(child);
+        } else {
+            drop(links);
+            child.stop();
+        }
+    }
+
+    /// Takes one of `limit` places for a message that waits in another actor's line.
+    pub(crate) fn reserve_outbox(&self, limit: usize) -> bool {
+        let taken = self
+            .outbox
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limit).then_some(n + 1));
+        taken.is_ok()
+    }
+
+    /// Gives it back.
+    pub(crate) fn release_outbox(&self) {
+        self.outbox.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An actor under one of its protocols.
+struct Facet<A: Actor> {
+    cell: Arc<ActorCell<A>>,
+    object: ObjectId,
+    protocol: &'static str,
+    messages: &'static [&'static str],
+    table: &'static [Dispatch<A>],
+    published: OnceLock<ObjectId>,
+}
+
+impl<A: RemoteActor> LocalTarget for Facet<A> {
+    fn send(&self, index: usize, slot: &mut dyn Any, when_full: WhenFull) -> Result<Queued, Fault> {
+        let Some(delivery) = self.table.get(index).and_then(|dispatch| dispatch.pack(slot)) else {
+            return Err(Fault::UnknownMessage);
+        };
+        self.cell.inlet.send(delivery, when_full, slot)
+    }
+
+    fn flush(&self, done: oneshot::Sender<Result<(), Fault>>) -> Result<Queued, Fault> {
+        self.cell.inlet.send(Box::new(Marker::Local(done)), WhenFull::Queue, &mut ())
+    }
+
+    fn status(&self) -> &Status {
+        &self.cell.status
+    }
+
+    fn key(&self) -> (PeerId, ObjectId) {
+        (self.cell.peer, self.object)
+    }
+
+    fn wire(&self) -> Option<WireRef> {
+        let mesh = self.cell.mesh()?;
+        let (object, epoch) = match self.published.get() {
+            Some(published) => (*published, 0),
+            None => (self.object, mesh.epoch()),
+        };
+        let (peer, protocol, hints) = (mesh.peer_id(), self.protocol.to_owned(), mesh.hints());
+        Some(WireRef { peer, object, epoch, protocol, hints })
+    }
+
+    fn watch(&self, watch: WatchId, sink: Arc<dyn WatchSink>) {
+        self.cell.watch(watch, sink);
+    }
+
+    fn unwatch(&self, watch: WatchId) {
+        self.cell.unwatch(watch);
+    }
+
+    fn exposed(self: Arc<Self>) -> Arc<dyn Exposed> {
+        self
+    }
+
+    fn published_as(&self, id: ObjectId, public: bool) {
+        if public {
+            // The first public name stays the one that refs carry.
+            let _ = self.published.set(id);
+        }
+        let mut links = self.cell.links.lock();
+        if self.cell.status.ended().is_none() {
+            if !links.published.contains(&id) {
+                links.published.push(id);
+            }
+            return;
+        }
+        drop(links);
+        // It has ended in the meantime and doesn't clear up after itself any more.
+        if let Some(mesh) = self.cell.mesh() {
+            mesh.inner().directory.unpublish_object(id);
+            mesh.objects().remove(&id);
+        }
+    }
+
+    fn stop(&self) {
+        self.cell.inlet.request_stop();
+    }
+}
+
+impl<A: RemoteActor> Exposed for Facet<A> {
+    fn protocol(&self) -> &'static str {
+        self.protocol
+    }
+
+    fn message_index(&self, id: &str) -> Option<u16> {
+        let index = self.messages.iter().position(|known| *known == id)?;
+        u16::try_from(index).ok()
+    }
+
+    fn inbound(&self) -> Box<dyn Inbound> {
+        Box::new(Lane {
+            lane: self.cell.inlet.open_lane(),
+            staged: Vec::new(),
+            table: self.table,
+            mesh: self.cell.mesh.clone(),
+        })
+    }
+
+    fn watch(&self, watch: WatchId, sink: Arc<dyn WatchSink>) {
+        self.cell.watch(watch, sink);
+    }
+
+    fn unwatch(&self, watch: WatchId) {
+        self.cell.unwatch(watch);
+    }
+
+    fn local(self: Arc<Self>) -> Arc<dyn LocalTarget> {
+        self
+    }
+}
+
+/// A lane's way in: decodes by the protocol's table.
+struct Lane<A: Actor> {
+    lane: InletLane<A>,
+    staged: Vec<Box<dyn Delivery<A>>>,
+    table: &'static [Dispatch<A>],
+    mesh: WeakMesh,
+}
+
+impl<A: RemoteActor> Inbound for Lane<A> {
+    fn stage(
+        &mut self,
+        index: u16,
+        payload: Payload<'_>,
+        caller: Caller,
+        reply: Option<RemoteReply>,
+    ) -> Result<(), (DecodeError, Option<RemoteReply>)> {
+        let Some(dispatch) = self.table.get(usize::from(index)) else {
+            return Err((DecodeError::Mismatch("no message of that number".into()), reply));
+        };
+        let _scope = self.mesh.upgrade().map(DecodeScope::enter);
+        self.staged.push(dispatch.decode(payload, caller, reply)?);
+        Ok(())
+    }
+
+    fn stage_flush(&mut self, reply: RemoteReply) {
+        self.staged.push(Box::new(Marker::Remote(reply)));
+    }
+
+    fn poll_reserve(&mut self, cx: &mut Context<'_>, want: u32) -> Poll<u32> {
+        let granted =
+            ready!(self.lane.poll_reserve(cx, usize::try_from(want).unwrap_or(usize::MAX)));
+        // No more than was wanted, hence it fits.
+        Poll::Ready(u32::try_from(granted).unwrap_or(want))
+    }
+
+    fn commit(&mut self) {
+        self.lane.commit(self.staged.drain(..));
+    }
+
+    fn poll_taken(&mut self, cx: &mut Context<'_>) -> u64 {
+        self.lane.poll_taken(cx)
+    }
+}

@@ -1,0 +1,321 @@
+//! [`ActorRef`]: what an application holds of an actor, near or far.
+
+use crate::calls::{Ask, Flush, Tell};
+use crate::dispatch::{LocalReply, Parcel};
+use crate::error::{AskError, Fault, TellError, TrySendError};
+use crate::mesh::DecodeScope;
+use crate::message::{Accepts, Message, Protocol, Streams};
+use crate::remote::{AskSlot, OutKind, OutMessage, Queued, RemoteTarget, WhenFull};
+use crate::status::Status;
+use crate::watch::{DownReason, Notice, WatchId, WatchSink};
+use crate::wire_ref::{ObjectId, WireRef};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use std::any::Any;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use webmesh_transport::PeerId;
+
+/// A handle on an actor that serves the protocol `P`, in this program or in another one on another host.
+///
+/// It is cheap to clone and can be sent inside messages, also to third hosts, where it works as well. What it names is
+/// unguessable: holding a ref is the right to call the actor. Two refs are equal if they name the same object.
+///
+/// Guarantees: every message arrives at most once. Messages of one sender (an actor, or whoever else holds the ref) to
+/// one target arrive in the order of the calls, whatever their kind and size. Nothing is lost silently.
+pub struct ActorRef<P> {
+    target: Target,
+    protocol: PhantomData<fn() -> P>,
+}
+
+/// Where messages go.
+#[derive(Clone)]
+pub(crate) enum Target {
+    /// An actor of this process.
+    Local(Arc<dyn LocalTarget>),
+    /// An actor of another mesh.
+    Remote(Arc<dyn RemoteTarget>),
+    /// Nowhere: an object of the own mesh that is no more.
+    Gone(Arc<(WireRef, DownReason)>),
+    /// Nowhere yet: decoded outside of a mesh.
+    Unbound(Arc<WireRef>),
+}
+
+/// An actor of this process under one protocol, as an `ActorRef` sees it.
+pub(crate) trait LocalTarget: Send + Sync {
+    /// Takes the message's place in line, now. The slot holds an `Option<Parcel<M>>` of the message that stands at
+    /// `index` in the protocol; on [`Fault::Full`] it is still there.
+    fn send(&self, index: usize, slot: &mut dyn Any, when_full: WhenFull) -> Result<Queued, Fault>;
+    /// Lines up a marker that reports when everything before it was taken by the handler.
+    fn flush(&self, done: oneshot::Sender<Result<(), Fault>>) -> Result<Queued, Fault>;
+    fn status(&self) -> &Status;
+    /// The peer and the object's own (never its published) id.
+    fn key(&self) -> (PeerId, ObjectId);
+    /// `None`: the mesh is gone.
+    fn wire(&self) -> Option<WireRef>;
+    fn watch(&self, watch: WatchId, sink: Arc<dyn WatchSink>);
+    fn unwatch(&self, watch: WatchId);
+    /// The same object, for publishing it.
+    fn exposed(self: Arc<Self>) -> Arc<dyn crate::objects::Exposed>;
+    /// It can now be reached by this id too, which outlives the process. If it is `public`, refs carry that id from now
+    /// on.
+    fn published_as(&self, id: ObjectId, public: bool);
+    /// Tells the actor to stop.
+    fn stop(&self);
+}
+
+impl<P: Protocol> ActorRef<P> {
+    pub(crate) fn new(target: Target) -> Self {
+        Self { target, protocol: PhantomData }
+    }
+
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The peer that hosts the actor.
+    pub fn peer(&self) -> PeerId {
+        self.key().0
+    }
+
+    /// Asks: sends the message and resolves to the handler's reply.
+    ///
+    /// The message takes its place in line *now*, in the call; the future waits for credit and for the reply. Its time
+    /// is 30 s, both included, unless [`Ask::timeout`] says otherwise. Dropping the future forgets the reply; a message
+    /// that still waits for credit is withdrawn.
+    ///
+    /// # Errors
+    /// [`AskError`], when awaited. `Timeout`, `Unreachable`, `PeerGone` and `PeerRestarted` mean that the outcome is
+    /// unknown.
+    ///
+    /// # Panics
+    /// Awaiting panics outside of a tokio runtime, as its timers do.
+    pub fn ask<M: Message>(&self, message: M) -> Ask<M>
+    where
+        P: Accepts<M>,
+    {
+        match &self.target {
+            Target::Local(target) => {
+                let (reply, answer, fate) = LocalReply::new();
+                let mut slot = Some(Parcel { message, reply: Some(reply) });
+                let queued = target.send(P::INDEX, &mut slot, WhenFull::Queue);
+                Ask::near(queued, answer, fate, target.clone())
+            }
+            Target::Remote(target) => {
+                let (slot, answer) = AskSlot::new();
+                let queued = target.send(OutMessage {
+                    id: M::ID,
+                    kind: OutKind::Ask(slot),
+                    encode: &mut |encoder| encoder.encode(&message),
+                    when_full: WhenFull::Queue,
+                });
+                Ask::far(queued, answer, target.clone())
+            }
+            Target::Gone(_) => Ask::failed(Fault::NoSuchActor),
+            Target::Unbound(_) => Ask::failed(Fault::Unbound),
+        }
+    }
+
+    /// Tells: sends the message and wants no reply.
+    ///
+    /// The message takes its place in line *now*, in the call. Awaiting waits until it is *accepted for sending*: at once
+    /// if there is credit. A message that still waits for credit is withdrawn when the future is dropped.
+    ///
+    /// # Errors
+    /// [`TellError`], when awaited. A message that was accepted and lost later is reported as
+    /// [`TellError::LostTells`] by the next call, to watchers, and as a tracing event.
+    pub fn tell<M: Message>(&self, message: M) -> Tell
+    where
+        P: Accepts<M>,
+    {
+        Tell::new(self.post(&mut Some(Parcel { message, reply: None }), WhenFull::Queue))
+    }
+
+    /// Tells if there is credit now and nobody waits in line.
+    ///
+    /// # Errors
+    /// [`TrySendError::Full`] gives the message back.
+    pub fn try_tell<M: Message>(&self, message: M) -> Result<(), TrySendError<M>>
+    where
+        P: Accepts<M>,
+    {
+        let mut slot = Some(Parcel { message, reply: None });
+        match self.post(&mut slot, WhenFull::Refuse) {
+            Ok(_) => Ok(()),
+            Err(Fault::Full) => match slot {
+                Some(parcel) => Err(TrySendError::Full(parcel.message)),
+                // Cannot happen: who refuses as full leaves the message in the slot.
+                None => Err(TrySendError::Failed(TellError::Timeout)),
+            },
+            Err(fault) => Err(TrySendError::Failed(fault.into())),
+        }
+    }
+
+    /// Sends a message without a reply, or takes a place in line for it.
+    pub(crate) fn post<M: Message>(
+        &self,
+        slot: &mut Option<Parcel<M>>,
+        when_full: WhenFull,
+    ) -> Result<Queued, Fault>
+    where
+        P: Accepts<M>,
+    {
+        match &self.target {
+            Target::Local(target) => target.send(P::INDEX, slot, when_full),
+            Target::Remote(target) => target.send(OutMessage {
+                id: M::ID,
+                kind: OutKind::Tell,
+                encode: &mut |encoder| match slot.as_ref() {
+                    Some(parcel) => encoder.encode(&parcel.message),
+                    None => Ok(()),
+                },
+                when_full,
+            }),
+            Target::Gone(_) => Err(Fault::NoSuchActor),
+            Target::Unbound(_) => Err(Fault::Unbound),
+        }
+    }
+
+    /// Resolves when every earlier message of this sender to the actor was taken by its handler.
+    ///
+    /// The marker takes its place in line *now*. There is no time-out: wrap it in `tokio::time::timeout` for one.
+    ///
+    /// # Errors
+    /// [`TellError`]: some earlier message may not have reached the handler.
+    pub fn flush(&self) -> Flush {
+        match &self.target {
+            Target::Local(target) => {
+                let (done, told) = oneshot::channel();
+                Flush::near(target.flush(done), told, target.clone())
+            }
+            Target::Remote(target) => {
+                let (slot, answer) = AskSlot::new();
+                let queued = target.send(OutMessage {
+                    id: "",
+                    kind: OutKind::Flush(slot),
+                    encode: &mut |_| Ok(()),
+                    when_full: WhenFull::Queue,
+                });
+                Flush::far(queued, answer)
+            }
+            Target::Gone(_) => Flush::failed(Fault::NoSuchActor),
+            Target::Unbound(_) => Flush::failed(Fault::Unbound),
+        }
+    }
+
+    /// Calls a streaming message. Not yet supported: always [`AskError::Unsupported`], and nothing is sent.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn stream<M: Message>(&self, _message: M) -> Result<std::convert::Infallible, AskError>
+    where
+        P: Streams<M>,
+    {
+        Err(AskError::Unsupported)
+    }
+
+    /// Starts a watch.
+    pub(crate) fn watch(&self, watch: WatchId, sink: Arc<dyn WatchSink>) {
+        match &self.target {
+            Target::Local(target) => target.watch(watch, sink),
+            Target::Remote(target) => target.watch(watch, sink),
+            Target::Gone(gone) => sink.notice(Notice::Down(gone.1)),
+            // Nobody can be reached by it; the least wrong of the final words.
+            Target::Unbound(_) => sink.notice(Notice::Down(DownReason::NoSuchActor)),
+        }
+    }
+
+    /// The serialised form; `None` if its mesh is gone.
+    pub(crate) fn wire(&self) -> Option<WireRef> {
+        match &self.target {
+            Target::Local(target) => target.wire(),
+            Target::Remote(target) => Some(target.wire().clone()),
+            Target::Gone(gone) => Some(gone.0.clone()),
+            Target::Unbound(wire) => Some((**wire).clone()),
+        }
+    }
+
+    fn key(&self) -> (PeerId, ObjectId) {
+        match &self.target {
+            Target::Local(target) => target.key(),
+            Target::Remote(target) => (target.wire().peer, target.wire().object),
+            Target::Gone(gone) => (gone.0.peer, gone.0.object),
+            Target::Unbound(wire) => (wire.peer, wire.object),
+        }
+    }
+}
+
+impl<P> Clone for ActorRef<P> {
+    fn clone(&self) -> Self {
+        Self { target: self.target.clone(), protocol: PhantomData }
+    }
+}
+
+impl<P: Protocol> PartialEq for ActorRef<P> {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl<P: Protocol> Eq for ActorRef<P> {}
+
+impl<P: Protocol> Hash for ActorRef<P> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
+impl<P: Protocol> fmt::Debug for ActorRef<P> {
+    /// Says where and what, but not which object: whoever reads a log must not be able to call what it mentions.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = match &self.target {
+            Target::Local(_) => "near",
+            Target::Remote(_) => "far",
+            Target::Gone(_) => "gone",
+            Target::Unbound(_) => "unbound",
+        };
+        write!(f, "ActorRef<{}>({place}, {})", P::ID, self.peer())
+    }
+}
+
+impl<P: Protocol> Serialize for ActorRef<P> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.wire() {
+            Some(wire) => wire.serialize(serializer),
+            None => Err(ser::Error::custom("the mesh of this ref is gone")),
+        }
+    }
+}
+
+impl<'de, P: Protocol> Deserialize<'de> for ActorRef<P> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wire = WireRef::deserialize(deserializer)?;
+        if wire.protocol != P::ID {
+            let found = &wire.protocol;
+            return Err(de::Error::custom(format_args!(
+                "a ref of protocol {found:?} where {:?} is expected",
+                P::ID
+            )));
+        }
+        Ok(Self::new(match DecodeScope::current() {
+            Some(mesh) => mesh.target(wire),
+            None => Target::Unbound(Arc::new(wire)),
+        }))
+    }
+}
+
+/// So that a handler may reply with a ref.
+impl<A, M, P> actix::dev::MessageResponse<A, M> for ActorRef<P>
+where
+    A: actix::Actor,
+    M: actix::Message<Result = Self>,
+    P: Protocol,
+{
+    fn handle(self, _ctx: &mut A::Context, reply: Option<actix::dev::OneshotSender<Self>>) {
+        if let Some(reply) = reply {
+            let _ = reply.send(self);
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Starting a mesh.
+
+use crate::inlet::CAPACITY;
+use crate::mesh::{Inner, Mesh};
+use crate::objects::Objects;
+use parking_lot::Mutex;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+use webmesh_registry::Directory;
+use webmesh_transport::identity::VersionCounter;
+use webmesh_transport::placement::{InPlace, Placement, PlacementError, Threads};
+use webmesh_transport::{KeyFileError, SecretKey};
+
+/// The largest message, bodies included, unless set otherwise: 64 MiB.
+pub const BODY_MAX: usize = 64 << 20;
+
+/// The name of the key file in a data directory.
+const KEY_FILE: &str = "identity.key";
+
+/// Why a mesh could not be started. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The key file cannot be used; the error says why.
+    #[error(transparent)]
+    Identity(#[from] KeyFileError),
+    /// The directory for the identity could not be made.
+    #[error("cannot create {}: {source}", path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The threads, or the place on this thread, could not be had.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+    /// The system gives no random numbers.
+    #[error("no random numbers: {0}")]
+    Random(getrandom::Error),
+}
+
+enum Identity {
+    Fresh,
+    Key(SecretKey),
+    File(PathBuf),
+    DataDir(PathBuf),
+}
+
+enum Place {
+    Threads,
+    InPlace,
+}
+
+/// A mesh to be started; by [`Mesh::builder`]. Everything has a default.
+#[must_use = "nothing is started until `start` is awaited"]
+pub struct MeshBuilder {
+    identity: Identity,
+    place: Place,
+    seed: u64,
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) advertise: Vec<SocketAddr>,
+    pub(crate) body_max: usize,
+    pub(crate) peer_gone_after: Option<Duration>,
+    pub(crate) unreachable_after: Option<Duration>,
+    inlet_capacity: usize,
+}
+
+impl std::fmt::Debug for MeshBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MeshBuilder").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
+impl MeshBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            identity: Identity::Fresh,
+            place: Place::Threads,
+            seed: 0,
+            listen: Vec::new(),
+            advertise: Vec::new(),
+            body_max: BODY_MAX,
+            peer_gone_after: None,
+            unreachable_after: None,
+            inlet_capacity: CAPACITY,
+        }
+    }
+
+    /// Uses the key in this file, which is created (readable by its owner only) if there is none. Without any identity
+    /// the mesh gets a fresh one for this run.
+    pub fn identity_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.identity = Identity::File(path.as_ref().into());
+        self
+    }
+
+    /// Uses the key `identity.key` in this directory; both are created if need be.
+    pub fn data_dir(mut self, path: impl AsRef<Path>) -> Self {
+        self.identity = Identity::DataDir(path.as_ref().into());
+        self
+    }
+
+    /// Uses this key.
+    pub fn secret_key(mut self, key: SecretKey) -> Self {
+        self.identity = Identity::Key(key);
+        self
+    }
+
+    /// Listens on this address; port 0 is any free one. May be called several times. Default: all interfaces, any port.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen.push(address);
+        self
+    }
+
+    /// Puts this address into the PeerRef, in place of the interfaces' own: a forwarded port, say. May be called several
+    /// times.
+    pub fn advertise(mut self, address: SocketAddr) -> Self {
+        self.advertise.push(address);
+        self
+    }
+
+    /// Runs everything on a network thread and a pool of actor threads of the mesh's own. The default.
+    pub fn threads(mut self) -> Self {
+        self.place = Place::Threads;
+        self
+    }
+
+    /// Runs everything on the current-thread runtime and `LocalSet` that `start` is awaited on, so that under tokio's
+    /// paused clock a whole mesh can be tested repeatably. `#[webmesh::test]` provides both.
+    pub fn in_place(mut self) -> Self {
+        self.place = Place::InPlace;
+        self
+    }
+
+    /// The seed of everything random that decides the order of events, *in place*; 0 unless set. Object ids are drawn
+    /// from it too, so only tests should be in place.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// The largest message that is sent or received, bodies included, in bytes. Default: 64 MiB.
+    pub fn body_max(mut self, bytes: usize) -> Self {
+        self.body_max = bytes;
+        self
+    }
+
+    /// After how long a silent peer is given up. Default: 60 s.
+    pub fn peer_gone_after(mut self, silence: Duration) -> Self {
+        self.peer_gone_after = Some(silence);
+        self
+    }
+
+    /// After how long pending asks to a silent peer end as `Unreachable`. Default: 5 s.
+    pub fn unreachable_after(mut self, silence: Duration) -> Self {
+        self.unreachable_after = Some(silence);
+        self
+    }
+
+    /// How many messages an actor's inlet holds before senders have to wait. Default: 1,024.
+    pub fn inlet_capacity(mut self, messages: usize) -> Self {
+        self.inlet_capacity = messages;
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(self) -> Result<Mesh, StartError> {
+        let (secret, _versions) = match &self.identity {
+            Identity::Fresh => (SecretKey::generate(), VersionCounter::in_memory()),
+            Identity::Key(key) => {
+                (SecretKey::from_bytes(key.to_bytes()), VersionCounter::in_memory())
+            }
+            Identity::File(path) => {
+                (SecretKey::load_or_create(path)?, VersionCounter::beside(path))
+            }
+            Identity::DataDir(path) => {
+                (identity_in(path)?, VersionCounter::beside(path.join(KEY_FILE)))
+            }
+        };
+        let (placement, random): (Arc<dyn Placement>, _) = match self.place {
+            Place::Threads => {
+                let mut seed = [0; 32];
+                getrandom::fill(&mut seed).map_err(StartError::Random)?;
+                (Arc::new(Threads::start()?), StdRng::from_seed(seed))
+            }
+            Place::InPlace => {
+                let peer = secret.peer_id();
+                // Two meshes of one seed must not draw the same ids.
+                let salt = u64::from_le_bytes(std::array::from_fn(|i| peer.as_bytes()[i]));
+                (Arc::new(InPlace::new(self.seed)?), StdRng::seed_from_u64(self.seed ^ salt))
+            }
+        };
+        let mesh = Mesh::from_inner(Inner {
+            peer: secret.peer_id(),
+            secret,
+            epoch: new_epoch(),
+            objects: Objects::default(),
+            directory: Directory::new(),
+            placement,
+            inlet_capacity: self.inlet_capacity,
+            random: Mutex::new(random),
+            network: OnceLock::new(),
+        });
+        Ok(mesh)
+    }
+}
+
+/// Loads the identity in a data directory, and creates both if need be.
+///
+/// # Errors
+/// [`StartError::DataDir`] or [`StartError::Identity`].
+pub fn identity_in(path: impl AsRef<Path>) -> Result<SecretKey, StartError> {
+    let path = path.as_ref();
+    std::fs::create_dir_all(path)
+        .map_err(|source| StartError::DataDir { path: path.into(), source })?;
+    Ok(SecretKey::load_or_create(path.join(KEY_FILE))?)
+}
+
+/// The present time in ms, but never one that this process has used already.
+fn new_epoch() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    // 584 million years fit.
+    let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX - 1);
+    let last = LAST.fetch_max(now, Ordering::Relaxed);
+    if last < now { now } else { LAST.fetch_add(1, Ordering::Relaxed) + 1 }
+}

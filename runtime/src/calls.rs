@@ -1,0 +1,224 @@
+//! The futures of `ask`, `tell` and `flush`. The call itself has been made when one of them exists; what is left is to
+//! wait, and each can be dropped at any time.
+
+use crate::actor_ref::LocalTarget;
+use crate::dispatch::Fate;
+use crate::error::{AskError, Fault, TellError};
+use crate::mesh::DecodeScope;
+use crate::message::Message;
+use crate::payload::DecodeError;
+use crate::remote::{AskAnswer, OwnedPayload, Queued, RemoteTarget, Ticket};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep};
+
+/// How long an ask may take unless set otherwise, as DESIGN section 10 promises.
+pub const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The future of [`ActorRef::ask`](crate::ActorRef::ask).
+#[must_use = "an ask that is not awaited loses its reply, and its message if that still waits for credit"]
+pub struct Ask<M: Message> {
+    state: AskState<M>,
+    ticket: Option<Ticket>,
+    asked: Instant,
+    timeout: Duration,
+    // Made at the first poll that has to wait; most asks of a local actor on the same thread never do.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+enum AskState<M: Message> {
+    Near { answer: oneshot::Receiver<M::Result>, fate: Arc<Fate>, target: Arc<dyn LocalTarget> },
+    Far { answer: AskAnswer, target: Arc<dyn RemoteTarget> },
+    Failed(Fault),
+}
+
+// Nothing in it is pinned in place.
+impl<M: Message> Unpin for Ask<M> {}
+
+impl<M: Message> Ask<M> {
+    fn new(queued: Result<Queued, Fault>, state: AskState<M>) -> Self {
+        let (state, ticket) = match queued {
+            Ok(Queued::Accepted) => (state, None),
+            Ok(Queued::Waiting(ticket)) => (state, Some(ticket)),
+            Err(fault) => (AskState::Failed(fault), None),
+        };
+        Self { state, ticket, asked: Instant::now(), timeout: ASK_TIMEOUT, timer: None }
+    }
+
+    pub(crate) fn near(
+        queued: Result<Queued, Fault>,
+        answer: oneshot::Receiver<M::Result>,
+        fate: Arc<Fate>,
+        target: Arc<dyn LocalTarget>,
+    ) -> Self {
+        Self::new(queued, AskState::Near { answer, fate, target })
+    }
+
+    pub(crate) fn far(
+        queued: Result<Queued, Fault>,
+        answer: AskAnswer,
+        target: Arc<dyn RemoteTarget>,
+    ) -> Self {
+        Self::new(queued, AskState::Far { answer, target })
+    }
+
+    pub(crate) fn failed(fault: Fault) -> Self {
+        Self::new(Err(fault), AskState::Failed(Fault::NoReply))
+    }
+
+    /// Sets the time within which the ask ends, counted from the call of `ask`; 30 s by default.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self.timer = None;
+        self
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<M::Result, AskError>> {
+        Poll::Ready(match &mut self.state {
+            AskState::Near { answer, fate, target } => match ready!(Pin::new(answer).poll(cx)) {
+                Ok(value) => Ok(value),
+                Err(_) => Err(fate.verdict(target.status()).into()),
+            },
+            AskState::Far { answer, target } => match ready!(Pin::new(answer).poll(cx)) {
+                Ok(Ok(payload)) => decode::<M>(&payload, target.as_ref()),
+                Ok(Err(fault)) => Err(fault.into()),
+                Err(_) => Err(AskError::PeerGone),
+            },
+            AskState::Failed(fault) => Err(fault.clone().into()),
+        })
+    }
+}
+
+fn decode<M: Message>(
+    payload: &OwnedPayload,
+    target: &dyn RemoteTarget,
+) -> Result<M::Result, AskError> {
+    let _scope = target.mesh().upgrade().map(DecodeScope::enter);
+    payload
+        .decode::<M::Result>()
+        .map_err(|error: DecodeError| AskError::BadReply(error.to_string()))
+}
+
+impl<M: Message> Future for Ask<M> {
+    type Output = Result<M::Result, AskError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Some(ticket) = &mut this.ticket
+            && let Poll::Ready(admitted) = ticket.as_mut().poll(cx)
+        {
+            this.ticket = None;
+            if let Err(fault) = admitted {
+                return Poll::Ready(Err(fault.into()));
+            }
+        }
+        if let Poll::Ready(answer) = this.poll_answer(cx) {
+            return Poll::Ready(answer);
+        }
+        let timer = this.timer.get_or_insert_with(|| {
+            // A time too long for the clock is as good as a century.
+            let century = Duration::from_secs(100 * 365 * 24 * 3600);
+            Box::pin(tokio::time::sleep_until(this.asked + this.timeout.min(century)))
+        });
+        timer.as_mut().poll(cx).map(|()| Err(AskError::Timeout))
+    }
+}
+
+/// The future of [`ActorRef::tell`](crate::ActorRef::tell).
+#[must_use = "a tell that is not awaited is withdrawn if it has to wait for credit"]
+pub struct Tell(Result<Option<Ticket>, Fault>);
+
+impl Tell {
+    pub(crate) fn new(queued: Result<Queued, Fault>) -> Self {
+        Self(queued.map(|queued| match queued {
+            Queued::Accepted => None,
+            Queued::Waiting(ticket) => Some(ticket),
+        }))
+    }
+}
+
+impl Future for Tell {
+    type Output = Result<(), TellError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Ok(None) => Poll::Ready(Ok(())),
+            Ok(Some(ticket)) => {
+                let admitted = ready!(ticket.as_mut().poll(cx));
+                self.0 = admitted.map(|()| None);
+                Poll::Ready(self.0.as_ref().map(|_| ()).map_err(|fault| fault.clone().into()))
+            }
+            Err(fault) => Poll::Ready(Err(fault.clone().into())),
+        }
+    }
+}
+
+/// The future of [`ActorRef::flush`](crate::ActorRef::flush).
+#[must_use = "a flush does nothing unless awaited"]
+pub struct Flush {
+    state: FlushState,
+    ticket: Option<Ticket>,
+}
+
+enum FlushState {
+    Near { told: oneshot::Receiver<Result<(), Fault>>, target: Arc<dyn LocalTarget> },
+    Far { answer: AskAnswer },
+    Failed(Fault),
+}
+
+impl Flush {
+    fn new(queued: Result<Queued, Fault>, state: FlushState) -> Self {
+        match queued {
+            Ok(Queued::Accepted) => Self { state, ticket: None },
+            Ok(Queued::Waiting(ticket)) => Self { state, ticket: Some(ticket) },
+            Err(fault) => Self { state: FlushState::Failed(fault), ticket: None },
+        }
+    }
+
+    pub(crate) fn near(
+        queued: Result<Queued, Fault>,
+        told: oneshot::Receiver<Result<(), Fault>>,
+        target: Arc<dyn LocalTarget>,
+    ) -> Self {
+        Self::new(queued, FlushState::Near { told, target })
+    }
+
+    pub(crate) fn far(queued: Result<Queued, Fault>, answer: AskAnswer) -> Self {
+        Self::new(queued, FlushState::Far { answer })
+    }
+
+    pub(crate) fn failed(fault: Fault) -> Self {
+        Self { state: FlushState::Failed(fault), ticket: None }
+    }
+}
+
+impl Future for Flush {
+    type Output = Result<(), TellError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Some(ticket) = &mut this.ticket
+            && let Poll::Ready(admitted) = ticket.as_mut().poll(cx)
+        {
+            this.ticket = None;
+            if let Err(fault) = admitted {
+                return Poll::Ready(Err(fault.into()));
+            }
+        }
+        Poll::Ready(match &mut this.state {
+            FlushState::Near { told, target } => match ready!(Pin::new(told).poll(cx)) {
+                Ok(outcome) => outcome.map_err(TellError::from),
+                Err(_) => Err(target.status().ended().unwrap_or(Fault::Stopped).into()),
+            },
+            FlushState::Far { answer } => match ready!(Pin::new(answer).poll(cx)) {
+                Ok(outcome) => outcome.map(|_| ()).map_err(TellError::from),
+                Err(_) => Err(TellError::PeerGone),
+            },
+            FlushState::Failed(fault) => Err(fault.clone().into()),
+        })
+    }
+}

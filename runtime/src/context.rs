@@ -1,0 +1,305 @@
+//! What an actor may do from inside: name itself and its mesh, send in order, watch, and have children.
+//!
+//! actix knows nothing of meshes, so the supervisor says on this thread which actor it is polling; for an exposed plain
+//! actix actor, which nobody of ours polls, a table of the thread knows it by its address.
+
+use crate::actor_cell::ActorCell;
+use crate::actor_ref::{ActorRef, LocalTarget, Target};
+use crate::dispatch::{Parcel, RemoteActor, ServedBy};
+use crate::error::{Fault, TellError, TrySendError};
+use crate::mesh::Mesh;
+use crate::message::{Accepts, Message, Protocol};
+use crate::remote::{Queued, WhenFull};
+use crate::watch::{ActorSink, Down, WatchEvent, WatchId};
+use actix::{Addr, AsyncContext, Context, Handler};
+use std::any::{Any, TypeId};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Messages of one actor that may wait in other actors' lines after [`send`]. As many as an inlet has places.
+pub const OUTBOX_MAX: usize = crate::inlet::CAPACITY;
+
+type AnyCell = Arc<dyn Any + Send + Sync>;
+type Cells<A> = HashMap<Addr<A>, Arc<ActorCell<A>>>;
+
+thread_local! {
+    static CURRENT: RefCell<Option<AnyCell>> = const { RefCell::new(None) };
+    /// Exposed plain actors of this thread: for each type its `Cells`.
+    static ALONE: RefCell<HashMap<TypeId, Box<dyn Any>>> = RefCell::new(HashMap::new());
+}
+
+/// While it lives, this thread is running an actor.
+pub(crate) struct Current {
+    outer: Option<AnyCell>,
+}
+
+impl Current {
+    pub(crate) fn enter<A: RemoteActor>(cell: Arc<ActorCell<A>>) -> Self {
+        Self { outer: CURRENT.replace(Some(cell)) }
+    }
+
+    /// Remembers an exposed plain actor of this thread.
+    pub(crate) fn remember_alone<A: RemoteActor>(address: Addr<A>, cell: Arc<ActorCell<A>>) {
+        ALONE.with_borrow_mut(|alone| {
+            let cells =
+                alone.entry(TypeId::of::<A>()).or_insert_with(|| Box::new(Cells::<A>::new()));
+            if let Some(cells) = cells.downcast_mut::<Cells<A>>() {
+                cells.insert(address, cell);
+            }
+        });
+    }
+
+    pub(crate) fn forget_alone<A: RemoteActor>(cell: &Arc<ActorCell<A>>) {
+        // The thread may be ending, its locals gone before its tasks.
+        let forgotten = ALONE.try_with(|alone| {
+            let mut alone = alone.try_borrow_mut().ok()?;
+            let cells = alone.get_mut(&TypeId::of::<A>())?.downcast_mut::<Cells<A>>()?;
+            let address = cells
+                .iter()
+                .find(|(_, known)| Arc::ptr_eq(known, cell))
+                .map(|(address, _)| address.clone())?;
+            cells.remove_entry(&address)
+        });
+        drop(forgotten);
+    }
+}
+
+impl Drop for Current {
+    fn drop(&mut self) {
+        CURRENT.set(self.outer.take());
+    }
+}
+
+/// The actor that this context belongs to, if it lives in a mesh.
+fn cell_of<A: RemoteActor>(ctx: &Context<A>) -> Option<Arc<ActorCell<A>>> {
+    let current = CURRENT.with_borrow(Clone::clone);
+    if let Some(Ok(cell)) = current.map(Arc::downcast::<ActorCell<A>>) {
+        return Some(cell);
+    }
+    ALONE.with_borrow(|alone| {
+        let cells = alone.get(&TypeId::of::<A>())?.downcast_ref::<Cells<A>>()?;
+        cells.get(&ctx.address()).cloned()
+    })
+}
+
+/// A context whose actor serves the protocol `P`.
+#[diagnostic::on_unimplemented(
+    message = "the actor of `{Self}` does not serve the protocol `{P}`",
+    note = "it needs `#[derive(RemoteActor)] #[remote(serves({P}))]`"
+)]
+pub trait Serving<P: Protocol> {
+    #[doc(hidden)]
+    fn reference(&self) -> Option<ActorRef<P>>;
+}
+
+impl<A: RemoteActor, P: ServedBy<A>> Serving<P> for Context<A> {
+    fn reference(&self) -> Option<ActorRef<P>> {
+        let cell = cell_of(self)?;
+        let mesh = cell.mesh()?;
+        Some(cell.reference::<P>(&mesh))
+    }
+}
+
+/// A context whose actor may live in a mesh.
+#[diagnostic::on_unimplemented(
+    message = "the actor of `{Self}` cannot live in a mesh",
+    note = "it needs `#[derive(RemoteActor)] #[remote(serves(…))]`"
+)]
+pub trait InMesh {
+    #[doc(hidden)]
+    fn mesh(&self) -> Option<Mesh>;
+    #[doc(hidden)]
+    fn outbox(&self) -> Option<Outbox>;
+    #[doc(hidden)]
+    fn adopt(&self, child: Child);
+}
+
+impl<A: RemoteActor> InMesh for Context<A> {
+    fn mesh(&self) -> Option<Mesh> {
+        cell_of(self)?.mesh()
+    }
+
+    fn outbox(&self) -> Option<Outbox> {
+        let cell = cell_of(self)?;
+        let reserved = cell.reserve_outbox(OUTBOX_MAX);
+        reserved.then(|| Outbox { release: Box::new(move || cell.release_outbox()) })
+    }
+
+    fn adopt(&self, child: Child) {
+        match cell_of(self) {
+            Some(cell) => cell.adopt(child.0),
+            None => child.0.stop(),
+        }
+    }
+}
+
+/// An actor that is to end with another one.
+#[doc(hidden)]
+pub struct Child(Arc<dyn LocalTarget>);
+
+/// A place for one message of [`send`] that waits in another actor's line.
+#[doc(hidden)]
+pub struct Outbox {
+    release: Box<dyn Fn()>,
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        (self.release)();
+    }
+}
+
+/// The ref to the actor itself, under one of the protocols that it serves.
+///
+/// # Panics
+/// If the actor doesn't live in a mesh (it was started by actix and not exposed), or its mesh is gone.
+#[allow(clippy::expect_used, reason = "documented; `try_this` is the way around it")]
+pub fn this<P: Protocol>(ctx: &impl Serving<P>) -> ActorRef<P> {
+    ctx.reference().expect("`this` outside of a mesh: spawn or expose the actor through one")
+}
+
+/// As [`this`], but `None` outside of a mesh.
+pub fn try_this<P: Protocol>(ctx: &impl Serving<P>) -> Option<ActorRef<P>> {
+    ctx.reference()
+}
+
+/// The mesh that the actor lives in.
+///
+/// # Panics
+/// If the actor doesn't live in a mesh (it was started by actix and not exposed), or its mesh is gone.
+#[allow(clippy::expect_used, reason = "documented; `try_mesh` is the way around it")]
+pub fn mesh(ctx: &impl InMesh) -> Mesh {
+    ctx.mesh().expect("`mesh` outside of a mesh: spawn or expose the actor through one")
+}
+
+/// As [`mesh`], but `None` outside of a mesh.
+pub fn try_mesh(ctx: &impl InMesh) -> Option<Mesh> {
+    ctx.mesh()
+}
+
+/// Sends from a synchronous handler, which cannot wait: the message takes its place in line at once, behind whatever
+/// this sender sent to the target before. (Spawning `tell`s into the context instead would reorder them.)
+///
+/// What finds no room waits in the target's line on the actor's behalf, even beyond the actor's end; up to
+/// [`OUTBOX_MAX`] messages of one actor may.
+///
+/// # Errors
+/// [`TrySendError::Full`] gives the message back when that many are waiting, or when it would have to wait and the actor
+/// doesn't live in a mesh.
+pub fn send<P, M>(
+    ctx: &impl InMesh,
+    target: &ActorRef<P>,
+    message: M,
+) -> Result<(), TrySendError<M>>
+where
+    P: Accepts<M>,
+    M: Message,
+{
+    let mut slot = Some(Parcel { message, reply: None });
+    let mut post = |when_full| target.post(&mut slot, when_full);
+    let outcome = match post(WhenFull::Refuse) {
+        Err(Fault::Full) => {
+            let Some(outbox) = ctx.outbox() else { return Err(give_back(slot)) };
+            post(WhenFull::Queue).map(|queued| (queued, Some(outbox)))
+        }
+        outcome => outcome.map(|queued| (queued, None)),
+    };
+    match outcome {
+        Ok((Queued::Waiting(ticket), outbox)) => {
+            // A task of its own rather than a future of the context: a restart must not withdraw what was accepted.
+            drop(tokio::task::spawn_local(async move {
+                if let Err(fault) = ticket.await {
+                    tracing::warn!(?fault, "a message sent by an actor was lost in line");
+                }
+                drop(outbox);
+            }));
+            Ok(())
+        }
+        Ok((Queued::Accepted, _)) => Ok(()),
+        Err(fault) => Err(TrySendError::Failed(fault.into())),
+    }
+}
+
+fn give_back<M: Message>(slot: Option<Parcel<M>>) -> TrySendError<M> {
+    match slot {
+        Some(parcel) => TrySendError::Full(parcel.message),
+        // Cannot happen: who refuses as full leaves the message in the slot.
+        None => TrySendError::Failed(TellError::Timeout),
+    }
+}
+
+/// Watches an actor: exactly one [`Down`] will be delivered to this actor's `Handler<Down>` when the target has stopped,
+/// panicked for good, or is out of reach for good; at once if it is already. The place for it is reserved: a full inlet
+/// doesn't lose it. A restart of this actor keeps its watches, so a fresh instance may see a `Down` of an old one's.
+///
+/// # Panics
+/// If this actor doesn't live in a mesh.
+pub fn watch<A, P>(ctx: &Context<A>, target: &ActorRef<P>) -> WatchId
+where
+    A: RemoteActor + Handler<Down>,
+    P: Protocol,
+{
+    begin_watch(ctx, target, |cell, watch| ActorSink::down_only(cell, watch))
+}
+
+/// As [`watch`], and also delivers what does not end the watch to `Handler<WatchEvent>`: that the peer became
+/// unreachable or reachable, that the actor was restarted after a panic, that tells may be lost. At most
+/// [`EVENTS_MAX`](crate::watch::EVENTS_MAX) events of a watch wait to be handled; further ones are dropped.
+///
+/// # Panics
+/// If this actor doesn't live in a mesh.
+pub fn watch_events<A, P>(ctx: &Context<A>, target: &ActorRef<P>) -> WatchId
+where
+    A: RemoteActor + Handler<Down> + Handler<WatchEvent>,
+    P: Protocol,
+{
+    begin_watch(ctx, target, |cell, watch| ActorSink::with_events(cell, watch))
+}
+
+#[allow(clippy::expect_used, reason = "documented")]
+fn begin_watch<A: RemoteActor, P: Protocol>(
+    ctx: &Context<A>,
+    target: &ActorRef<P>,
+    sink: impl FnOnce(&Arc<ActorCell<A>>, WatchId) -> ActorSink<A>,
+) -> WatchId {
+    let cell =
+        cell_of(ctx).expect("`watch` outside of a mesh: spawn or expose the actor through one");
+    let watch = WatchId::next();
+    let sink = Arc::new(sink(&cell, watch));
+    let target = target.target().clone();
+    // Remembered first: a `Down` that comes at once must find it.
+    cell.remember_watch(watch, {
+        let target = target.clone();
+        Box::new(move || match target {
+            Target::Local(target) => target.unwatch(watch),
+            Target::Remote(target) => target.unwatch(watch),
+            Target::Gone(_) | Target::Unbound(_) => {}
+        })
+    });
+    ActorRef::<P>::new(target).watch(watch, sink);
+    watch
+}
+
+/// Ends a watch without a [`Down`]. One that is already in this actor's inlet is still delivered.
+pub fn unwatch<A: RemoteActor>(ctx: &Context<A>, watch: WatchId) {
+    if let Some(unwatch) = cell_of(ctx).and_then(|cell| cell.forget_watch(watch)) {
+        unwatch();
+    }
+}
+
+/// Spawns an actor that ends with this one (but not with a restart of it).
+///
+/// # Panics
+/// If this actor doesn't live in a mesh.
+pub fn spawn_child<A, F>(ctx: &impl InMesh, factory: F) -> ActorRef<A::Main>
+where
+    A: RemoteActor,
+    F: FnMut() -> A + Send + 'static,
+{
+    let child = mesh(ctx).spawn(factory);
+    if let Target::Local(target) = child.target() {
+        ctx.adopt(Child(target.clone()));
+    }
+    child
+}

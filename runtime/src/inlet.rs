@@ -1,0 +1,564 @@
+//! The bounded queue in front of an actor. Every message that comes through an `ActorRef`, near or far, passes here; no
+//! actix mailbox bound holds (FIGURES.md), hence our own.
+//!
+//! A message needs one of `capacity` places, from the moment it is let in until the handler takes it. Who finds none
+//! stands in line, first come first served, senders of this process and lanes of others alike. The pump takes the
+//! whole queue at once and gives places back in batches, so that neither side pays for a lock or a wake-up per message.
+
+use crate::dispatch::Delivery;
+use crate::error::Fault;
+use crate::remote::{Queued, WhenFull};
+use actix::Actor;
+use parking_lot::Mutex;
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Places in an inlet unless set otherwise. At 1,024 a tell costs no more than actix's unbounded `do_send`; at 64 seven
+/// times as much (FIGURES.md).
+pub(crate) const CAPACITY: usize = 1024;
+
+/// A queue that grew beyond this gives its memory back when it runs empty. A guess: 1.5 KiB of 24-byte items.
+const KEEP_ITEMS: usize = 64;
+
+/// How long the line may wait for a quarter of the places to be free while the actor is busy without a pause. Letting
+/// it in for every few places would wake the sender's thread as often. A guess, well below what a person notices.
+const HOLD_LINE: Duration = Duration::from_millis(1);
+
+/// No lane: a message of this process.
+const NEAR: u32 = 0;
+
+/// A message in the queue and the lane that it came by.
+pub(crate) struct Item<A: Actor> {
+    delivery: Box<dyn Delivery<A>>,
+    lane: u32,
+}
+
+/// What the pump holds: messages out of the queue but not handled yet. It belongs to the supervisor rather than to the
+/// actor's context, so that a panic loses only the message in hand.
+pub(crate) struct Hand<A: Actor> {
+    items: VecDeque<Item<A>>,
+    /// Messages taken per lane since they were last reported.
+    taken: Vec<(u32, u64)>,
+    /// When places were last offered to the line.
+    offered: Option<Instant>,
+}
+
+impl<A: Actor> Default for Hand<A> {
+    fn default() -> Self {
+        Self { items: VecDeque::new(), taken: Vec::new(), offered: None }
+    }
+}
+
+impl<A: Actor> Hand<A> {
+    /// The next message, which counts as taken from here on.
+    pub(crate) fn take(&mut self) -> Option<Box<dyn Delivery<A>>> {
+        let Item { delivery, lane } = self.items.pop_front()?;
+        if lane != NEAR {
+            match self.taken.last_mut() {
+                Some((last, count)) if *last == lane => *count += 1,
+                _ => self.taken.push((lane, 1)),
+            }
+        }
+        Some(delivery)
+    }
+}
+
+pub(crate) struct Inlet<A: Actor> {
+    shared: Mutex<Shared<A>>,
+    capacity: usize,
+    /// Length of the pump's hand when it last reported; never less than the truth.
+    in_hand: AtomicUsize,
+    /// Whether anybody stands in line, for the pump to see without the lock.
+    line_waits: AtomicBool,
+    /// Whether the actor was told to stop from outside.
+    stop: AtomicBool,
+}
+
+struct Shared<A: Actor> {
+    queue: VecDeque<Item<A>>,
+    /// Places granted to lanes that haven't committed yet.
+    reserved: usize,
+    line: VecDeque<Waiter<A>>,
+    next_ticket: u64,
+    /// Set while the pump sleeps.
+    pump: Option<Waker>,
+    lanes: BTreeMap<u32, Lane>,
+    next_lane: u32,
+    closed: Option<Fault>,
+}
+
+#[derive(Default)]
+struct Lane {
+    granted: usize,
+    taken: u64,
+    reserve_waker: Option<Waker>,
+    taken_waker: Option<Waker>,
+}
+
+struct Waiter<A: Actor> {
+    ticket: u64,
+    wants: Wants<A>,
+}
+
+enum Wants<A: Actor> {
+    /// To have this message in the queue, and to know when it is.
+    Place(Item<A>, oneshot::Sender<Result<(), Fault>>),
+    /// Up to so many places for a lane.
+    Places { lane: u32, want: usize },
+}
+
+/// Whom to wake once the lock is released.
+#[derive(Default)]
+struct Wakes {
+    pump: Option<Waker>,
+    lanes: Vec<Waker>,
+    admitted: Vec<oneshot::Sender<Result<(), Fault>>>,
+}
+
+impl Wakes {
+    fn wake(self) {
+        if let Some(pump) = self.pump {
+            pump.wake();
+        }
+        for lane in self.lanes {
+            lane.wake();
+        }
+        for sender in self.admitted {
+            // A sender that gave up between being admitted and being told is no loss: its message is in.
+            let _ = sender.send(Ok(()));
+        }
+    }
+}
+
+impl<A: Actor> Shared<A> {
+    fn free(&self, capacity: usize, in_hand: usize) -> usize {
+        capacity.saturating_sub(self.queue.len() + self.reserved + in_hand)
+    }
+
+    /// Lets in whoever is first in line, as long as there are places.
+    fn admit(&mut self, capacity: usize, in_hand: usize, wakes: &mut Wakes) {
+        let mut free = self.free(capacity, in_hand);
+        while free > 0 {
+            let Some(first) = self.line.pop_front() else { return };
+            match first.wants {
+                Wants::Place(item, admitted) => {
+                    self.queue.push_back(item);
+                    wakes.admitted.push(admitted);
+                    free -= 1;
+                }
+                Wants::Places { lane, want } => {
+                    let Some(lane) = self.lanes.get_mut(&lane) else { continue };
+                    let granted = want.min(free);
+                    lane.granted += granted;
+                    self.reserved += granted;
+                    free -= granted;
+                    wakes.lanes.extend(lane.reserve_waker.take());
+                }
+            }
+        }
+    }
+}
+
+impl<A: Actor> Inlet<A> {
+    pub(crate) fn new(capacity: usize) -> Arc<Self> {
+        Arc::new(Self {
+            shared: Mutex::new(Shared {
+                queue: VecDeque::new(),
+                reserved: 0,
+                line: VecDeque::new(),
+                next_ticket: 0,
+                pump: None,
+                lanes: BTreeMap::new(),
+                next_lane: NEAR + 1,
+                closed: None,
+            }),
+            capacity: capacity.max(1),
+            in_hand: AtomicUsize::new(0),
+            line_waits: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+        })
+    }
+
+    /// Lets a message of this process in, or puts it in line. Refused as [`Fault::Full`], it is back in the slot that it
+    /// was packed from.
+    pub(crate) fn send(
+        self: &Arc<Self>,
+        delivery: Box<dyn Delivery<A>>,
+        when_full: WhenFull,
+        slot: &mut dyn Any,
+    ) -> Result<Queued, Fault> {
+        let item = Item { delivery, lane: NEAR };
+        let mut shared = self.shared.lock();
+        if let Some(fault) = &shared.closed {
+            let fault = fault.clone();
+            drop(shared);
+            item.delivery.refuse(fault.clone());
+            return Err(fault);
+        }
+        if shared.line.is_empty()
+            && shared.free(self.capacity, self.in_hand.load(Ordering::Relaxed)) > 0
+        {
+            shared.queue.push_back(item);
+            let pump = shared.pump.take();
+            drop(shared);
+            if let Some(pump) = pump {
+                pump.wake();
+            }
+            return Ok(Queued::Accepted);
+        }
+        if when_full == WhenFull::Refuse {
+            drop(shared);
+            item.delivery.unpack(slot);
+            return Err(Fault::Full);
+        }
+        let (admitted, told) = oneshot::channel();
+        let ticket = shared.next_ticket;
+        shared.next_ticket += 1;
+        shared.line.push_back(Waiter { ticket, wants: Wants::Place(item, admitted) });
+        self.look_again(shared);
+        Ok(Queued::Waiting(Box::pin(Turn { inlet: self.clone(), ticket, told, over: false })))
+    }
+
+    /// Puts a message in beyond the capacity. Only for what is bounded elsewhere: the notices of watches.
+    pub(crate) fn send_beyond(&self, delivery: Box<dyn Delivery<A>>) {
+        let mut shared = self.shared.lock();
+        if let Some(fault) = shared.closed.clone() {
+            drop(shared);
+            delivery.refuse(fault);
+            return;
+        }
+        shared.queue.push_back(Item { delivery, lane: NEAR });
+        let pump = shared.pump.take();
+        drop(shared);
+        if let Some(pump) = pump {
+            pump.wake();
+        }
+    }
+
+    /// After somebody has joined the line: the pump may have given places back just before it could see that anybody
+    /// waits for them.
+    fn look_again(&self, mut shared: parking_lot::MutexGuard<'_, Shared<A>>) {
+        self.line_waits.store(true, Ordering::SeqCst);
+        let mut wakes = Wakes::default();
+        shared.admit(self.capacity, self.in_hand.load(Ordering::SeqCst), &mut wakes);
+        if !shared.queue.is_empty() {
+            wakes.pump = shared.pump.take();
+        }
+        drop(shared);
+        wakes.wake();
+    }
+
+    /// The pump is out of messages: gives it the queue, or remembers to wake it.
+    pub(crate) fn poll_refill(&self, hand: &mut Hand<A>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut wakes = Wakes::default();
+        let mut shared = self.shared.lock();
+        shared.admit(self.capacity, 0, &mut wakes);
+        self.line_waits.store(!shared.line.is_empty(), Ordering::SeqCst);
+        report(&mut shared, hand, &mut wakes);
+        hand.offered = None;
+        let refilled = if shared.queue.is_empty() {
+            if shared.queue.capacity() > KEEP_ITEMS {
+                shared.queue = VecDeque::new();
+            }
+            if hand.items.capacity() > KEEP_ITEMS {
+                hand.items = VecDeque::new();
+            }
+            if self.stop.load(Ordering::Acquire) {
+                // Requested since the pump last looked, and nobody there to be woken.
+                wakes.pump = Some(cx.waker().clone());
+            } else {
+                shared.pump = Some(cx.waker().clone());
+            }
+            Poll::Pending
+        } else {
+            std::mem::swap(&mut shared.queue, &mut hand.items);
+            Poll::Ready(())
+        };
+        self.in_hand.store(hand.items.len(), Ordering::SeqCst);
+        drop(shared);
+        wakes.wake();
+        refilled
+    }
+
+    /// The pump pauses with messages still in hand, because its share of time is up (`busy`) or because the actor waits
+    /// for something: gives the places of the handled ones back.
+    pub(crate) fn settle(&self, hand: &mut Hand<A>, busy: bool) {
+        self.in_hand.store(hand.items.len(), Ordering::SeqCst);
+        let line_waits = self.line_waits.load(Ordering::SeqCst);
+        if !line_waits && hand.taken.is_empty() {
+            return;
+        }
+        let mut wakes = Wakes::default();
+        let mut shared = self.shared.lock();
+        report(&mut shared, hand, &mut wakes);
+        if line_waits && (!busy || self.is_time_to_admit(&shared, hand)) {
+            shared.admit(self.capacity, hand.items.len(), &mut wakes);
+            self.line_waits.store(!shared.line.is_empty(), Ordering::SeqCst);
+        }
+        drop(shared);
+        wakes.wake();
+    }
+
+    fn is_time_to_admit(&self, shared: &Shared<A>, hand: &mut Hand<A>) -> bool {
+        let now = Instant::now();
+        let offered = *hand.offered.get_or_insert(now);
+        let many = shared.free(self.capacity, hand.items.len()) >= self.capacity / 4;
+        if many || now.duration_since(offered) >= HOLD_LINE {
+            hand.offered = Some(now);
+            return true;
+        }
+        false
+    }
+
+    /// Tells the actor to stop as soon as its pump comes round.
+    pub(crate) fn request_stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        let pump = self.shared.lock().pump.take();
+        if let Some(pump) = pump {
+            pump.wake();
+        }
+    }
+
+    /// Whether the actor was told to stop since this was last asked. (It may refuse, so each request counts once.)
+    pub(crate) fn stop_requested(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) && self.stop.swap(false, Ordering::AcqRel)
+    }
+
+    /// The actor has ended: refuses everything in the queue and in line, now and from now on. Returns how many messages
+    /// were in the queue.
+    pub(crate) fn close(&self, hand: &mut Hand<A>, why: &Fault) -> usize {
+        let mut wakes = Wakes::default();
+        let (queue, line) = {
+            let mut shared = self.shared.lock();
+            if shared.closed.is_none() {
+                shared.closed = Some(why.clone());
+            }
+            shared.pump = None;
+            report(&mut shared, hand, &mut wakes);
+            let queue = std::mem::take(&mut shared.queue);
+            for item in hand.items.iter().chain(&queue) {
+                if let Some(lane) = shared.lanes.get_mut(&item.lane) {
+                    lane.taken += 1;
+                }
+            }
+            for lane in shared.lanes.values_mut() {
+                wakes.lanes.extend(lane.reserve_waker.take());
+                wakes.lanes.extend(lane.taken_waker.take());
+            }
+            (queue, std::mem::take(&mut shared.line))
+        };
+        wakes.wake();
+        let left = hand.items.len() + queue.len();
+        for item in std::mem::take(&mut hand.items).into_iter().chain(queue) {
+            refuse(item.delivery, why);
+        }
+        for waiter in line {
+            if let Wants::Place(item, admitted) = waiter.wants {
+                refuse(item.delivery, why);
+                let _ = admitted.send(Err(why.clone()));
+            }
+        }
+        left
+    }
+
+    /// A lane of its own for one remote sender.
+    pub(crate) fn open_lane(self: &Arc<Self>) -> InletLane<A> {
+        let mut shared = self.shared.lock();
+        let mut id = shared.next_lane;
+        while id == NEAR || shared.lanes.contains_key(&id) {
+            id = id.wrapping_add(1);
+        }
+        shared.next_lane = id.wrapping_add(1);
+        shared.lanes.insert(id, Lane::default());
+        drop(shared);
+        InletLane { inlet: self.clone(), id }
+    }
+}
+
+/// Refuses a message of an actor that has ended. Dropping it runs the application's code, whose panic must not keep the
+/// rest from being refused.
+fn refuse<A: Actor>(delivery: Box<dyn Delivery<A>>, why: &Fault) {
+    let why = why.clone();
+    if catch_unwind(AssertUnwindSafe(move || delivery.refuse(why))).is_err() {
+        tracing::error!(
+            actor = std::any::type_name::<A>(),
+            "a message panicked while it was dropped"
+        );
+    }
+}
+
+/// Tells lanes how many of their messages were taken.
+fn report<A: Actor>(shared: &mut Shared<A>, hand: &mut Hand<A>, wakes: &mut Wakes) {
+    for (lane, count) in hand.taken.drain(..) {
+        if let Some(lane) = shared.lanes.get_mut(&lane) {
+            lane.taken += count;
+            wakes.lanes.extend(lane.taken_waker.take());
+        }
+    }
+}
+
+/// One lane's handle on an inlet.
+pub(crate) struct InletLane<A: Actor> {
+    inlet: Arc<Inlet<A>>,
+    id: u32,
+}
+
+impl<A: Actor> InletLane<A> {
+    /// Up to `want` places, in turn with everybody else; 0 if the actor has ended.
+    pub(crate) fn poll_reserve(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<usize> {
+        let inlet = &self.inlet;
+        let mut shared = inlet.shared.lock();
+        if shared.closed.is_some() {
+            return Poll::Ready(0);
+        }
+        let in_hand = inlet.in_hand.load(Ordering::Relaxed);
+        let (queued, line_is_empty, free) = (
+            shared
+                .line
+                .iter()
+                .any(|w| matches!(w.wants, Wants::Places { lane, .. } if lane == self.id)),
+            shared.line.is_empty(),
+            shared.free(inlet.capacity, in_hand),
+        );
+        let Some(lane) = shared.lanes.get_mut(&self.id) else { return Poll::Ready(0) };
+        if lane.granted > 0 {
+            return Poll::Ready(lane.granted);
+        }
+        if line_is_empty && free > 0 {
+            let granted = want.clamp(1, free);
+            lane.granted = granted;
+            shared.reserved += granted;
+            return Poll::Ready(granted);
+        }
+        lane.reserve_waker = Some(cx.waker().clone());
+        if !queued {
+            let ticket = shared.next_ticket;
+            shared.next_ticket += 1;
+            shared.line.push_back(Waiter {
+                ticket,
+                wants: Wants::Places { lane: self.id, want: want.max(1) },
+            });
+            inlet.look_again(shared);
+        }
+        Poll::Pending
+    }
+
+    /// Puts messages in, one granted place each, and gives back the places left over. More messages than places are the
+    /// caller's mistake; they are let in all the same rather than lost.
+    pub(crate) fn commit(
+        &mut self,
+        deliveries: impl ExactSizeIterator<Item = Box<dyn Delivery<A>>>,
+    ) {
+        let mut wakes = Wakes::default();
+        let count = deliveries.len();
+        let mut shared = self.inlet.shared.lock();
+        let granted = match shared.lanes.get_mut(&self.id) {
+            Some(lane) => std::mem::take(&mut lane.granted),
+            None => 0,
+        };
+        debug_assert!(
+            count <= granted || shared.closed.is_some(),
+            "{count} messages in {granted} places"
+        );
+        shared.reserved -= granted;
+        if let Some(fault) = shared.closed.clone() {
+            if let Some(lane) = shared.lanes.get_mut(&self.id) {
+                lane.taken += count as u64;
+            }
+            drop(shared);
+            deliveries.for_each(|delivery| delivery.refuse(fault.clone()));
+            return;
+        }
+        let lane = self.id;
+        shared.queue.extend(deliveries.map(|delivery| Item { delivery, lane }));
+        if count < granted {
+            shared.admit(
+                self.inlet.capacity,
+                self.inlet.in_hand.load(Ordering::Relaxed),
+                &mut wakes,
+            );
+        }
+        if !shared.queue.is_empty() {
+            wakes.pump = shared.pump.take();
+        }
+        drop(shared);
+        wakes.wake();
+    }
+
+    /// How many of this lane's messages were taken so far; wakes when there are more.
+    pub(crate) fn poll_taken(&mut self, cx: &mut Context<'_>) -> u64 {
+        let mut shared = self.inlet.shared.lock();
+        let Some(lane) = shared.lanes.get_mut(&self.id) else { return 0 };
+        lane.taken_waker = Some(cx.waker().clone());
+        lane.taken
+    }
+}
+
+impl<A: Actor> Drop for InletLane<A> {
+    fn drop(&mut self) {
+        let mut wakes = Wakes::default();
+        let mut shared = self.inlet.shared.lock();
+        if let Some(lane) = shared.lanes.remove(&self.id) {
+            shared.reserved -= lane.granted;
+        }
+        let id = self.id;
+        shared
+            .line
+            .retain(|waiter| !matches!(waiter.wants, Wants::Places { lane, .. } if lane == id));
+        if shared.closed.is_none() {
+            shared.admit(
+                self.inlet.capacity,
+                self.inlet.in_hand.load(Ordering::Relaxed),
+                &mut wakes,
+            );
+            if !shared.queue.is_empty() {
+                wakes.pump = shared.pump.take();
+            }
+        }
+        drop(shared);
+        wakes.wake();
+    }
+}
+
+/// A place in line. Dropping it before its turn withdraws the message.
+struct Turn<A: Actor> {
+    inlet: Arc<Inlet<A>>,
+    ticket: u64,
+    told: oneshot::Receiver<Result<(), Fault>>,
+    over: bool,
+}
+
+impl<A: Actor> Future for Turn<A> {
+    type Output = Result<(), Fault>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = std::task::ready!(Pin::new(&mut self.told).poll(cx));
+        self.over = true;
+        Poll::Ready(outcome.unwrap_or(Err(Fault::Stopped)))
+    }
+}
+
+impl<A: Actor> Drop for Turn<A> {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let mut shared = self.inlet.shared.lock();
+        let withdrawn = match shared.line.binary_search_by_key(&self.ticket, |waiter| waiter.ticket)
+        {
+            Ok(at) => shared.line.remove(at),
+            Err(_) => None,
+        };
+        drop(shared);
+        // Outside the lock: dropping a message may run the application's code.
+        drop(withdrawn);
+    }
+}

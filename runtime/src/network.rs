@@ -1,0 +1,40 @@
+//! The seam between a mesh and its network: what the local half of the runtime asks of the half that holds connections.
+
+use crate::publish::ResolveError;
+use crate::remote::RemoteTarget;
+use crate::wire_ref::WireRef;
+use futures_util::future::BoxFuture;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use webmesh_transport::PeerRef;
+
+/// The connections of one mesh.
+pub(crate) trait Network: Send + Sync {
+    /// The actor of another mesh that goes by this name. Connects no earlier than something is sent.
+    fn target(&self, wire: WireRef) -> Arc<dyn RemoteTarget>;
+    /// Resolves a published name at another mesh.
+    fn resolve(
+        &self,
+        at: PeerRef,
+        query: Query,
+    ) -> BoxFuture<'static, Result<WireRef, ResolveError>>;
+    /// The signed reference to this mesh, as of now.
+    fn peer_ref(&self) -> PeerRef;
+    /// The addresses of its sockets, with their real ports.
+    fn listen_addresses(&self) -> Vec<SocketAddr>;
+    /// Addresses that refs to own objects carry.
+    fn hints(&self) -> Vec<SocketAddr>;
+    /// Says goodbye to all peers and ends the connections.
+    fn shutdown(&self) -> BoxFuture<'static, ()>;
+}
+
+/// What a name is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Query {
+    /// A well-formed service name.
+    pub(crate) name: String,
+    /// A well-formed version requirement.
+    pub(crate) requirement: String,
+    /// The protocol of the ref that is wanted.
+    pub(crate) protocol: &'static str,
+}

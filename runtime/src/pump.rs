@@ -1,0 +1,118 @@
+//! Feeds an actor from its inlet: a future that lives in the actor's own context.
+//!
+//! As part of the context it can respect `ctx.wait`: while an `AtomicResponse` is under way nothing further is handed out.
+//! (Calling handlers in a loop runs such responses in reverse order, FIGURES.md.)
+
+use crate::actor_cell::ActorCell;
+use crate::context::Current;
+use crate::dispatch::{RemoteActor, Surroundings};
+use crate::inlet::Hand;
+use crate::watch::DownReason;
+use actix::fut::ActorFuture;
+use actix::{ActorContext, AsyncContext, Context};
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{self, Poll};
+
+/// Messages an actor handles before it lets its neighbours on the thread run, from DESIGN section 10.
+pub(crate) const SHARE: u32 = 64;
+
+/// What outlives one instance of the actor: the messages in hand and the counters.
+pub(crate) struct Feed<A: RemoteActor> {
+    pub(crate) hand: Hand<A>,
+    /// Messages left to handle before yielding. actix may poll the pump several times within one turn of the task, so
+    /// whoever knows the turn (the supervisor) refills it.
+    pub(crate) share: u32,
+    /// Messages whose handlers returned, ever.
+    pub(crate) handled: u64,
+}
+
+impl<A: RemoteActor> Feed<A> {
+    pub(crate) fn new() -> Rc<RefCell<Self>> {
+        Rc::new(RefCell::new(Self { hand: Hand::default(), share: SHARE, handled: 0 }))
+    }
+}
+
+/// The future in the context.
+pub(crate) struct Pump<A: RemoteActor> {
+    cell: Arc<ActorCell<A>>,
+    feed: Rc<RefCell<Feed<A>>>,
+    around: Surroundings,
+    /// Not under our supervisor: actix itself polls the context.
+    alone: bool,
+}
+
+impl<A: RemoteActor> Pump<A> {
+    /// For an instance under a supervisor, which ends the cell.
+    pub(crate) fn supervised(cell: Arc<ActorCell<A>>, feed: Rc<RefCell<Feed<A>>>) -> Self {
+        let around = cell.surroundings();
+        Self { cell, feed, around, alone: false }
+    }
+
+    /// For a running actix actor, whose end is the end of its context.
+    pub(crate) fn alone(cell: Arc<ActorCell<A>>) -> Self {
+        let around = cell.surroundings();
+        Self { cell, feed: Feed::new(), around, alone: true }
+    }
+}
+
+impl<A: RemoteActor> ActorFuture<A> for Pump<A> {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        actor: &mut A,
+        ctx: &mut Context<A>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let _current = this.alone.then(|| Current::enter(this.cell.clone()));
+        // Borrowed across handlers, which cannot reach it.
+        let feed = &mut *this.feed.borrow_mut();
+        if this.alone {
+            feed.share = SHARE;
+        }
+        let inlet = &this.cell.inlet;
+        if inlet.stop_requested() {
+            if this.alone {
+                // The mesh ends; the actor was there before it and goes on.
+                return Poll::Ready(());
+            }
+            ctx.stop();
+        }
+        loop {
+            if ctx.waiting() {
+                // actix polls us again when the wait is over.
+                inlet.settle(&mut feed.hand, false);
+                return Poll::Pending;
+            }
+            if feed.share == 0 {
+                inlet.settle(&mut feed.hand, true);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let Some(delivery) = feed.hand.take() else {
+                match inlet.poll_refill(&mut feed.hand, cx) {
+                    Poll::Ready(()) => continue,
+                    Poll::Pending => return Poll::Pending,
+                }
+            };
+            feed.share -= 1;
+            delivery.deliver(actor, ctx, &this.around);
+            feed.handled += 1;
+        }
+    }
+}
+
+impl<A: RemoteActor> Drop for Pump<A> {
+    fn drop(&mut self) {
+        if self.alone {
+            Current::forget_alone(&self.cell);
+            let reason =
+                if std::thread::panicking() { DownReason::Panicked } else { DownReason::Stopped };
+            self.cell.end(&mut self.feed.borrow_mut().hand, reason);
+        }
+    }
+}

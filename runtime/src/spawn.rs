@@ -1,0 +1,49 @@
+//! Spawning a supervised actor.
+
+use crate::actor_cell::ActorCell;
+use crate::actor_ref::ActorRef;
+use crate::dispatch::RemoteActor;
+use crate::mesh::Mesh;
+use crate::supervise::{Restart, Supervisor};
+
+/// How an actor is to be spawned; made by [`Mesh::spawner`].
+#[derive(Debug)]
+#[must_use = "it spawns nothing until `spawn` is called"]
+pub struct Spawner {
+    mesh: Mesh,
+    restart: Restart,
+    capacity: usize,
+}
+
+impl Spawner {
+    pub(crate) fn new(mesh: Mesh) -> Self {
+        let capacity = mesh.inner().inlet_capacity;
+        Self { mesh, restart: Restart::default(), capacity }
+    }
+
+    /// What happens after a panic. Default: [`Restart::WhileItProgresses`] with 10 attempts.
+    pub fn restart(mut self, restart: Restart) -> Self {
+        self.restart = restart;
+        self
+    }
+
+    /// How many messages its inlet holds before senders have to wait; at least 1. Default: what the mesh was built with,
+    /// or 1,024. A small one costs throughput (64: a seventh).
+    pub fn capacity(mut self, messages: usize) -> Self {
+        self.capacity = messages;
+        self
+    }
+
+    /// Spawns it; see [`Mesh::spawn`].
+    pub fn spawn<A, F>(self, factory: F) -> ActorRef<A::Main>
+    where
+        A: RemoteActor,
+        F: FnMut() -> A + Send + 'static,
+    {
+        let cell = ActorCell::<A>::new(&self.mesh, self.capacity);
+        let reference = cell.reference::<A::Main>(&self.mesh);
+        let supervisor = Supervisor::new(cell, factory, self.restart);
+        self.mesh.inner().placement.spawn_actor(Box::new(move || Box::pin(supervisor.run())));
+        reference
+    }
+}

@@ -1,0 +1,275 @@
+//! Keeps an actor alive: polls its context, and when that panics puts a fresh instance in its place.
+//!
+//! A panic in a handler, in `started` or in a future of the context ends the instance: its timers, its asynchronous
+//! handlers in flight and the message in hand are lost, the queue and the refs stay. actix's own `Supervisor` does not
+//! survive panics (FIGURES.md), hence this one.
+
+use crate::actor_cell::ActorCell;
+use crate::context::Current;
+use crate::dispatch::RemoteActor;
+use crate::inlet::Hand;
+use crate::pump::{Feed, Pump, SHARE};
+use crate::watch::DownReason;
+use actix::dev::AsyncContextParts;
+use actix::{AsyncContext, Context};
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What happens after an actor has panicked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Restart {
+    /// It ends as `Panicked`.
+    Never,
+    /// It is restarted as long as it gets anywhere: this many instances in a row that panic without having handled a
+    /// single message are one too many, and it ends as `Panicked`. The default, with 10: a message that panics its
+    /// handler is lost, so an actor that chokes on some messages lives on however many they are, and one that cannot
+    /// even start does not spin for ever.
+    WhileItProgresses {
+        /// Fruitless instances in a row that end it; at least 1.
+        attempts: u32,
+    },
+    /// It is restarted unless it has panicked more than so often within a time, as in Erlang/OTP.
+    Within {
+        /// Restarts allowed within `window`.
+        restarts: u32,
+        /// The time they are counted over.
+        window: Duration,
+    },
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Self::WhileItProgresses { attempts: 10 }
+    }
+}
+
+/// The pause before the second fruitless restart in a row; it doubles with each further one up to [`PAUSE_MAX`]. A guess:
+/// ten attempts take 3 s, time for a missing file or port to come back.
+const PAUSE_FIRST: Duration = Duration::from_millis(10);
+
+/// See [`PAUSE_FIRST`].
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// A supervisor on its way to its thread. If it never gets there, the actor ends all the same.
+pub(crate) struct Supervisor<A: RemoteActor, F> {
+    ending: Ending<A>,
+    factory: F,
+    restart: Restart,
+}
+
+impl<A, F> Supervisor<A, F>
+where
+    A: RemoteActor,
+    F: FnMut() -> A + Send + 'static,
+{
+    pub(crate) fn new(cell: Arc<ActorCell<A>>, factory: F, restart: Restart) -> Self {
+        Self { ending: Ending { cell, reason: DownReason::Stopped }, factory, restart }
+    }
+
+    /// Runs the actor until it stops, or panics for good.
+    pub(crate) async fn run(self) {
+        let Self { ending, mut factory, restart } = self;
+        let cell = ending.cell.clone();
+        let feed = Feed::new();
+        let mut ending = RunEnding { ending, feed: feed.clone() };
+        let mut record = Record::default();
+        loop {
+            let handled_before = feed.borrow().handled;
+            if !run_instance(&cell, &feed, &mut factory).await {
+                return;
+            }
+            let progress = feed.borrow().handled > handled_before;
+            match record.after_panic(restart, progress, Instant::now()) {
+                Verdict::GiveUp => {
+                    tracing::error!(
+                        actor = std::any::type_name::<A>(),
+                        "panicked once too often, not restarted"
+                    );
+                    ending.ending.reason = DownReason::Panicked;
+                    return;
+                }
+                Verdict::Restart { pause } if pause > Duration::ZERO => {
+                    tokio::time::sleep(pause).await
+                }
+                // Its neighbours get their turn between two instances.
+                Verdict::Restart { .. } => tokio::task::yield_now().await,
+            }
+            cell.restarted(cell.status.incarnation());
+        }
+    }
+}
+
+/// Runs one instance; answers whether it ended by a panic.
+async fn run_instance<A: RemoteActor>(
+    cell: &Arc<ActorCell<A>>,
+    feed: &Rc<RefCell<Feed<A>>>,
+    factory: &mut impl FnMut() -> A,
+) -> bool {
+    let made = catch_unwind(AssertUnwindSafe(|| {
+        let mut ctx = Context::new();
+        ctx.spawn(Pump::supervised(cell.clone(), feed.clone()));
+        ctx.into_future(factory())
+    }));
+    let mut instance = match made {
+        Ok(instance) => instance,
+        Err(panic) => {
+            report_panic::<A>(panic);
+            cell.status.panicked();
+            return true;
+        }
+    };
+    let panic = std::future::poll_fn(|cx| {
+        feed.borrow_mut().share = SHARE;
+        let _current = Current::enter(cell.clone());
+        match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut instance).poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(())) => Poll::Ready(None),
+            Err(panic) => Poll::Ready(Some(panic)),
+        }
+    })
+    .await;
+    let panicked = panic.is_some();
+    if let Some(panic) = panic {
+        report_panic::<A>(panic);
+        // Before anything of the instance is dropped, so that those who wait for it find out why.
+        cell.status.panicked();
+        // Lest its drop poll the broken actor once more.
+        instance.ctx().parts().terminate();
+    }
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(move || drop(instance))) {
+        report_panic::<A>(panic);
+    }
+    panicked
+}
+
+/// What a supervisor remembers of its actor's panics.
+#[derive(Default)]
+struct Record {
+    fruitless: u32,
+    recent: VecDeque<Instant>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Restart { pause: Duration },
+    GiveUp,
+}
+
+impl Record {
+    fn after_panic(&mut self, policy: Restart, progress: bool, now: Instant) -> Verdict {
+        match policy {
+            Restart::Never => Verdict::GiveUp,
+            Restart::WhileItProgresses { attempts } => {
+                self.fruitless = if progress { 0 } else { self.fruitless + 1 };
+                if self.fruitless >= attempts.max(1) {
+                    return Verdict::GiveUp;
+                }
+                let pause = match self.fruitless {
+                    0 | 1 => Duration::ZERO,
+                    n => PAUSE_FIRST.saturating_mul(1 << (n - 2).min(16)).min(PAUSE_MAX),
+                };
+                Verdict::Restart { pause }
+            }
+            Restart::Within { restarts, window } => {
+                while self.recent.front().is_some_and(|then| now.duration_since(*then) >= window) {
+                    self.recent.pop_front();
+                }
+                if self.recent.len() >= usize::try_from(restarts).unwrap_or(usize::MAX) {
+                    return Verdict::GiveUp;
+                }
+                self.recent.push_back(now);
+                Verdict::Restart { pause: Duration::ZERO }
+            }
+        }
+    }
+}
+
+/// Says in the log what went wrong. The panic hook has printed it already; this adds whose it was.
+fn report_panic<A>(panic: Box<dyn Any + Send>) {
+    let actor = std::any::type_name::<A>();
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(no text)");
+    tracing::error!(actor, message, "an actor panicked");
+    // A payload may panic when dropped, which must not end the supervisor.
+    let _ = catch_unwind(AssertUnwindSafe(move || drop(panic)));
+}
+
+/// Ends the cell when dropped, whatever the cause: a stop, a panic for good, or the end of the thread.
+struct Ending<A: RemoteActor> {
+    cell: Arc<ActorCell<A>>,
+    reason: DownReason,
+}
+
+impl<A: RemoteActor> Drop for Ending<A> {
+    fn drop(&mut self) {
+        self.cell.end(&mut Hand::default(), self.reason);
+    }
+}
+
+/// The same once there are messages in hand.
+struct RunEnding<A: RemoteActor> {
+    ending: Ending<A>,
+    feed: Rc<RefCell<Feed<A>>>,
+}
+
+impl<A: RemoteActor> Drop for RunEnding<A> {
+    fn drop(&mut self) {
+        self.ending.cell.end(&mut self.feed.borrow_mut().hand, self.ending.reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_actor_that_progresses_is_restarted_for_ever() {
+        let mut record = Record::default();
+        for _ in 0..100_000 {
+            let verdict = record.after_panic(Restart::default(), true, Instant::now());
+            assert_eq!(verdict, Verdict::Restart { pause: Duration::ZERO });
+        }
+    }
+
+    #[test]
+    fn an_actor_that_cannot_start_is_given_up_after_ever_longer_pauses() {
+        let mut record = Record::default();
+        let mut pauses = Duration::ZERO;
+        for attempt in 1.. {
+            match record.after_panic(Restart::default(), false, Instant::now()) {
+                Verdict::Restart { pause } => pauses += pause,
+                Verdict::GiveUp => {
+                    assert_eq!(attempt, 10);
+                    break;
+                }
+            }
+        }
+        assert!(pauses > Duration::from_secs(1) && pauses < Duration::from_secs(5), "{pauses:?}");
+    }
+
+    #[test]
+    fn restarts_are_counted_within_their_window() {
+        let policy = Restart::Within { restarts: 2, window: Duration::from_secs(10) };
+        let (mut record, start) = (Record::default(), Instant::now());
+        assert_ne!(record.after_panic(policy, true, start), Verdict::GiveUp);
+        assert_ne!(record.after_panic(policy, true, start), Verdict::GiveUp);
+        assert_eq!(record.after_panic(policy, true, start), Verdict::GiveUp);
+        assert_ne!(
+            record.after_panic(policy, true, start + Duration::from_secs(10)),
+            Verdict::GiveUp
+        );
+    }
+}
