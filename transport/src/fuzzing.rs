@@ -3,10 +3,17 @@
 
 #![allow(missing_docs)]
 
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
+use quinn::udp::RecvMeta;
+use ring::hmac;
+
+use crate::hello::Hello;
 use crate::identity::key_file;
 use crate::peer_ref::inspect;
+use crate::socket::sift::{Kind, Staged, Verdict, kind, sift};
+use crate::wire::{FRAME_BYTES, Frame};
 use crate::{PeerId, PeerRef};
 
 /// A target's name, which is also that of its seeds' folder, and what it does with an input.
@@ -17,6 +24,9 @@ pub const TARGETS: &[Target] = &[
     ("peer_ref_text", peer_ref_text),
     ("peer_id_text", peer_id_text),
     ("key_file", key_file),
+    ("hello", hello),
+    ("own_frame", own_frame),
+    ("datagrams", datagrams),
 ];
 
 pub fn peer_ref_bytes(data: &[u8]) {
@@ -48,4 +58,69 @@ pub fn key_file(data: &[u8]) {
         let kept = key_file::encode(&secret);
         assert_eq!(text.trim_ascii_end(), kept.trim_ascii_end(), "a secret has one file");
     }
+}
+
+/// What follows the length of a HELLO.
+pub fn hello(data: &[u8]) {
+    if let Ok(hello) = Hello::decode(data) {
+        assert_eq!(hello.encode().get(2..), Some(data), "a HELLO has one encoding");
+    }
+}
+
+/// One of our own frames, as it is and with its MAC put right (which only a peer can do).
+pub fn own_frame(data: &[u8]) {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]);
+    let tag = Frame::tag(data);
+    assert!(tag.is_none() || data.len() == FRAME_BYTES);
+    let _ = Frame::open(data, &key);
+    let mut frame = [0; FRAME_BYTES];
+    let given = data.len().min(FRAME_BYTES);
+    frame[..given].copy_from_slice(&data[..given]);
+    const MAC_BYTES: usize = 16;
+    let (body, mac) = frame.split_at_mut(FRAME_BYTES - MAC_BYTES);
+    mac.copy_from_slice(&hmac::sign(&key, body).as_ref()[..MAC_BYTES]);
+    if let (Some(tag), Some(opened)) = (Frame::tag(&frame), Frame::open(&frame, &key)) {
+        assert_eq!(Frame::open(&opened.seal(tag, &key), &key), Some(opened));
+    }
+}
+
+/// A batch as the kernel hands it over: the first byte is the size of its datagrams. What comes out of the sieve must be
+/// what comes out when each datagram is looked at by itself.
+pub fn datagrams(data: &[u8]) {
+    let Some((&stride, batch)) = data.split_first() else { return };
+    let stride = usize::from(stride).max(1);
+    let handle = |n: u8| SocketAddr::from(([10, 0, 0, n % 4], 1));
+    // A judge that, as the real one, gives a connection id always the same handle.
+    let judge = |datagram: &[u8]| match kind(datagram) {
+        Kind::Short(cid) => Verdict::Quic(handle(cid[0])),
+        Kind::Initial { destination, .. } => {
+            Verdict::Quic(handle(destination.first().copied().unwrap_or(0)))
+        }
+        Kind::Retry { .. } => Verdict::QuicEach(vec![handle(0), handle(1)]),
+        Kind::Handshake { .. } | Kind::Ours | Kind::Garbage => Verdict::Taken,
+    };
+    let mut first = None;
+    let (mut kept, mut set_aside) = (Vec::new(), 0u64);
+    for datagram in batch.chunks(stride) {
+        match judge(datagram) {
+            Verdict::Quic(to) if *first.get_or_insert(to) == to => kept.extend_from_slice(datagram),
+            Verdict::Quic(_) => set_aside += 1,
+            Verdict::QuicEach(handles) => set_aside += handles.len() as u64,
+            Verdict::Taken => {}
+        }
+    }
+    let mut sifted = batch.to_vec();
+    let mut meta = RecvMeta { len: sifted.len(), stride, ..Default::default() };
+    let mut staged = Staged::default();
+    let any = sift(&mut sifted, &mut meta, &mut staged, judge);
+    assert_eq!(any, !kept.is_empty());
+    assert_eq!(sifted.get(..meta.len), Some(&kept[..]));
+    assert!(first.is_none_or(|first| meta.addr == first));
+    let mut delivered = staged.dropped;
+    while !staged.is_empty() {
+        let mut room = [0; 256];
+        let bufs = &mut [std::io::IoSliceMut::new(&mut room)];
+        delivered += staged.deliver(bufs, &mut [RecvMeta::default()]) as u64;
+    }
+    assert_eq!(delivered, set_aside);
 }
