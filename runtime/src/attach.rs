@@ -6,8 +6,10 @@ use actix::{Actor, Context};
 /// [`Mesh::expose`](crate::Mesh::expose) sends it.
 #[doc(hidden)]
 pub struct Attach<A: Actor> {
-    install: Box<dyn FnOnce(&mut A::Context) + Send>,
+    install: Install<A>,
 }
+
+type Install<A> = Box<dyn FnOnce(&mut <A as Actor>::Context) + Send>;
 
 impl<A: Actor<Context = Context<A>>> Attach<A> {
     pub(crate) fn new(install: impl FnOnce(&mut Context<A>) + Send + 'static) -> Self {

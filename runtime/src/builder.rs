@@ -2,6 +2,7 @@
 
 use crate::inlet::CAPACITY;
 use crate::mesh::{Inner, Mesh};
+use crate::network::Deaf;
 use crate::objects::Objects;
 use parking_lot::Mutex;
 use rand::SeedableRng;
@@ -14,7 +15,9 @@ use std::time::{Duration, SystemTime};
 use webmesh_registry::Directory;
 use webmesh_transport::identity::VersionCounter;
 use webmesh_transport::placement::{InPlace, Placement, PlacementError, Threads};
-use webmesh_transport::{KeyFileError, SecretKey};
+use webmesh_transport::{
+    BindError, Endpoint, EndpointConfig, KeyFileError, MemoryNetwork, Patience, SecretKey,
+};
 
 /// The largest message, bodies included, unless set otherwise: 64 MiB.
 pub const BODY_MAX: usize = 64 << 20;
@@ -40,6 +43,9 @@ pub enum StartError {
     /// The threads, or the place on this thread, could not be had.
     #[error(transparent)]
     Placement(#[from] PlacementError),
+    /// The network could not be had; the error says why.
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// The system gives no random numbers.
     #[error("no random numbers: {0}")]
     Random(getrandom::Error),
@@ -63,11 +69,11 @@ pub struct MeshBuilder {
     identity: Identity,
     place: Place,
     seed: u64,
-    pub(crate) listen: Vec<SocketAddr>,
-    pub(crate) advertise: Vec<SocketAddr>,
-    pub(crate) body_max: usize,
-    pub(crate) peer_gone_after: Option<Duration>,
-    pub(crate) unreachable_after: Option<Duration>,
+    listen: Vec<SocketAddr>,
+    advertise: Vec<SocketAddr>,
+    body_max: usize,
+    patience: Patience,
+    memory: Option<MemoryNetwork>,
     inlet_capacity: usize,
 }
 
@@ -86,8 +92,8 @@ impl MeshBuilder {
             listen: Vec::new(),
             advertise: Vec::new(),
             body_max: BODY_MAX,
-            peer_gone_after: None,
-            unreachable_after: None,
+            patience: Patience::default(),
+            memory: None,
             inlet_capacity: CAPACITY,
         }
     }
@@ -144,6 +150,13 @@ impl MeshBuilder {
         self
     }
 
+    /// Uses a network in memory in place of the system's. It needs explicit addresses to `listen` on, such as
+    /// `10.0.0.1:4000`. For tests in place.
+    pub fn memory_network(mut self, network: &MemoryNetwork) -> Self {
+        self.memory = Some(network.clone());
+        self
+    }
+
     /// The largest message that is sent or received, bodies included, in bytes. Default: 64 MiB.
     pub fn body_max(mut self, bytes: usize) -> Self {
         self.body_max = bytes;
@@ -152,13 +165,13 @@ impl MeshBuilder {
 
     /// After how long a silent peer is given up. Default: 60 s.
     pub fn peer_gone_after(mut self, silence: Duration) -> Self {
-        self.peer_gone_after = Some(silence);
+        self.patience.gone_after = silence;
         self
     }
 
     /// After how long pending asks to a silent peer end as `Unreachable`. Default: 5 s.
     pub fn unreachable_after(mut self, silence: Duration) -> Self {
-        self.unreachable_after = Some(silence);
+        self.patience.unreachable_after = silence;
         self
     }
 
@@ -173,7 +186,7 @@ impl MeshBuilder {
     /// # Errors
     /// [`StartError`].
     pub async fn start(self) -> Result<Mesh, StartError> {
-        let (secret, _versions) = match &self.identity {
+        let (secret, versions) = match &self.identity {
             Identity::Fresh => (SecretKey::generate(), VersionCounter::in_memory()),
             Identity::Key(key) => {
                 (SecretKey::from_bytes(key.to_bytes()), VersionCounter::in_memory())
@@ -198,7 +211,16 @@ impl MeshBuilder {
                 (Arc::new(InPlace::new(self.seed)?), StdRng::seed_from_u64(self.seed ^ salt))
             }
         };
-        let mesh = Mesh::from_inner(Inner {
+        let config = EndpointConfig {
+            versions,
+            listen: self.listen,
+            advertise: self.advertise,
+            patience: self.patience,
+            network: self.memory,
+            ..EndpointConfig::new(SecretKey::from_bytes(secret.to_bytes()))
+        };
+        let endpoint = Endpoint::bind(config, placement.clone(), Arc::new(Deaf)).await?;
+        Ok(Mesh::from_inner(Inner {
             peer: secret.peer_id(),
             secret,
             epoch: new_epoch(),
@@ -207,9 +229,9 @@ impl MeshBuilder {
             placement,
             inlet_capacity: self.inlet_capacity,
             random: Mutex::new(random),
+            endpoint,
             network: OnceLock::new(),
-        });
-        Ok(mesh)
+        }))
     }
 }
 

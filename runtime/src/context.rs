@@ -3,6 +3,11 @@
 //! actix knows nothing of meshes, so the supervisor says on this thread which actor it is polling; for an exposed plain
 //! actix actor, which nobody of ours polls, a table of the thread knows it by its address.
 
+#![allow(
+    clippy::mutable_key_type,
+    reason = "an `Addr` is hashed and compared as the pointer that it is"
+)]
+
 use crate::actor_cell::ActorCell;
 use crate::actor_ref::{ActorRef, LocalTarget, Target};
 use crate::dispatch::{Parcel, RemoteActor, ServedBy};

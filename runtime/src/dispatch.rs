@@ -44,6 +44,8 @@ pub trait RemoteActor: Actor<Context = Context<Self>> + Handler<Attach<Self>> {
 #[doc(hidden)]
 pub const fn assert_served<P: ServedBy<A>, A: Actor<Context = Context<A>>>() {}
 
+type Pack<A> = fn(&mut dyn Any) -> Option<Box<dyn Delivery<A>>>;
+
 type Decode<A> = fn(
     Payload<'_>,
     Caller,
@@ -53,7 +55,7 @@ type Decode<A> = fn(
 /// How one message reaches actors of type `A`.
 #[doc(hidden)]
 pub struct Dispatch<A: Actor> {
-    local: fn(&mut dyn Any) -> Option<Box<dyn Delivery<A>>>,
+    local: Pack<A>,
     remote: Decode<A>,
 }
 

@@ -61,14 +61,17 @@ pub use context::{
 };
 pub use dispatch::{RemoteActor, ServedBy};
 pub use error::{AskError, TellError, TrySendError};
-pub use mesh::Mesh;
+pub use mesh::{Mesh, PingError, Pong};
 pub use message::{Accepts, Message, Protocol, Streams};
 pub use publish::{Publish, PublishError, Resolve, ResolveError};
 pub use spawn::Spawner;
 pub use supervise::Restart;
 pub use watch::{Down, DownReason, Event, WatchEvent, WatchId};
 pub use webmesh_macros::{Message, Protocol, RemoteActor, Reply, main, test};
-pub use webmesh_transport::{PeerId, PeerRef, SecretKey, peer_ref};
+pub use webmesh_transport::peer_ref::AddressRef;
+pub use webmesh_transport::{
+    ConnectError, MemoryNetwork, PathKind, PeerId, PeerRef, SecretKey, peer_ref,
+};
 
 pub use actix;
 pub use serde;

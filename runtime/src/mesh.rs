@@ -26,7 +26,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use webmesh_registry::Directory;
 use webmesh_transport::placement::Placement;
-use webmesh_transport::{PeerId, SecretKey};
+use webmesh_transport::{ConnectError, Endpoint, PathKind, PeerId, PeerRef, SecretKey};
 
 /// How long `shutdown` waits for the actors to stop. A guess: as long as a service manager waits without complaint.
 const ACTORS_STOP_MAX: Duration = Duration::from_secs(5);
@@ -50,7 +50,33 @@ pub(crate) struct Inner {
     pub(crate) placement: Arc<dyn Placement>,
     pub(crate) inlet_capacity: usize,
     pub(crate) random: Mutex<StdRng>,
+    pub(crate) endpoint: Endpoint,
     pub(crate) network: OnceLock<Arc<dyn Network>>,
+}
+
+/// The answer to [`Mesh::ping`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pong {
+    /// Who answered, as its key proved.
+    pub peer: PeerId,
+    /// How long it took.
+    pub rtt: Duration,
+    /// How the peer is reached.
+    pub path: PathKind,
+    /// The address it is reached at.
+    pub via: SocketAddr,
+}
+
+/// Why [`Mesh::ping`] measured nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PingError {
+    /// There is no connection to the peer; the error says why.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The peer did not answer within 5 s, or the connection ended meanwhile.
+    #[error("the peer did not answer the ping")]
+    NoAnswer,
 }
 
 impl Mesh {
@@ -132,13 +158,32 @@ impl Mesh {
     /// The signed reference by which others find this mesh.
     ///
     /// It changes as addresses come and go; hand out a fresh one.
-    pub fn peer_ref(&self) -> Option<webmesh_transport::PeerRef> {
-        self.inner.network.get().map(|network| network.peer_ref())
+    pub fn peer_ref(&self) -> PeerRef {
+        self.inner.endpoint.peer_ref()
     }
 
     /// The addresses of its sockets, with their real ports.
     pub fn listen_addresses(&self) -> Vec<SocketAddr> {
-        self.inner.network.get().map(|network| network.listen_addresses()).unwrap_or_default()
+        self.inner.endpoint.local_addrs()
+    }
+
+    /// Connects to a peer, or finds the connection that is there. Needed only to learn whether it works: a ref connects
+    /// by itself. At a reference of mere addresses, whoever answers is accepted, and returned.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn connect(&self, peer: &PeerRef) -> Result<PeerId, ConnectError> {
+        Ok(self.inner.endpoint.connect(peer).await?.peer())
+    }
+
+    /// Connects to a peer if need be, and measures one round trip of our own outside of QUIC's streams.
+    ///
+    /// # Errors
+    /// [`PingError`]; no answer comes for 5 s at the most.
+    pub async fn ping(&self, peer: &PeerRef) -> Result<Pong, PingError> {
+        let link = self.inner.endpoint.connect(peer).await?;
+        let rtt = link.ping().await.map_err(|_| PingError::NoAnswer)?;
+        Ok(Pong { peer: link.peer(), rtt, path: link.path(), via: link.via() })
     }
 
     /// Waits for SIGINT (ctrl-c) or, on Unix, SIGTERM.
@@ -174,6 +219,7 @@ impl Mesh {
         if let Some(network) = self.inner.network.get() {
             network.shutdown().await;
         }
+        self.inner.endpoint.close("shut down").await;
     }
 
     pub(crate) fn inner(&self) -> &Inner {
@@ -197,9 +243,8 @@ impl Mesh {
 
     /// Addresses that refs to own objects carry.
     pub(crate) fn hints(&self) -> Vec<SocketAddr> {
-        let mut hints = self.inner.network.get().map(|network| network.hints()).unwrap_or_default();
-        hints.truncate(crate::wire_ref::HINTS_MAX);
-        hints
+        let reference = self.inner.endpoint.peer_ref();
+        reference.addresses().iter().take(crate::wire_ref::HINTS_MAX).copied().collect()
     }
 
     /// What a ref of this name points to.

@@ -4,7 +4,6 @@ use crate::publish::ResolveError;
 use crate::remote::RemoteTarget;
 use crate::wire_ref::WireRef;
 use futures_util::future::BoxFuture;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use webmesh_transport::PeerRef;
 
@@ -18,13 +17,8 @@ pub(crate) trait Network: Send + Sync {
         at: PeerRef,
         query: Query,
     ) -> BoxFuture<'static, Result<WireRef, ResolveError>>;
-    /// The signed reference to this mesh, as of now.
-    fn peer_ref(&self) -> PeerRef;
-    /// The addresses of its sockets, with their real ports.
-    fn listen_addresses(&self) -> Vec<SocketAddr>;
-    /// Addresses that refs to own objects carry.
-    fn hints(&self) -> Vec<SocketAddr>;
-    /// Says goodbye to all peers and ends the connections.
+    /// Takes no new messages and waits until those accepted so far are on their way, 1 s at the most. The endpoint is
+    /// closed right afterwards.
     fn shutdown(&self) -> BoxFuture<'static, ()>;
 }
 
@@ -37,4 +31,15 @@ pub(crate) struct Query {
     pub(crate) requirement: String,
     /// The protocol of the ref that is wanted.
     pub(crate) protocol: &'static str,
+}
+
+/// Hears of links while nothing uses them.
+pub(crate) struct Deaf;
+
+impl webmesh_transport::Observer for Deaf {
+    fn link_up(&self, _: webmesh_transport::Link) {}
+    fn link_draining(&self, _: webmesh_transport::Link) {}
+    fn link_down(&self, _: webmesh_transport::Link, _: webmesh_transport::LinkDown) {}
+    fn unreachable(&self, _: webmesh_transport::PeerId) {}
+    fn reachable(&self, _: webmesh_transport::PeerId) {}
 }

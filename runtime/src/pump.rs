@@ -25,13 +25,14 @@ pub(crate) struct Feed<A: RemoteActor> {
     /// Messages left to handle before yielding. actix may poll the pump several times within one turn of the task, so
     /// whoever knows the turn (the supervisor) refills it.
     pub(crate) share: u32,
-    /// Messages whose handlers returned, ever.
-    pub(crate) handled: u64,
+    /// Messages handed out, ever: what a supervisor takes for progress. Also those whose handler panicked, lest a peer
+    /// that knows one such message could end the actor by sending it ten times.
+    pub(crate) handed_out: u64,
 }
 
 impl<A: RemoteActor> Feed<A> {
     pub(crate) fn new() -> Rc<RefCell<Self>> {
-        Rc::new(RefCell::new(Self { hand: Hand::default(), share: SHARE, handled: 0 }))
+        Rc::new(RefCell::new(Self { hand: Hand::default(), share: SHARE, handed_out: 0 }))
     }
 }
 
@@ -100,8 +101,8 @@ impl<A: RemoteActor> ActorFuture<A> for Pump<A> {
                 }
             };
             feed.share -= 1;
+            feed.handed_out += 1;
             delivery.deliver(actor, ctx, &this.around);
-            feed.handled += 1;
         }
     }
 }

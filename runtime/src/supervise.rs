@@ -30,10 +30,10 @@ use tokio::time::Instant;
 pub enum Restart {
     /// It ends as `Panicked`.
     Never,
-    /// It is restarted as long as it gets anywhere: this many instances in a row that panic without having handled a
-    /// single message are one too many, and it ends as `Panicked`. The default, with 10: a message that panics its
-    /// handler is lost, so an actor that chokes on some messages lives on however many they are, and one that cannot
-    /// even start does not spin for ever.
+    /// It is restarted as long as its instances get as far as a message: this many in a row that panic before are one
+    /// too many, and it ends as `Panicked`. The default, with 10: a message that panics its handler is lost, so an actor
+    /// that chokes on some messages lives on however many they are, and one that cannot even start does not spin for
+    /// ever.
     WhileItProgresses {
         /// Fruitless instances in a row that end it; at least 1.
         attempts: u32,
@@ -84,11 +84,11 @@ where
         let mut ending = RunEnding { ending, feed: feed.clone() };
         let mut record = Record::default();
         loop {
-            let handled_before = feed.borrow().handled;
+            let before = feed.borrow().handed_out;
             if !run_instance(&cell, &feed, &mut factory).await {
                 return;
             }
-            let progress = feed.borrow().handled > handled_before;
+            let progress = feed.borrow().handed_out > before;
             match record.after_panic(restart, progress, Instant::now()) {
                 Verdict::GiveUp => {
                     tracing::error!(
