@@ -14,6 +14,7 @@ use std::{
 };
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle};
+use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -65,6 +66,17 @@ impl Message for Order {
     type Result = ();
 }
 
+/// How QUIC is helped over a silence: its own timers back off to minutes, and our probes don't move them.
+#[derive(Debug, Clone, Copy)]
+enum Wake {
+    /// No silence.
+    Awake,
+    /// The peer doesn't answer probes: has it restarted?
+    Silent,
+    /// It answers probes again; so many frames of QUIC's had come by then.
+    Back { frames: u64 },
+}
+
 /// A link and what is known about it.
 struct Entry {
     link: Link,
@@ -76,8 +88,7 @@ struct Entry {
     ending: Option<LinkDown>,
     liveness: Liveness,
     frames_seen: u64,
-    /// Whether the peer was knocked at in this silence.
-    knocked: bool,
+    wake: Wake,
     timer: Option<SpawnHandle>,
 }
 
@@ -94,10 +105,12 @@ pub(crate) struct Connection {
     untried: Vec<SocketAddr>,
     past: Vec<InstanceId>,
     unreachable: bool,
+    rng: StdRng,
 }
 
 impl Connection {
     pub(crate) fn new(peer: PeerId, shared: Arc<Shared>, pending: Arc<AtomicUsize>) -> Self {
+        let rng = shared.rng(0);
         Self {
             peer,
             shared,
@@ -109,6 +122,7 @@ impl Connection {
             untried: Vec::new(),
             past: Vec::new(),
             unreachable: false,
+            rng,
         }
     }
 
@@ -189,7 +203,7 @@ impl Connection {
             ending: None,
             liveness: Liveness::new(self.shared.config.patience.clone(), now()),
             frames_seen: 0,
-            knocked: false,
+            wake: Wake::Awake,
             timer: None,
         });
         self.settle_duplicates(link);
@@ -315,13 +329,38 @@ impl Connection {
         }
         entry.liveness.heard(entry.link.pulse().heard(), now);
         entry.liveness.expect(entry.link.pulse().still_expecting(), now);
-        entry.knocked &= entry.liveness.is_silent();
-        if entry.liveness.poll_probe() {
+        let probe_every = self.shared.config.patience.probe_every;
+        let probe = entry.liveness.poll_probe();
+        if probe {
             entry.link.pulse().probe();
-            if entry.liveness.is_silent() && !std::mem::replace(&mut entry.knocked, true) {
-                let _ = entry.notes.send(Note::Knock);
-            }
         }
+        entry.wake = match entry.wake {
+            Wake::Awake if entry.liveness.silence(now) >= probe_every => {
+                entry.link.lease().keep_echo(true);
+                let _ = entry.notes.send(Note::Knock);
+                Wake::Silent
+            }
+            Wake::Silent if !entry.liveness.is_silent() => {
+                // It is back: a new packet ends QUIC's back-off.
+                let _ = entry.notes.send(Note::Knock);
+                Wake::Back { frames }
+            }
+            Wake::Silent => {
+                if probe {
+                    entry.link.lease().provoke(&mut self.rng);
+                }
+                Wake::Silent
+            }
+            Wake::Back { frames: before } if before == frames => {
+                entry.link.lease().repeat();
+                Wake::Back { frames }
+            }
+            Wake::Back { .. } => {
+                entry.link.lease().keep_echo(false);
+                Wake::Awake
+            }
+            Wake::Awake => Wake::Awake,
+        };
         if let Some(event) = entry.liveness.poll_event() {
             self.changed(id, event);
         }
@@ -331,7 +370,10 @@ impl Connection {
             ctx.cancel_future(timer);
         }
         if let Some(at) = entry.liveness.timeout() {
-            let wait = at.saturating_duration_since(now);
+            let mut wait = at.saturating_duration_since(now);
+            if matches!(entry.wake, Wake::Back { .. }) {
+                wait = wait.min(probe_every);
+            }
             entry.timer = Some(ctx.run_later(wait, move |actor, ctx| {
                 if let Some(index) = actor.position(id) {
                     actor.entries[index].timer = None;

@@ -2,7 +2,14 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use crate::socket::{cid::Cid, mesh_socket::MeshSocket};
+use crate::socket::{
+    cid::{CID_LEN, Cid},
+    mesh_socket::MeshSocket,
+};
+
+/// Longer than the shortest stateless reset, which must be shorter than what draws it (RFC 9000,
+/// section 10.3).
+const PROVOCATION_BYTES: usize = 64;
 
 /// Keeps a connection id matched to its handle until dropped.
 pub(crate) struct Lease {
@@ -34,6 +41,35 @@ impl Lease {
 
     pub(crate) fn socket(&self) -> &Arc<MeshSocket> {
         &self.socket
+    }
+
+    /// Keeps (or forgets) the last datagrams sent, to be repeated by [`Lease::repeat`].
+    pub(crate) fn keep_echo(&self, keep: bool) {
+        self.socket.handles().keep_echo(self.handle, keep);
+    }
+
+    /// Sends a packet that only looks like one of the connection's. A peer that has the connection drops
+    /// it; one that restarted answers with a stateless reset, by which QUIC here knows.
+    pub(crate) fn provoke(&self, rng: &mut impl rand::Rng) {
+        let known = self.socket.handles().peer_cid(self.handle);
+        if let Some((road, cid)) = known {
+            let mut packet = [0; PROVOCATION_BYTES];
+            rng.fill_bytes(&mut packet);
+            packet[0] = 0x40 | (packet[0] & 0x3f);
+            packet[1..=CID_LEN].copy_from_slice(&cid);
+            self.socket.send_frame(road, &packet);
+        }
+    }
+
+    /// Sends the last datagrams once more. A peer that missed them acknowledges them, which ends QUIC's
+    /// back-off where its congestion window lets no new packet out.
+    pub(crate) fn repeat(&self) {
+        let echo = self.socket.handles().echo(self.handle);
+        if let Some((road, datagrams)) = echo {
+            for datagram in datagrams {
+                self.socket.send_frame(road, &datagram);
+            }
+        }
     }
 
     /// The peer's address on the road in use.

@@ -223,8 +223,9 @@ impl Link {
         self.end(LinkDown::Local { reason: reason.to_owned() });
     }
 
-    /// Says that a draining link has no lane of ours left and none of the peer's that we serve. It
-    /// closes once the peer has said so too. Without effect on a link that isn't draining.
+    /// Says that all of our own lanes on a draining link have ended, and that the peer's application has
+    /// acknowledged all that was in them: the link closes as soon as the peer has said so too, and what
+    /// isn't read then is lost. Without effect on a link that isn't draining.
     pub fn drained(&self) {
         self.order(Order::Drained { link: self.inner.id });
     }

@@ -1,4 +1,5 @@
 //! How links come to be and end.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -91,12 +91,12 @@ impl Liveness {
 
     /// The peer proved to be there at `at`, by anything authenticated.
     pub fn heard(&mut self, at: Instant, now: Instant) {
-        if self.state == State::Gone || at < self.heard {
+        // Told twice, it is still the same sign of life, and says nothing about what was asked since.
+        if self.state == State::Gone || at <= self.heard {
             return;
         }
         self.heard = at;
-        // What came before the last probe says nothing about that probe's fate; the one after will.
-        self.asked = None;
+        self.asked = self.asked.filter(|asked| *asked > at);
         self.next_probe = at + self.interval();
         if self.state == State::Unreachable {
             self.state = State::Reachable;
@@ -176,6 +176,11 @@ impl Liveness {
     /// Whether a probe is unanswered so far.
     pub fn is_silent(&self) -> bool {
         self.asked.is_some()
+    }
+
+    /// How long the first unanswered probe has been waiting; zero if there is none.
+    pub fn silence(&self, now: Instant) -> Duration {
+        self.asked.map_or(Duration::ZERO, |asked| now.saturating_duration_since(asked))
     }
 
     /// Whether the peer counts as unreachable.
@@ -272,6 +277,22 @@ mod tests {
         let silent = |at| (10_000..20_000).contains(&at);
         let (_, events) = run(&mut core, start, 40 * SECOND, |at| !silent(at));
         assert_eq!(events, [(15_000, Event::Unreachable), (20_000, Event::Reachable)]);
+    }
+
+    #[test]
+    fn the_same_sign_of_life_told_again_and_again_does_not_hide_silence() {
+        let start = Instant::now();
+        let mut core = Liveness::new(Patience::default(), start);
+        core.expect(true, start);
+        let sign = start + Duration::from_millis(100);
+        let mut events = Vec::new();
+        for half_seconds in 1..=20 {
+            let now = start + half_seconds * SECOND / 2;
+            core.heard(sign, now);
+            core.advance(now);
+            events.extend(core.poll_event());
+        }
+        assert_eq!(events, [Event::Unreachable]);
     }
 
     #[test]

@@ -7,13 +7,17 @@
 //! number of connections bounds the table.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
 };
 
+use quinn::udp::Transmit;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::cid::Cid;
+use super::{
+    cid::Cid,
+    sift::{Kind, kind},
+};
 
 /// The first 48 bits of a dialled peer's handle: unique-local (RFC 4193), "webm" as its global id, and
 /// zero. Only this process sees them; a datagram from a real host in this network is refused.
@@ -42,6 +46,16 @@ struct Handle {
     stage: Stage,
     /// Connections that use it.
     users: usize,
+    /// The connection id of the peer's that QUIC used last.
+    peer_cid: Option<Cid>,
+    /// The last datagrams sent, kept while the peer is silent.
+    echo: Option<VecDeque<Vec<u8>>>,
+}
+
+impl Handle {
+    fn new(roads: Vec<Road>, stage: Stage) -> Self {
+        Self { roads, stage, users: 0, peer_cid: None, echo: None }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -108,7 +122,7 @@ impl Handles {
         let [a, b, c] = DIALLED;
         let [d, e, f, g, h] = self.rng.random::<[u16; 5]>();
         let handle = SocketAddr::new(Ipv6Addr::new(a, b, c, d, e, f, g, h).into(), 1);
-        self.handles.insert(handle, Handle { roads, stage: Stage::Racing, users: 0 });
+        self.handles.insert(handle, Handle::new(roads, Stage::Racing));
         handle
     }
 
@@ -124,7 +138,7 @@ impl Handles {
         if !self.handles.contains_key(&handle) {
             let Some(road) = self.literal_road(handle, local) else { return };
             let stage = Stage::Settled { road: 0 };
-            self.handles.insert(handle, Handle { roads: vec![road], stage, users: 0 });
+            self.handles.insert(handle, Handle::new(vec![road], stage));
         }
         if let Some(entry) = self.handles.get_mut(&handle) {
             entry.users += 1;
@@ -190,6 +204,45 @@ impl Handles {
                 entry.roads.get(road).copied().map_or(Way::Nowhere, Way::One)
             }
         }
+    }
+
+    /// Keeps (or forgets) the last datagrams that are sent to `handle`.
+    pub(crate) fn keep_echo(&mut self, handle: SocketAddr, keep: bool) {
+        if let Some(entry) = self.handles.get_mut(&handle) {
+            match (keep, &entry.echo) {
+                (true, None) => entry.echo = Some(VecDeque::new()),
+                (false, Some(_)) => entry.echo = None,
+                _ => {}
+            }
+        }
+    }
+
+    /// Notes what is being sent to `handle`.
+    pub(crate) fn sending(&mut self, handle: SocketAddr, transmit: &Transmit<'_>) {
+        let Some(entry) = self.handles.get_mut(&handle) else { return };
+        if let Kind::Short(cid) = kind(transmit.contents) {
+            // Peers are endpoints like this one: their ids have the same length.
+            entry.peer_cid = Some(*cid);
+        }
+        let Some(echo) = &mut entry.echo else { return };
+        let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
+        for datagram in transmit.contents.chunks(segment) {
+            if echo.len() >= ECHO_MAX {
+                echo.pop_front();
+            }
+            echo.push_back(datagram.to_vec());
+        }
+    }
+
+    /// The road in use by `handle`, and the id by which the peer knows the connection.
+    pub(crate) fn peer_cid(&self, handle: SocketAddr) -> Option<(Road, Cid)> {
+        Some((self.active(handle)?, self.handles.get(&handle)?.peer_cid?))
+    }
+
+    /// The datagrams kept for `handle`, and the road along which to repeat them.
+    pub(crate) fn echo(&self, handle: SocketAddr) -> Option<(Road, Vec<Vec<u8>>)> {
+        let echo = self.handles.get(&handle)?.echo.as_ref()?;
+        Some((self.active(handle)?, echo.iter().cloned().collect()))
     }
 
     /// The road in use by `handle`.
@@ -306,6 +359,10 @@ impl Handles {
         self.handles.is_empty() && self.cids.is_empty() && self.sources.is_empty()
     }
 }
+
+/// Datagrams repeated to a peer that was silent (DESIGN.md section 5: "the last ~10 datagrams"). Few, for
+/// the acknowledgment of an old one makes QUIC believe in a long round trip.
+const ECHO_MAX: usize = 4;
 
 /// Roads remembered per handle once proven. A guess; a laptop has seldom more interfaces.
 pub(crate) const ROADS_MAX: usize = 8;

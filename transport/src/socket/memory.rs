@@ -36,6 +36,9 @@ struct Inner {
     next_port: u16,
     /// Pairs of addresses between which nothing passes.
     cut: BTreeSet<(IpAddr, IpAddr)>,
+    /// What a NAT makes of a port's own address, and the way back.
+    mappings: HashMap<SocketAddr, SocketAddr>,
+    behind: HashMap<SocketAddr, SocketAddr>,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +60,8 @@ impl MemoryNetwork {
             ports: HashMap::new(),
             next_port: 49152,
             cut: BTreeSet::new(),
+            mappings: HashMap::new(),
+            behind: HashMap::new(),
         };
         Self { inner: Arc::new(Mutex::new(inner)) }
     }
@@ -80,6 +85,16 @@ impl MemoryNetwork {
         } else {
             inner.cut.remove(&pair)
         };
+    }
+
+    /// From now on the port at `own` is seen at `public`, and reached there alone: what a NAT does when it
+    /// forgets a mapping and makes another.
+    pub fn set_mapping(&self, own: SocketAddr, public: SocketAddr) {
+        let mut inner = self.inner.lock();
+        inner.behind.insert(public, own);
+        if let Some(old) = inner.mappings.insert(own, public) {
+            inner.behind.remove(&old);
+        }
     }
 
     /// Sends raw bytes from any address, as a spoofing stranger would.
@@ -117,6 +132,12 @@ impl Inner {
         if lost || self.cut.contains(&(a.min(b), a.max(b))) {
             return;
         }
+        let from = self.mappings.get(&from).copied().unwrap_or(from);
+        let to = match self.behind.get(&to) {
+            Some(own) => *own,
+            None if self.mappings.contains_key(&to) => return,
+            None => to,
+        };
         self.sequence += 1;
         let Some(port) = self.ports.get_mut(&to) else { return };
         if port.queued_bytes + datagram.len() > QUEUE_BYTES_MAX {

@@ -293,9 +293,10 @@ impl AsyncUdpSocket for MeshSocket {
     }
 
     fn try_send(&self, transmit: &Transmit) -> io::Result<()> {
-        let handles = self.handles.lock();
+        let mut handles = self.handles.lock();
         match handles.way(transmit.destination, transmit.src_ip) {
             Way::One(road) => {
+                handles.sending(transmit.destination, transmit);
                 drop(handles);
                 self.send_along(road, transmit)
             }

@@ -1,5 +1,5 @@
 //! What the scenarios share: hosts whose observers write down what they hear.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
     net::SocketAddr,
@@ -113,6 +113,7 @@ pub struct Host {
     pub diary: Arc<Diary>,
     /// Kept, lest its threads end.
     pub placement: Arc<dyn Placement>,
+    threads: Option<Arc<Threads>>,
 }
 
 pub fn key(n: u8) -> SecretKey {
@@ -128,7 +129,8 @@ pub async fn host_with(n: u8, change: impl FnOnce(&mut EndpointConfig)) -> Host 
     let mut config = EndpointConfig::new(key(n));
     config.listen = vec!["127.0.0.1:0".parse().unwrap()];
     change(&mut config);
-    start(config, Arc::new(Threads::start().unwrap())).await
+    let threads = Arc::new(Threads::start().unwrap());
+    Host { threads: Some(threads.clone()), ..start(config, threads).await }
 }
 
 /// A host in place at an address of a memory network.
@@ -145,13 +147,34 @@ pub async fn host_in_place(
     start(config, placement.clone()).await
 }
 
+/// The same, but the scenario says itself when draining links are drained.
+pub async fn patient_host_in_place(
+    n: u8,
+    network: &MemoryNetwork,
+    placement: &Arc<InPlace>,
+) -> Host {
+    let mut config = EndpointConfig::new(key(n));
+    config.listen = vec![SocketAddr::from(([10, 0, 0, n], 1000))];
+    config.network = Some(network.clone());
+    start_with(config, placement.clone(), Diary::default()).await
+}
+
 pub async fn start(config: EndpointConfig, placement: Arc<dyn Placement>) -> Host {
-    let diary = Arc::new(Diary { drains: true, ..Diary::default() });
+    start_with(config, placement, Diary { drains: true, ..Diary::default() }).await
+}
+
+async fn start_with(config: EndpointConfig, placement: Arc<dyn Placement>, diary: Diary) -> Host {
+    let diary = Arc::new(diary);
     let endpoint = Endpoint::bind(config, placement.clone(), diary.clone()).await.unwrap();
-    Host { endpoint, diary, placement }
+    Host { endpoint, diary, placement, threads: None }
 }
 
 impl Host {
+    /// Ends a host as SIGKILL would: without a word to its peers. Its port is free afterwards.
+    pub fn kill(self) {
+        self.threads.as_ref().unwrap().shutdown();
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.endpoint.local_addrs()[0]
     }
