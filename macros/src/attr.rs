@@ -1,7 +1,7 @@
 //! What the attributes have in common: keys that are known and given once, ids, the name of the crate, and
 //! errors that are collected instead of ending the macro.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::Span;
 use quote::{ToTokens, format_ident};
 use syn::meta::ParseNestedMeta;
 use syn::{Attribute, Data, DeriveInput, Error, Fields, LitStr, Path, PathSegment, Result};
@@ -46,10 +46,8 @@ impl Keys {
     pub(crate) fn check(&mut self, meta: &ParseNestedMeta<'_>) -> Result<&'static str> {
         let Some(&key) = self.known.iter().find(|key| meta.path.is_ident(key)) else {
             let known: Vec<String> = self.known.iter().map(|key| format!("`{key}`")).collect();
-            let given = meta.path.to_token_stream().to_string().replace(' ', "");
-            return Err(
-                meta.error(format!("unknown key `{given}`; known are {}", known.join(", ")))
-            );
+            let given = shown(&meta.path);
+            return Err(meta.error(format!("unknown key `{given}`; known: {}", known.join(", "))));
         };
         if self.seen.contains(&key) {
             return Err(meta.error(format!("`{key}` is given twice")));
@@ -153,13 +151,83 @@ pub(crate) fn webmesh() -> Path {
     path
 }
 
-/// The tokens as a reader would write them, for messages.
-pub(crate) fn shown(tokens: impl ToTokens) -> String {
-    let tokens: TokenStream = tokens.to_token_stream();
-    tokens
-        .to_string()
-        .replace(" :: ", "::")
-        .replace(" < ", "<")
-        .replace(" >", ">")
-        .replace(" ,", ",")
+/// A path as a reader would write it, for messages.
+pub(crate) fn shown(path: impl ToTokens) -> String {
+    path.to_token_stream().to_string().replace(' ', "").replace(',', ", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syn::parse_quote;
+
+    /// What is reported for an item with `#[message(…)]`, whose only keys here are `id` and `crate`.
+    fn problems(item: DeriveInput) -> Vec<String> {
+        let mut errors = Errors::default();
+        read_attributes(&item, "message", &["id", "crate"], &mut errors, |key, meta, errors| {
+            match key {
+                "id" => drop(id(meta, errors)?),
+                _ => drop(crate_path(meta)?),
+            }
+            Ok(())
+        });
+        let Err(error) = errors.finish() else { return Vec::new() };
+        error.into_iter().map(|error| error.to_string()).collect()
+    }
+
+    #[test]
+    fn keys_may_be_spread_over_several_attributes() {
+        let item = parse_quote!(
+            #[message(id = "a")]
+            #[serde(default)]
+            #[message(crate = self::b)]
+            struct S;
+        );
+        assert_eq!(problems(item), [""; 0]);
+    }
+
+    #[test]
+    fn a_key_is_known_and_given_once() {
+        let unknown = parse_quote!(
+            #[message(identity::long = "a")]
+            struct S;
+        );
+        assert_eq!(problems(unknown), ["unknown key `identity::long`; known: `id`, `crate`"]);
+        let twice = parse_quote!(
+            #[message(id = "a")]
+            #[message(id = "b")]
+            struct S;
+        );
+        assert_eq!(problems(twice), ["`id` is given twice"]);
+    }
+
+    #[test]
+    fn one_mistake_does_not_hide_another() {
+        let item = parse_quote!(
+            #[message(id = "", name = 1)]
+            #[message(7)]
+            struct S(#[message(id = "b")] u8);
+        );
+        assert_eq!(problems(item).len(), 4);
+    }
+
+    #[test]
+    fn an_id_is_measured_in_bytes() {
+        let of_length = |bytes: usize| {
+            let text = "é".repeat(bytes / 2) + &"e".repeat(bytes % 2);
+            problems(parse_quote!(
+                #[message(id = #text)]
+                struct S;
+            ))
+        };
+        assert_eq!(of_length(MAX_ID_BYTES), [""; 0]);
+        assert_eq!(of_length(MAX_ID_BYTES + 1), ["the id has 129 bytes; 128 are the most"]);
+        assert_eq!(of_length(0).len(), 1);
+    }
+
+    #[test]
+    fn paths_are_shown_as_they_are_written() {
+        let ty: syn::Type = parse_quote!(::std::collections::HashMap<String, Vec<u8>>);
+        assert_eq!(shown(ty), "::std::collections::HashMap<String, Vec<u8>>");
+    }
 }

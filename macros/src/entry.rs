@@ -167,3 +167,51 @@ fn wrap(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_function_keeps_its_attributes_visibility_and_type() {
+        let item = quote!(
+            /// Documented.
+            #[should_panic]
+            pub(crate) async fn it() -> Result<(), E> {
+                body().await
+            }
+        );
+        let expected = quote!(
+            #[::core::prelude::v1::test]
+            /// Documented.
+            #[should_panic]
+            pub(crate) fn it() -> Result<(), E> {
+                async fn it() -> Result<(), E> {
+                    body().await
+                }
+                ::webmesh::__block_on_paused!(it())
+            }
+        );
+        assert_eq!(test(TokenStream::new(), item).to_string(), expected.to_string());
+    }
+
+    #[test]
+    fn a_refused_main_leaves_a_main_behind() {
+        let broken = main(
+            quote!(flavor = 7),
+            quote!(
+                async fn main() {}
+            ),
+        )
+        .to_string();
+        assert!(broken.contains("compile_error") && broken.ends_with("fn main () { }"));
+        let elsewhere = main(
+            quote!(flavor = 7),
+            quote!(
+                async fn start() {}
+            ),
+        )
+        .to_string();
+        assert!(elsewhere.contains("compile_error") && !elsewhere.contains("fn main"));
+    }
+}

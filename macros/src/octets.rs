@@ -3,7 +3,7 @@
 //! serde sees a `Vec<u8>` as a sequence of numbers: MessagePack then needs up to two bytes for each, and 32 times as long as for
 //! one block (measured on 1 MiB). It can't be told apart in the trait system, so the derives look at how types are written.
 
-use crate::attr::{Errors, fields};
+use crate::attr::{self, Errors, fields};
 use syn::punctuated::Punctuated;
 use syn::{Data, Field, GenericArgument, Meta, PathArguments, Token, Type};
 
@@ -45,9 +45,12 @@ pub(crate) fn refuse_in_type(ty: &Type, errors: &mut Errors) {
 }
 
 fn report(ty: &Type, errors: &mut Errors) {
+    let shown = attr::shown(ty);
     errors.at(
         ty,
-        "bytes in a bare `Vec<u8>` are encoded one by one, 32 times slower; use `webmesh::Bytes`",
+        format!(
+            "the bytes of a `{shown}` are encoded one by one, 32 times slower; use `webmesh::Bytes`"
+        ),
     );
 }
 
@@ -74,4 +77,51 @@ fn has_own_encoding(field: &Field) -> bool {
             },
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syn::{DeriveInput, parse_quote};
+
+    fn is_refused(ty: Type) -> bool {
+        let mut errors = Errors::default();
+        refuse_in_type(&ty, &mut errors);
+        errors.finish().is_err()
+    }
+
+    #[test]
+    fn bytes_are_found_at_any_depth() {
+        assert!(is_refused(parse_quote!(Vec<u8>)));
+        assert!(is_refused(parse_quote!(::std::vec::Vec<u8>)));
+        assert!(is_refused(parse_quote!(Option<(u8, [Vec<(u8)>; 2])>)));
+        assert!(is_refused(parse_quote!(&'static [u8])));
+        assert!(is_refused(parse_quote!(Box<[Option<Vec<u8>>]>)));
+    }
+
+    #[test]
+    fn other_lists_and_short_arrays_are_left_alone() {
+        assert!(!is_refused(parse_quote!(Vec<u16>)));
+        assert!(!is_refused(parse_quote!([u8; 32])));
+        assert!(!is_refused(parse_quote!(Option<u8>)));
+        assert!(!is_refused(parse_quote!(webmesh::Bytes)));
+        assert!(!is_refused(parse_quote!(Vec<Wrapped<u8>>)));
+    }
+
+    #[test]
+    fn a_field_with_an_encoding_of_its_own_is_left_alone() {
+        let item: DeriveInput = parse_quote!(
+            struct Blob {
+                #[serde(rename = "b", with = "serde_bytes")]
+                bytes: Vec<u8>,
+                #[serde(skip)]
+                cache: Vec<u8>,
+                #[serde(default)]
+                refused: Vec<u8>,
+            }
+        );
+        let mut errors = Errors::default();
+        refuse_in_fields(&item.data, &mut errors);
+        assert_eq!(errors.finish().map_err(|errors| errors.into_iter().count()), Err(1));
+    }
 }

@@ -109,7 +109,17 @@ fn emit(
     let distinct = all.iter().enumerate().skip(1).map(|(index, message)| {
         let problem =
             format!("`{}` has the id of an earlier message of this protocol", attr::shown(message));
-        quote_spanned!(message.span()=> #webmesh::__private::assert_new_id(IDS, #index, #problem);)
+        quote_spanned!(message.span()=> assert_new_id(IDS, #index, #problem);)
+    });
+    let check = (all.len() > 1).then(|| {
+        quote! {
+            const _: () = {
+                // Named by one word, so that an error underlines the message alone.
+                use #webmesh::__private::assert_new_id;
+                const IDS: &[&str] = &[#(<#all as #webmesh::Message>::ID),*];
+                #(#distinct)*
+            };
+        }
     });
     quote! {
         #[automatically_derived]
@@ -137,9 +147,6 @@ fn emit(
             const TABLE: &'static [#webmesh::__private::Dispatch<__A>] =
                 &[#(#webmesh::__private::Dispatch::of::<#messages>()),*];
         }
-        const _: () = {
-            const IDS: &[&str] = &[#(<#all as #webmesh::Message>::ID),*];
-            #(#distinct)*
-        };
+        #check
     }
 }

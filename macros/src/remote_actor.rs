@@ -39,15 +39,15 @@ pub(crate) fn derive(item: &DeriveInput) -> Result<TokenStream> {
             serves = Some(protocols.into_iter().collect());
             Ok(())
         });
-    let serves = serves.unwrap_or_default();
-    let main = serves.first();
-    if complete && main.is_none() {
+    if complete && serves.is_none() {
         errors.at(
             &item.ident,
             "an actor names the protocols that it serves: `#[remote(serves(Room))]`",
         );
     }
     errors.finish()?;
+    let serves = serves.unwrap_or_default();
+    let main = serves.first();
 
     let name = &item.ident;
     let (parameters, own, bounds) = item.generics.split_for_impl();

@@ -15,9 +15,11 @@ impl<A: Actor<Context = Context<A>>> Attach<A> {
     pub(crate) fn new(install: impl FnOnce(&mut Context<A>) + Send + 'static) -> Self {
         Self { install: Box::new(install) }
     }
+}
 
+impl<A: Actor> Attach<A> {
     /// Called in the actor's context.
-    pub fn install(self, ctx: &mut Context<A>) {
+    pub fn install(self, ctx: &mut A::Context) {
         (self.install)(ctx);
     }
 }

@@ -12,7 +12,7 @@
 //! - `actor_cell`, `supervise`, `status`: what stays of an actor over its restarts, and who restarts it.
 //! - `context`, `caller`, [`watch`](mod@watch), `attach`: what an actor can do from inside.
 //! - `mesh`, `builder`, `spawn`, `publish`: one node.
-//! - `entry`: what `#[webmesh::main]` and `#[webmesh::test]` run in.
+//! - `macros`, `entry`: the derives and attributes, and what `#[webmesh::main]` and `#[webmesh::test]` run in.
 //! - [`error`]: what can go wrong.
 
 // The remote half, under construction, is what uses the rest.
@@ -35,6 +35,7 @@ pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod inlet;
+mod macros;
 mod mesh;
 pub mod message;
 mod network;
@@ -61,13 +62,13 @@ pub use context::{
 };
 pub use dispatch::{RemoteActor, ServedBy};
 pub use error::{AskError, TellError, TrySendError};
+pub use macros::{Message, Protocol, RemoteActor, Reply, main, test};
 pub use mesh::{Mesh, PingError, Pong};
 pub use message::{Accepts, Message, Protocol, Streams};
 pub use publish::{Publish, PublishError, Resolve, ResolveError};
 pub use spawn::Spawner;
 pub use supervise::Restart;
 pub use watch::{Down, DownReason, Event, WatchEvent, WatchId};
-pub use webmesh_macros::{Message, Protocol, RemoteActor, Reply, main, test};
 pub use webmesh_transport::peer_ref::AddressRef;
 pub use webmesh_transport::{
     ConnectError, MemoryNetwork, PathKind, PeerId, PeerRef, SecretKey, peer_ref,

@@ -1,5 +1,12 @@
 //! What the derives and attributes expand to: at run time here, and which mistakes they refuse in `ui/`.
 
+/// Each file in `ui/` fails to compile, with the errors that stand beside it. They are worded by this toolchain's compiler;
+/// `TRYBUILD=overwrite` writes them anew.
+#[test]
+fn mistakes_are_told_by_sentences_at_their_place() {
+    trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
+}
+
 // Names only what an application has: `webmesh` and serde. What it takes from actix comes through `webmesh`.
 mod expansion {
     use serde::{Deserialize, Serialize};
@@ -96,9 +103,9 @@ mod expansion {
     /// A generic actor: its parameters and their bounds are carried over.
     #[derive(RemoteActor)]
     #[remote(serves(Alive, Admin))]
-    struct Storage<T: Clone + Unpin + 'static>
+    struct Storage<T>
     where
-        T: Send,
+        T: Clone + Unpin + Send + 'static,
     {
         _kept: T,
     }
@@ -167,24 +174,47 @@ mod expansion {
     }
 }
 
-// The crate under another name, and none of the usual names in scope.
+/// The crate under another name, and other things under the usual names.
 mod renamed {
     mod prelude_of_mine {
         pub(crate) use webmesh as mesh;
     }
     use prelude_of_mine::mesh;
 
+    #[allow(dead_code)]
+    mod other {
+        pub(super) enum Option {
+            Some,
+        }
+        pub(super) struct Result;
+        pub(super) struct Context;
+        pub(super) trait Actor {}
+        pub(super) trait Handler {}
+        pub(super) trait Message {}
+        pub(super) trait Protocol {}
+    }
+    #[allow(unused_imports)]
+    use other::*;
+
     #[derive(mesh::Message, mesh::Reply, serde::Serialize, serde::Deserialize)]
     #[message(id = "renamed.echo", reply = Echo, crate = mesh)]
     #[reply(crate = mesh)]
     struct Echo;
 
+    #[derive(mesh::Message, serde::Serialize, serde::Deserialize)]
+    #[message(id = "renamed.stop", crate = super::renamed::mesh)]
+    struct Stop;
+
     #[derive(mesh::Protocol)]
-    #[protocol(id = "renamed.echo/1", accepts(Echo), crate = crate::renamed::mesh)]
+    #[protocol(id = "renamed.echo/1", accepts(Echo, stream(Stop)), crate = self::mesh)]
     struct Echoes;
 
+    #[derive(mesh::Protocol)]
+    #[protocol(id = "renamed.stop/1", accepts(self::Echo), crate = crate::renamed::mesh)]
+    struct Stops;
+
     #[derive(mesh::RemoteActor)]
-    #[remote(serves(Echoes), crate = self::mesh)]
+    #[remote(serves(Echoes, self::Stops), crate = self::mesh)]
     struct EchoActor;
 
     impl mesh::actix::Actor for EchoActor {
@@ -262,19 +292,22 @@ mod entry {
     mod as_main {
         #[webmesh::main]
         pub(super) async fn main() -> Result<u8, std::num::ParseIntError> {
-            tokio::task::spawn_local(async { "7".parse() }).await.expect("it doesn't panic")
+            let shared = std::rc::Rc::new("7");
+            tokio::task::yield_now().await;
+            shared.parse()
         }
 
         #[webmesh::main(flavor = "multi_thread", worker_threads = 2)]
-        pub(super) async fn many() -> std::thread::ThreadId {
-            tokio::spawn(async { std::thread::current().id() }).await.expect("it doesn't panic")
+        pub(super) async fn many() -> Result<std::thread::ThreadId, tokio::task::JoinError> {
+            tokio::spawn(async { std::thread::current().id() }).await
         }
     }
 
     #[test]
     fn main_runs_on_its_own_thread_or_on_many() {
         assert_eq!(as_main::main(), Ok(7));
-        assert_ne!(as_main::many(), std::thread::current().id());
+        let worker = as_main::many().expect("it doesn't panic");
+        assert_ne!(worker, std::thread::current().id());
     }
 
     #[test]
