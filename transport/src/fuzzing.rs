@@ -10,7 +10,7 @@ use quinn::udp::RecvMeta;
 use ring::hmac;
 
 use crate::hello::Hello;
-use crate::identity::key_file;
+use crate::identity::{key_file, version};
 use crate::peer_ref::inspect;
 use crate::socket::sift::{Kind, Staged, Verdict, kind, sift};
 use crate::wire::{FRAME_BYTES, Frame};
@@ -24,6 +24,7 @@ pub const TARGETS: &[Target] = &[
     ("peer_ref_text", peer_ref_text),
     ("peer_id_text", peer_id_text),
     ("key_file", key_file),
+    ("version_file", version_file),
     ("hello", hello),
     ("own_frame", own_frame),
     ("datagrams", datagrams),
@@ -57,6 +58,12 @@ pub fn key_file(data: &[u8]) {
         let text = String::from_utf8_lossy(data);
         let kept = key_file::encode(&secret);
         assert_eq!(text.trim_ascii_end(), kept.trim_ascii_end(), "a secret has one file");
+    }
+}
+
+pub fn version_file(data: &[u8]) {
+    if let Some(kept) = version::decode(data) {
+        assert_eq!(version::encode(kept).as_bytes(), data, "a version has one file");
     }
 }
 

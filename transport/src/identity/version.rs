@@ -82,7 +82,7 @@ impl VersionCounter {
             Err(error) => return Err(file_error(error)),
         };
         let next = after(kept.max(self.last), now)?;
-        key_file::replace(path, &format!("{HEADER}{next}\n")).map_err(file_error)?;
+        key_file::replace(path, &encode(next)).map_err(file_error)?;
         self.last = next;
         Ok(next)
     }
@@ -105,9 +105,15 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-fn decode(content: &[u8]) -> Option<u64> {
+pub(crate) fn encode(version: u64) -> String {
+    format!("{HEADER}{version}\n")
+}
+
+pub(crate) fn decode(content: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(content).ok()?.strip_prefix(HEADER)?.strip_suffix('\n')?;
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+    let version = text.parse().ok()?;
+    // One spelling each: no sign, no zeros in front.
+    (encode(version).as_bytes() == content).then_some(version)
 }
 
 #[cfg(test)]
