@@ -1,0 +1,78 @@
+//! Faults as they travel: a code, a number that only `TooLarge` uses, and at most 200 bytes of reason.
+
+use super::{FrameError, cursor::Cursor, cursor::put_bytes, varint};
+use crate::error::Fault;
+use crate::payload::{REASON_MAX, shorten};
+
+/// Appends a fault. Those that only a sender finds out by itself have no code and travel as "no reply".
+pub(crate) fn put(out: &mut Vec<u8>, fault: &Fault) {
+    let (code, number, reason) = match fault {
+        Fault::NoSuchActor => (1, 0, ""),
+        Fault::WrongProtocol => (2, 0, ""),
+        Fault::UnknownMessage => (3, 0, ""),
+        Fault::BadPayload(why) => (4, 0, why.as_str()),
+        Fault::Unencodable(why) => (5, 0, why.as_str()),
+        Fault::TooLarge { limit } => (6, *limit, ""),
+        Fault::Stopped => (7, 0, ""),
+        Fault::Panicked => (8, 0, ""),
+        Fault::Unsupported => (10, 0, ""),
+        Fault::Full => (11, 0, ""),
+        Fault::ShutDown => (12, 0, ""),
+        _ => (9, 0, ""),
+    };
+    out.push(code);
+    varint::put(out, number.min(varint::MAX));
+    let reason = &reason[..reason.floor_char_boundary(REASON_MAX)];
+    put_bytes(out, reason.as_bytes());
+}
+
+/// Reads a fault. A code from a newer version reads as "no reply", so that codes can be added.
+pub(crate) fn get(cursor: &mut Cursor<'_>) -> Result<Fault, FrameError> {
+    let code = cursor.byte("fault's code")?;
+    let number = cursor.number("fault's number")?;
+    let reason = cursor.text("fault's reason", REASON_MAX)?;
+    let reason = || shorten(reason.to_owned());
+    Ok(match code {
+        1 => Fault::NoSuchActor,
+        2 => Fault::WrongProtocol,
+        3 => Fault::UnknownMessage,
+        4 => Fault::BadPayload(reason()),
+        5 => Fault::Unencodable(reason()),
+        6 => Fault::TooLarge { limit: number },
+        7 => Fault::Stopped,
+        8 => Fault::Panicked,
+        10 => Fault::Unsupported,
+        11 => Fault::Full,
+        // The other side's mesh is shut down, not ours.
+        12 => Fault::PeerGone,
+        _ => Fault::NoReply,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_survive_the_wire() {
+        for fault in [
+            Fault::NoSuchActor,
+            Fault::WrongProtocol,
+            Fault::UnknownMessage,
+            Fault::BadPayload("missing field `text`".into()),
+            Fault::Unencodable("no".into()),
+            Fault::TooLarge { limit: 7 },
+            Fault::Stopped,
+            Fault::Panicked,
+            Fault::NoReply,
+            Fault::Unsupported,
+            Fault::Full,
+        ] {
+            let mut out = Vec::new();
+            put(&mut out, &fault);
+            let mut cursor = Cursor::new(&out);
+            assert_eq!(get(&mut cursor), Ok(fault));
+            assert_eq!(cursor.end(), Ok(()));
+        }
+    }
+}
