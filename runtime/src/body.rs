@@ -1,0 +1,168 @@
+//! Bodies beside a lane: a one-way stream per message or reply that has any, and how the two meet again.
+//!
+//! The stream begins with its kind, the id of the lane's stream and the number of the message among those with bodies;
+//! then come the bodies, whose lengths stand in the lane. Either may arrive first.
+
+use crate::frame::{FrameError, stream_kind, varint};
+use crate::outbound::core::Bodies;
+use crate::stream::STREAM_GONE;
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use quinn::{ReadError, RecvStream, WriteError};
+use std::collections::HashMap;
+use tokio::sync::oneshot;
+use webmesh_transport::Link;
+
+/// Body streams that came before the lane's frame announced them. The transport allows a peer about as many open
+/// one-way streams.
+const EARLY_MAX: usize = 1024;
+
+/// Bodies yield to lanes, so that a large message hinders no small one to another actor.
+const PRIORITY: i32 = -1;
+
+/// Why bodies were not received.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The peer broke the protocol.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The stream or its connection ended.
+    #[error("the bodies' stream ended: {0}")]
+    Gone(String),
+}
+
+impl From<ReadError> for BodyError {
+    fn from(error: ReadError) -> Self {
+        Self::Gone(error.to_string())
+    }
+}
+
+/// Sends the bodies of one message or reply of the lane whose stream has this id. Nothing is copied.
+pub(crate) async fn send_bodies(link: &Link, lane: u64, bodies: Bodies) -> Result<(), WriteError> {
+    let mut stream = link.quic().open_uni().await?;
+    let _ = stream.set_priority(PRIORITY);
+    let mut head = vec![stream_kind::BODY];
+    varint::put(&mut head, lane);
+    varint::put(&mut head, bodies.group);
+    stream.write_chunk(head.into()).await?;
+    for body in bodies.bodies {
+        stream.write_chunk(body).await?;
+    }
+    let _ = stream.finish();
+    Ok(())
+}
+
+/// Reads a number off a stream that has only just begun, byte by byte.
+async fn read_number(stream: &mut RecvStream) -> Result<u64, BodyError> {
+    let mut bytes = Vec::with_capacity(8);
+    while bytes.len() < 8 {
+        let mut byte = [0];
+        if stream.read(&mut byte).await?.is_none() {
+            return Err(FrameError::EndsWithinFrame.into());
+        }
+        bytes.push(byte[0]);
+        if let Some((number, _)) = varint::get(&bytes)? {
+            return Ok(number);
+        }
+    }
+    Err(FrameError::LongNumber.into())
+}
+
+/// A one-way stream's head: lane and group.
+pub(crate) async fn read_head(stream: &mut RecvStream) -> Result<(u64, u64), BodyError> {
+    let mut kind = [0];
+    if stream.read(&mut kind).await?.is_none() {
+        return Err(FrameError::EndsWithinFrame.into());
+    }
+    if kind[0] != stream_kind::BODY {
+        return Err(FrameError::UnknownStream(kind[0]).into());
+    }
+    Ok((read_number(stream).await?, read_number(stream).await?))
+}
+
+/// Receives bodies of these lengths, each copied once into memory of its own. The lengths must have been paid for with
+/// credit, or be within what an ask may bring back.
+pub(crate) async fn receive(stream: &mut RecvStream, lens: &[u64]) -> Result<Vec<Bytes>, BodyError> {
+    let mut bodies = Vec::with_capacity(lens.len());
+    for &len in lens {
+        let len = usize::try_from(len).map_err(|_| BodyError::Gone("too large for this machine".into()))?;
+        let mut body = BytesMut::with_capacity(len);
+        while body.len() < len {
+            match stream.read_chunk(len - body.len(), true).await? {
+                Some(chunk) => body.extend_from_slice(&chunk.bytes),
+                None => return Err(FrameError::EndsWithinFrame.into()),
+            }
+        }
+        bodies.push(body.freeze());
+    }
+    match stream.read_chunk(1, true).await? {
+        None => Ok(bodies),
+        Some(_) => Err(FrameError::Trailing(1).into()),
+    }
+}
+
+enum Slot {
+    Arrived(RecvStream),
+    Wanted(oneshot::Sender<RecvStream>),
+}
+
+#[derive(Default)]
+struct Table {
+    slots: HashMap<(u64, u64), Slot>,
+    early: usize,
+}
+
+/// Where the bodies of one link and the lanes that wait for them meet.
+#[derive(Default)]
+pub(crate) struct Meeting {
+    table: Mutex<Table>,
+}
+
+impl Meeting {
+    /// A body stream has arrived.
+    pub(crate) fn arrived(&self, lane: u64, group: u64, stream: RecvStream) -> Result<(), FrameError> {
+        let mut table = self.table.lock();
+        match table.slots.remove(&(lane, group)) {
+            // Nobody may want it any more; then it's stopped by being dropped.
+            Some(Slot::Wanted(wanted)) => drop(wanted.send(stream)),
+            Some(Slot::Arrived(_)) => return Err(FrameError::Unexpected("a second stream for the same bodies")),
+            None if table.early >= EARLY_MAX => return Err(FrameError::Unexpected("so many bodies")),
+            None => {
+                table.early += 1;
+                table.slots.insert((lane, group), Slot::Arrived(stream));
+            }
+        }
+        Ok(())
+    }
+
+    /// The stream of the bodies that a lane announced.
+    pub(crate) async fn stream(&self, lane: u64, group: u64) -> Result<RecvStream, BodyError> {
+        let wanted = {
+            let mut table = self.table.lock();
+            match table.slots.remove(&(lane, group)) {
+                Some(Slot::Arrived(stream)) => {
+                    table.early -= 1;
+                    return Ok(stream);
+                }
+                _ => {
+                    let (sender, wanted) = oneshot::channel();
+                    table.slots.insert((lane, group), Slot::Wanted(sender));
+                    wanted
+                }
+            }
+        };
+        wanted.await.map_err(|_| BodyError::Gone("the lane is closed".into()))
+    }
+
+    /// A lane has ended: its bodies are wanted no more.
+    pub(crate) fn lane_ended(&self, lane: u64) {
+        let mut table = self.table.lock();
+        let gone: Vec<_> = table.slots.extract_if(|(of, _), _| *of == lane).collect();
+        for (_, slot) in gone {
+            if let Slot::Arrived(mut stream) = slot {
+                table.early -= 1;
+                let _ = stream.stop(STREAM_GONE);
+            }
+        }
+    }
+}

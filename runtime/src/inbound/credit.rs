@@ -1,0 +1,297 @@
+//! What one lane's sender may send, counted as totals since the stream was opened.
+//!
+//! The receiver promises that it can hold what it granted: `released + window`, where *released* counts what the handler
+//! has taken. The window starts small and grows fourfold whenever the sender runs out while the handler keeps up (then the
+//! window, not the actor, is what slows the sender); a slow actor's window stays as it is. Window and single large
+//! messages are paid for out of the link's [`Budget`].
+
+use super::budget::Budget;
+use crate::frame::FrameError;
+use crate::outbound::core::{INITIAL_BYTES, INITIAL_MESSAGES};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Context;
+
+/// Messages in a lane's window at its start and at the most. Guesses; the upper one holds what arrives during 2 ms at
+/// 4 million messages a second.
+const WINDOW_MESSAGES: (u64, u64) = (512, 8192);
+
+/// Bytes in a lane's window at its start and at the most. Guesses: the upper one is one round trip of 50 ms at 2.5 Gbit/s.
+const WINDOW_BYTES: (u64, u64) = (128 * 1024, 16 << 20);
+
+/// What is known of one lane's traffic.
+#[derive(Debug)]
+pub(crate) struct Credit {
+    budget: Arc<Budget>,
+    window_messages: u64,
+    window_bytes: u64,
+    received: u64,
+    received_bytes: u64,
+    /// Messages that the handler has taken, or that went no further than here, in the order they came.
+    taken: u64,
+    released_bytes: u64,
+    /// What each message that is not taken yet was charged, and whether it went to the inlet.
+    charges: VecDeque<(u64, bool)>,
+    /// Of the inlet's own count.
+    inlet_taken: u64,
+    granted_messages: u64,
+    granted_bytes: u64,
+    /// Paid for out of the budget, still.
+    paid: u64,
+    /// The size of the message that the sender has waiting.
+    needed: Option<u64>,
+    told_taken: u64,
+}
+
+impl Credit {
+    pub(crate) fn new(budget: Arc<Budget>) -> Self {
+        Self {
+            budget,
+            window_messages: WINDOW_MESSAGES.0,
+            window_bytes: WINDOW_BYTES.0,
+            received: 0,
+            received_bytes: 0,
+            taken: 0,
+            released_bytes: 0,
+            charges: VecDeque::new(),
+            inlet_taken: 0,
+            granted_messages: INITIAL_MESSAGES,
+            granted_bytes: INITIAL_BYTES,
+            paid: 0,
+            needed: None,
+            told_taken: 0,
+        }
+    }
+
+    /// A message arrived. Whether it goes to the inlet is decided later, in order, by [`Self::passed_on`] or
+    /// [`Self::dropped`].
+    ///
+    /// # Errors
+    /// [`FrameError::Overdrawn`].
+    #[inline]
+    pub(crate) fn received(&mut self, bytes: u64) -> Result<(), FrameError> {
+        self.received += 1;
+        self.received_bytes += bytes;
+        if self.received > self.granted_messages || self.received_bytes > self.granted_bytes {
+            return Err(FrameError::Overdrawn);
+        }
+        Ok(())
+    }
+
+    /// The next message, charged so much, went to the inlet.
+    #[inline]
+    pub(crate) fn passed_on(&mut self, bytes: u64) {
+        self.charges.push_back((bytes, true));
+    }
+
+    /// The next message went no further.
+    pub(crate) fn dropped(&mut self, bytes: u64) {
+        self.charges.push_back((bytes, false));
+    }
+
+    /// The inlet says how many of this lane's messages the handler has taken since the lane began.
+    pub(crate) fn taken_from_inlet(&mut self, inlet_taken: u64) {
+        while let Some(&(bytes, went_to_inlet)) = self.charges.front() {
+            if went_to_inlet {
+                if self.inlet_taken == inlet_taken {
+                    break;
+                }
+                self.inlet_taken += 1;
+            }
+            self.taken += 1;
+            self.released_bytes += bytes;
+            self.charges.pop_front();
+        }
+        // What was paid for beyond the start's allowance, and is outstanding no more, goes back.
+        let outstanding = self.granted_bytes - self.released_bytes;
+        let due = outstanding.saturating_sub(INITIAL_BYTES);
+        if due < self.paid {
+            self.budget.give_back(self.paid - due);
+            self.paid = due;
+        }
+    }
+
+    /// The sender has run out of credit; its next message is this large.
+    pub(crate) fn need(&mut self, bytes: u64) {
+        let behind = self.received - self.taken;
+        if behind <= self.window_messages / 2 && self.received_bytes - self.released_bytes <= self.window_bytes / 2 {
+            self.window_messages = (self.window_messages * 4).min(WINDOW_MESSAGES.1);
+            self.window_bytes = (self.window_bytes * 4).min(WINDOW_BYTES.1);
+        }
+        self.needed = Some(bytes);
+    }
+
+    /// Whether news of what the handler takes could lead to a grant, or is waited for.
+    pub(crate) fn wants_news(&self) -> bool {
+        self.taken < self.received
+            && (self.needed.is_some()
+                || self.granted_messages - self.received < self.window_messages / 2
+                || self.granted_bytes - self.received_bytes < self.window_bytes / 2)
+    }
+
+    /// Messages received that the handler hasn't taken.
+    pub(crate) fn behind(&self) -> u64 {
+        self.received - self.taken
+    }
+
+    /// Whether the sender doesn't know yet what was taken.
+    pub(crate) fn has_news(&self) -> bool {
+        self.told_taken < self.taken
+    }
+
+    /// What to grant: totals of messages and bytes, and how many messages were taken. `None`: nothing worth a frame,
+    /// unless `even_so`. Waits for the budget if there's a need that it can't pay for.
+    pub(crate) fn grant(&mut self, cx: &Context<'_>, even_so: bool) -> Option<(u64, u64, u64)> {
+        let mut messages = self.granted_messages.max(self.taken + self.window_messages);
+        let mut bytes = self.granted_bytes.max(self.released_bytes + self.window_bytes);
+        if let Some(needed) = self.needed {
+            messages = messages.max(self.received + 1);
+            bytes = bytes.max(self.received_bytes + needed);
+        }
+        let worth = messages - self.granted_messages >= self.window_messages / 2
+            || bytes - self.granted_bytes >= self.window_bytes / 2
+            || (self.needed.is_some() && (messages > self.granted_messages || bytes > self.granted_bytes));
+        if !worth && !even_so {
+            return None;
+        }
+        let price = |bytes: u64| (bytes - self.released_bytes).saturating_sub(INITIAL_BYTES).saturating_sub(self.paid);
+        if !self.budget.take(price(bytes)) {
+            // Less than the window must do: at least what the message in line needs, else what is paid for anyway.
+            let least = self.needed.map_or(0, |needed| self.received_bytes + needed).max(self.granted_bytes);
+            if self.budget.take(price(least)) {
+                bytes = least;
+            } else {
+                self.budget.wait(cx);
+                if !even_so {
+                    return None;
+                }
+                bytes = self.granted_bytes;
+                messages = self.granted_messages;
+            }
+        }
+        let outstanding = (bytes - self.released_bytes).saturating_sub(INITIAL_BYTES);
+        self.paid = self.paid.max(outstanding);
+        if messages > self.received && bytes >= self.received_bytes + self.needed.unwrap_or(0) {
+            self.needed = None;
+        }
+        self.granted_messages = messages;
+        self.granted_bytes = bytes;
+        self.told_taken = self.taken;
+        Some((messages, bytes, self.taken))
+    }
+}
+
+impl Drop for Credit {
+    fn drop(&mut self) {
+        self.budget.give_back(self.paid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    fn cx() -> Context<'static> {
+        Context::from_waker(Waker::noop())
+    }
+
+    fn receive(credit: &mut Credit, count: u64, bytes: u64) {
+        for _ in 0..count {
+            credit.received(bytes).unwrap();
+            credit.passed_on(bytes);
+        }
+    }
+
+    #[test]
+    fn whoever_sends_more_than_was_granted_is_found_out() {
+        let mut credit = Credit::new(Budget::new(0));
+        receive(&mut credit, INITIAL_MESSAGES, 10);
+        assert_eq!(credit.received(10), Err(FrameError::Overdrawn));
+        let mut credit = Credit::new(Budget::new(0));
+        assert_eq!(credit.received(INITIAL_BYTES + 1), Err(FrameError::Overdrawn));
+    }
+
+    #[test]
+    fn a_slow_actor_keeps_its_senders_waiting_and_a_quick_one_lets_the_window_grow() {
+        let budget = Budget::new(1 << 30);
+        let mut credit = Credit::new(budget);
+        let (messages, _, _) = credit.grant(&cx(), false).unwrap();
+        assert_eq!(messages, WINDOW_MESSAGES.0);
+        receive(&mut credit, messages, 10);
+        credit.need(10);
+        // Nothing taken: one message is let through for the need, no more.
+        assert_eq!(credit.grant(&cx(), false).unwrap().0, messages + 1);
+        credit.taken_from_inlet(messages);
+        receive(&mut credit, 1, 10);
+        credit.need(10);
+        assert_eq!(credit.grant(&cx(), false).unwrap().0, messages + 4 * WINDOW_MESSAGES.0);
+    }
+
+    #[test]
+    fn a_message_that_went_no_further_counts_as_taken_in_its_turn() {
+        let mut credit = Credit::new(Budget::new(1 << 30));
+        credit.received(10).unwrap();
+        credit.passed_on(10);
+        credit.received(20).unwrap();
+        credit.dropped(20);
+        credit.taken_from_inlet(0);
+        assert_eq!(credit.behind(), 2);
+        credit.taken_from_inlet(1);
+        assert_eq!((credit.behind(), credit.released_bytes), (0, 30));
+    }
+
+    #[test]
+    fn a_large_message_is_paid_for_and_its_price_comes_back() {
+        let budget = Budget::new(20 << 20);
+        let mut one = Credit::new(budget.clone());
+        let mut other = Credit::new(budget.clone());
+        one.need(16 << 20);
+        other.need(16 << 20);
+        assert!(one.grant(&cx(), false).unwrap().1 >= 16 << 20);
+        assert_eq!(other.grant(&cx(), false), None);
+        one.received(16 << 20).unwrap();
+        one.passed_on(16 << 20);
+        one.taken_from_inlet(1);
+        assert!(other.grant(&cx(), false).unwrap().1 >= 16 << 20);
+        drop((one, other));
+        assert!(budget.take(20 << 20));
+    }
+
+    #[test]
+    fn what_was_taken_is_told_even_if_nothing_can_be_granted() {
+        let mut credit = Credit::new(Budget::new(0));
+        receive(&mut credit, 3, 10);
+        credit.taken_from_inlet(3);
+        assert!(credit.has_news());
+        assert_eq!(credit.grant(&cx(), true).map(|grant| grant.2), Some(3));
+        assert!(!credit.has_news());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_budget_is_never_overdrawn_and_always_comes_back(steps in proptest::collection::vec((0u8..4, 0u64..(1 << 20)), 0..200)) {
+            let budget = Budget::new(4 << 20);
+            let mut lanes = [Credit::new(budget.clone()), Credit::new(budget.clone())];
+            let mut passed = [0u64; 2];
+            for (step, size) in steps {
+                let at = (size % 2) as usize;
+                let lane = &mut lanes[at];
+                match step {
+                    0 if lane.received < lane.granted_messages && lane.received_bytes + size <= lane.granted_bytes => {
+                        lane.received(size).unwrap();
+                        lane.passed_on(size);
+                        passed[at] += 1;
+                    }
+                    1 => lane.need(size),
+                    2 => lane.taken_from_inlet(lane.inlet_taken + (passed[at] - lane.inlet_taken) / 2),
+                    _ => drop(lane.grant(&cx(), size % 3 == 0)),
+                }
+                let outstanding: u64 = lanes.iter().map(|l| (l.granted_bytes - l.released_bytes).saturating_sub(INITIAL_BYTES)).sum();
+                assert!(outstanding <= 4 << 20, "{outstanding}");
+            }
+            drop(lanes);
+            assert!(budget.take(4 << 20));
+        }
+    }
+}

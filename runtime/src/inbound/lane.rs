@@ -1,0 +1,437 @@
+//! The task between a peer's lane and an object's inlet.
+//!
+//! The stream is always read, so that a slow actor holds up nothing but its own lane: what its inlet has no room for
+//! waits here, undecoded, within the credit that was granted. What arrives together is decoded straight out of QUIC's
+//! chunks and put into the inlet with one lock and one wake-up.
+
+use super::budget::Budget;
+use super::credit::Credit;
+use super::replies::Replies;
+use crate::body::{BodyError, Meeting, receive};
+use crate::caller::Caller;
+use crate::error::Fault;
+use crate::frame::lane::{Backward, Beside, Forward, forward};
+use crate::frame::splitter::{Frames, Span, Splitter};
+use crate::frame::{FrameError, LANE_FRAME_MAX, NUMBERS_MAX};
+use crate::objects::{Exposed, Inbound, RemoteReply, ReplyPort};
+use crate::outbound::core::Output;
+use crate::payload::Payload;
+use crate::stream::{CHUNKS, Source, poll_read};
+use bytes::Bytes;
+use quinn::{ReadError, RecvStream};
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How soon a sender hears what was taken when there's no other reason to tell it, so that little is in doubt when the
+/// link is lost. A guess.
+const NEWS_AFTER: Duration = Duration::from_millis(20);
+
+/// Batches read before other tasks of the network's thread get their turn.
+const BATCHES_MAX: usize = 8;
+
+impl Source for Arc<Replies> {
+    fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output> {
+        Replies::poll_output(self, cx)
+    }
+    fn written(&self, body_bytes: usize) {
+        Replies::written(self, body_bytes);
+    }
+}
+
+/// Why a lane ended otherwise than well.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaneError {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("{0}")]
+    Body(String),
+}
+
+impl From<BodyError> for LaneError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Frame(error) => Self::Frame(error),
+            gone @ BodyError::Gone(_) => Self::Body(gone.to_string()),
+        }
+    }
+}
+
+/// What a lane needs of its surroundings.
+pub(crate) struct Setting {
+    pub(crate) caller: Caller,
+    pub(crate) object: Arc<dyn Exposed>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) meeting: Arc<Meeting>,
+    pub(crate) replies: Arc<Replies>,
+    /// The largest message with its bodies.
+    pub(crate) message_max: u64,
+    /// The id of the lane's stream.
+    pub(crate) lane: u64,
+    pub(crate) recv: RecvStream,
+    /// What was read behind the first frame.
+    pub(crate) splitter: Splitter,
+    pub(crate) frames: Frames,
+}
+
+/// What a message is to become, and what it was charged.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    what: What,
+    charge: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum What {
+    /// `index` in the protocol; `None`: unknown to it.
+    Message { ask: Option<u64>, index: Option<u16> },
+    Flush { ask: u64 },
+}
+
+/// A message that waits here for room in the inlet, or for its bodies.
+struct Held {
+    head: Head,
+    payload: Bytes,
+    beside: Option<Fetched>,
+}
+
+/// The bodies of a held message: on their way, then here.
+struct Fetched {
+    coming: oneshot::Receiver<Result<Vec<Bytes>, BodyError>>,
+    payload_is_last: bool,
+}
+
+/// The receiver's half of a lane.
+pub(crate) struct InLane {
+    caller: Caller,
+    object: Arc<dyn Exposed>,
+    inbound: Box<dyn Inbound>,
+    meeting: Arc<Meeting>,
+    replies: Arc<Replies>,
+    port: Arc<dyn ReplyPort>,
+    message_max: u64,
+    lane: u64,
+    recv: RecvStream,
+    splitter: Splitter,
+    frames: Frames,
+    chunks: Box<[Bytes; CHUNKS]>,
+    credit: Credit,
+    /// Index in the protocol of each message id that the lane introduced; `None`: unknown.
+    numbers: Vec<Option<u16>>,
+    groups: u64,
+    held: VecDeque<Held>,
+    /// Places in the inlet for messages being staged.
+    places: u32,
+    /// The actor has ended: what is staged is refused.
+    ended: bool,
+    staged: bool,
+    undelivered: (u64, Fault),
+    finished_reading: bool,
+    drained: bool,
+    news_at: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// The inlet's next progress is worth a timer.
+    listening: bool,
+}
+
+impl InLane {
+    pub(crate) fn new(setting: Setting) -> Self {
+        let Setting { caller, object, budget, meeting, replies, message_max, lane, recv, splitter, frames } = setting;
+        Self {
+            caller,
+            inbound: object.inbound(),
+            object,
+            meeting,
+            port: replies.clone(),
+            replies,
+            message_max,
+            lane,
+            recv,
+            splitter,
+            frames,
+            chunks: Box::new([const { Bytes::new() }; CHUNKS]),
+            credit: Credit::new(budget),
+            numbers: Vec::new(),
+            groups: 0,
+            held: VecDeque::new(),
+            places: 0,
+            ended: false,
+            staged: false,
+            undelivered: (0, Fault::NoReply),
+            finished_reading: false,
+            drained: false,
+            news_at: None,
+            listening: false,
+        }
+    }
+
+    /// Runs the lane to its end.
+    pub(crate) async fn run(mut self) -> Result<(), LaneError> {
+        self.replies.send(&Backward::Opened { limit: self.message_max });
+        let outcome = std::future::poll_fn(|cx| self.poll(cx)).await;
+        self.meeting.lane_ended(self.lane);
+        if outcome.is_err() {
+            self.replies.close();
+        }
+        outcome
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LaneError>> {
+        // What came together with the first frame.
+        if !self.frames.spans().is_empty() {
+            self.take_frames(cx)?;
+        }
+        self.pass_on_held(cx)?;
+        for batch in 0.. {
+            if self.finished_reading {
+                break;
+            }
+            if batch == BATCHES_MAX {
+                cx.waker().wake_by_ref();
+                break;
+            }
+            match poll_read(&mut self.recv, &mut self.chunks, cx)? {
+                Poll::Pending => break,
+                Poll::Ready(0) => {
+                    self.splitter.end()?;
+                    self.finished_reading = true;
+                }
+                Poll::Ready(count) => {
+                    for chunk in &mut self.chunks[..count] {
+                        self.splitter.push(std::mem::take(chunk), &mut self.frames)?;
+                    }
+                    self.take_frames(cx)?;
+                }
+            }
+        }
+        self.commit();
+        self.tell_news(cx);
+        if self.finished_reading && self.held.is_empty() {
+            if !std::mem::replace(&mut self.drained, true) {
+                self.replies.send(&Backward::Drained);
+            }
+            // Well ended only when all of it was taken and answered.
+            if self.credit.behind() == 0 && self.replies.poll_all_answered(cx).is_ready() {
+                self.replies.finish();
+                return Poll::Ready(Ok(()));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn take_frames(&mut self, cx: &mut Context<'_>) -> Result<(), LaneError> {
+        let mut frames = std::mem::take(&mut self.frames);
+        let count = frames.spans().len();
+        let outcome = (0..count).try_for_each(|at| {
+            let left = u32::try_from(count - at).unwrap_or(u32::MAX);
+            self.take_frame(&frames, frames.spans()[at], left, cx)
+        });
+        frames.clear();
+        self.frames = frames;
+        self.commit();
+        outcome
+    }
+
+    /// One frame. `left` counts it and those behind it in this batch.
+    #[inline]
+    fn take_frame(&mut self, frames: &Frames, span: Span, left: u32, cx: &mut Context<'_>) -> Result<(), LaneError> {
+        let mut charge = span.size as u64;
+        let (what, beside, payload) = match forward(frames.get(span), self.numbers.len(), self.message_max)? {
+            Forward::Open { .. } => return Err(FrameError::Unexpected("OPEN").into()),
+            Forward::Need { bytes, .. } => {
+                if bytes > self.message_max + LANE_FRAME_MAX as u64 {
+                    let (len, max) = (bytes, self.message_max);
+                    return Err(FrameError::TooLong { what: "need", len, max }.into());
+                }
+                self.learn_taken(cx);
+                self.credit.need(bytes);
+                return Ok(());
+            }
+            Forward::Flush { ask } => {
+                self.replies.expect();
+                (What::Flush { ask }, None, &[][..])
+            }
+            Forward::Message { ask, number, id, beside, payload } => {
+                if let Some(id) = id {
+                    if self.numbers.len() >= NUMBERS_MAX {
+                        return Err(FrameError::Unexpected("so many message ids").into());
+                    }
+                    self.numbers.push(self.object.message_index(id));
+                }
+                charge += beside.as_ref().map_or(0, Beside::total);
+                if ask.is_some() {
+                    self.replies.expect();
+                }
+                (What::Message { ask, index: self.numbers.get(number).copied().flatten() }, beside, payload)
+            }
+        };
+        self.credit.received(charge)?;
+        let head = Head { what, charge };
+        if self.held.is_empty() && beside.is_none() && self.place(left, cx) {
+            self.stage(head, Payload { bytes: payload, bodies: &[] });
+            return Ok(());
+        }
+        // To be decoded later: the payload, not the frame, is kept.
+        let start = span.end - payload.len();
+        let payload = frames.keep(Span { start, ..span });
+        let beside = beside.map(|beside| self.fetch(beside));
+        self.held.push_back(Held { head, payload, beside });
+        Ok(())
+    }
+
+    /// Starts to receive bodies that were announced, however many messages are before theirs.
+    fn fetch(&mut self, beside: Beside) -> Fetched {
+        let (done, coming) = oneshot::channel();
+        let (meeting, lane, group) = (self.meeting.clone(), self.lane, self.groups);
+        self.groups += 1;
+        drop(tokio::task::spawn_local(async move {
+            let received = async {
+                let mut stream = meeting.stream(lane, group).await?;
+                receive(&mut stream, &beside.lens).await
+            };
+            let _ = done.send(received.await);
+        }));
+        Fetched { coming, payload_is_last: beside.payload }
+    }
+
+    /// Whether there's room in the inlet for one more message; asks for `want` places if there's none in hand.
+    fn place(&mut self, want: u32, cx: &mut Context<'_>) -> bool {
+        if self.places == 0 && !self.ended {
+            if self.replies.poll_room(cx).is_pending() {
+                return false;
+            }
+            // Places that are not used go back with the commit; what was staged must be in the queue before more is asked.
+            self.commit();
+            match self.inbound.poll_reserve(cx, want) {
+                Poll::Pending => return false,
+                Poll::Ready(0) => self.ended = true,
+                Poll::Ready(places) => self.places = places,
+            }
+        }
+        true
+    }
+
+    fn stage(&mut self, head: Head, payload: Payload<'_>) {
+        let Head { what, charge } = head;
+        let failed = match what {
+            What::Flush { ask } => {
+                self.inbound.stage_flush(RemoteReply::new(self.port.clone(), ask));
+                None
+            }
+            What::Message { ask, index: None } => Some((ask.map(|ask| RemoteReply::new(self.port.clone(), ask)), Fault::UnknownMessage)),
+            What::Message { ask: None, index: Some(_) } if self.ended => Some((None, Fault::Stopped)),
+            What::Message { ask, index: Some(index) } => {
+                let reply = ask.map(|ask| RemoteReply::new(self.port.clone(), ask));
+                self.inbound
+                    .stage(index, payload, self.caller, reply)
+                    .err()
+                    .map(|(error, reply)| (reply, Fault::BadPayload(error.to_string())))
+            }
+        };
+        match failed {
+            None => {
+                self.places = self.places.saturating_sub(1);
+                self.staged = true;
+                self.credit.passed_on(charge);
+            }
+            Some((reply, fault)) => {
+                self.credit.dropped(charge);
+                match reply {
+                    Some(reply) => reply.fault(fault),
+                    None => self.undelivered = (self.undelivered.0 + 1, fault),
+                }
+            }
+        }
+    }
+
+    fn pass_on_held(&mut self, cx: &mut Context<'_>) -> Result<(), LaneError> {
+        while let Some(held) = self.held.front_mut() {
+            let mut bodies = Vec::new();
+            let mut payload_is_last = false;
+            if let Some(beside) = &mut held.beside {
+                match Pin::new(&mut beside.coming).poll(cx) {
+                    Poll::Pending => break,
+                    Poll::Ready(Err(_)) => return Err(LaneError::Body("the bodies were given up".into())),
+                    Poll::Ready(Ok(received)) => {
+                        bodies = received?;
+                        payload_is_last = beside.payload_is_last;
+                    }
+                }
+                held.beside = None;
+            }
+            if payload_is_last && let Some(whole) = bodies.pop() {
+                held.payload = whole;
+            }
+            let want = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
+            if !self.place(want, cx) {
+                // The bodies are here; they wait with their message.
+                if !bodies.is_empty()
+                    && let Some(held) = self.held.front_mut()
+                {
+                    let (done, coming) = oneshot::channel();
+                    let _ = done.send(Ok(bodies));
+                    held.beside = Some(Fetched { coming, payload_is_last: false });
+                }
+                break;
+            }
+            if let Some(Held { head, payload, .. }) = self.held.pop_front() {
+                self.stage(head, Payload { bytes: &payload, bodies: &bodies });
+            }
+        }
+        self.commit();
+        Ok(())
+    }
+
+    fn commit(&mut self) {
+        if std::mem::take(&mut self.staged) || self.places > 0 {
+            self.inbound.commit();
+            self.places = 0;
+        }
+        if self.undelivered.0 > 0 {
+            let (tells, fault) = std::mem::replace(&mut self.undelivered, (0, Fault::NoReply));
+            self.replies.send(&Backward::Undelivered { tells, fault });
+        }
+    }
+
+    fn learn_taken(&mut self, cx: &mut Context<'_>) {
+        let taken = self.inbound.poll_taken(cx);
+        self.credit.taken_from_inlet(taken);
+    }
+
+    /// Grants credit when that is worth a frame, and tells after a while what was taken even if it isn't.
+    fn tell_news(&mut self, cx: &mut Context<'_>) {
+        let closing = self.finished_reading && self.held.is_empty();
+        if self.credit.wants_news() || (closing && self.credit.behind() > 0) {
+            self.learn_taken(cx);
+        }
+        if let Some((messages, bytes, taken)) = self.credit.grant(cx, false) {
+            self.replies.send(&Backward::Credit { messages, bytes, taken });
+            self.news_at = None;
+        }
+        if self.listening {
+            self.learn_taken(cx);
+            self.listening = !self.credit.has_news();
+        }
+        if self.news_at.is_none() && !self.listening && (self.credit.behind() > 0 || self.credit.has_news()) {
+            self.news_at = Some(Box::pin(tokio::time::sleep(NEWS_AFTER)));
+        }
+        while let Some(timer) = &mut self.news_at {
+            if timer.as_mut().poll(cx).is_pending() {
+                break;
+            }
+            self.news_at = None;
+            self.learn_taken(cx);
+            if self.credit.has_news()
+                && let Some((messages, bytes, taken)) = self.credit.grant(cx, true)
+            {
+                self.replies.send(&Backward::Credit { messages, bytes, taken });
+            }
+            // The inlet wakes us when the handler goes on; a slow actor costs no timer meanwhile.
+            self.listening = self.credit.behind() > 0;
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! A message's way in: a lane that a peer opened, up to the inlet of its object; and its reply's way back.
+//!
+//! - [`credit`]: how much the peer may send on one lane, and what is known of it. No I/O.
+//! - [`budget`]: how much memory all lanes of one link may grant together.
+//! - [`replies`]: the way back, filled from the actors' threads.
+//! - [`lane`]: the task between the stream and the inlet.
+
+pub(crate) mod budget;
+pub(crate) mod credit;
+pub(crate) mod lane;
+pub(crate) mod replies;

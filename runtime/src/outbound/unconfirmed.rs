@@ -1,0 +1,79 @@
+//! Which of the messages sent on one stream the handler is not known to have taken yet.
+
+use std::collections::VecDeque;
+
+/// Runs of tells and of other messages (asks, flushes) in the order they were sent.
+#[derive(Debug, Default)]
+pub(super) struct Unconfirmed {
+    runs: VecDeque<(bool, u64)>,
+    tells: u64,
+    sent: u64,
+    taken: u64,
+}
+
+impl Unconfirmed {
+    /// One more message was sent. Returns its number on this stream, from 1.
+    #[inline]
+    pub(super) fn sent(&mut self, tell: bool) -> u64 {
+        match self.runs.back_mut() {
+            Some((kind, count)) if *kind == tell => *count += 1,
+            _ => self.runs.push_back((tell, 1)),
+        }
+        self.tells += u64::from(tell);
+        self.sent += 1;
+        self.sent
+    }
+
+    /// The first `taken` messages were taken. Lower numbers than before are old news. `false`: more than were sent.
+    pub(super) fn confirm(&mut self, taken: u64) -> bool {
+        if taken > self.sent {
+            return false;
+        }
+        while self.taken < taken {
+            let Some((tell, count)) = self.runs.front_mut() else { break };
+            let step = (*count).min(taken - self.taken);
+            *count -= step;
+            self.taken += step;
+            if *tell {
+                self.tells -= step;
+            }
+            if *count == 0 {
+                self.runs.pop_front();
+            }
+        }
+        true
+    }
+
+    /// Messages sent so far.
+    pub(super) fn sent_count(&self) -> u64 {
+        self.sent
+    }
+
+    /// Tells that may not have arrived.
+    pub(super) fn tells(&self) -> u64 {
+        self.tells
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_tells_behind_the_last_confirmed_message_are_in_doubt() {
+        let mut unconfirmed = Unconfirmed::default();
+        for tell in [true, true, false, true, false] {
+            unconfirmed.sent(tell);
+        }
+        assert_eq!(unconfirmed.tells(), 3);
+        assert!(unconfirmed.confirm(1));
+        assert_eq!(unconfirmed.tells(), 2);
+        assert!(unconfirmed.confirm(3));
+        assert_eq!(unconfirmed.tells(), 1);
+        assert!(unconfirmed.confirm(2));
+        assert_eq!(unconfirmed.tells(), 1);
+        assert!(unconfirmed.confirm(5));
+        assert_eq!(unconfirmed.tells(), 0);
+        assert!(!unconfirmed.confirm(6));
+    }
+}

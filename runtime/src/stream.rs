@@ -1,0 +1,76 @@
+//! What both directions of a lane share: writing a buffer that other threads fill, and bodies beside it.
+
+use crate::body::send_bodies;
+use crate::frame::FrameError;
+use crate::outbound::core::Output;
+use quinn::{ReadError, RecvStream, SendStream, VarInt};
+use std::task::{Context, Poll};
+use webmesh_transport::Link;
+
+/// A stream that the other side gave up, in QUIC's terms.
+pub(crate) const STREAM_GONE: VarInt = VarInt::from_u32(1);
+
+/// With which code a connection is closed when its peer sent what no frame is; docs/wire.md lists them.
+const PROTOCOL_ERROR: VarInt = VarInt::from_u32(6);
+
+/// Chunks taken off a stream at once: enough for the 64 KiB or so that one wake-up finds.
+pub(crate) const CHUNKS: usize = 32;
+
+/// Where a writer gets what it writes.
+pub(crate) trait Source {
+    /// What to do next.
+    fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output>;
+    /// So many bytes of bodies were handed to QUIC.
+    fn written(&self, body_bytes: usize);
+}
+
+/// Writes what the source has, as one chunk each time: quinn walks all unacknowledged chunks for each packet, so many
+/// small ones would be its undoing.
+pub(crate) async fn write(link: Link, lane: u64, mut send: SendStream, source: impl Source + Clone + 'static) {
+    loop {
+        match std::future::poll_fn(|cx| source.poll_output(cx)).await {
+            Output::Write { bytes, bodies } => {
+                for group in bodies {
+                    let (link, source) = (link.clone(), source.clone());
+                    drop(tokio::task::spawn_local(async move {
+                        let bytes: usize = group.bodies.iter().map(bytes::Bytes::len).sum();
+                        if let Err(error) = send_bodies(&link, lane, group).await {
+                            tracing::debug!(%error, "bodies were not sent");
+                        }
+                        source.written(bytes);
+                    }));
+                }
+                if send.write_chunk(bytes.into()).await.is_err() {
+                    return;
+                }
+                // Lets the connection send and the senders fill the buffer again, so that the next chunk is a large one.
+                tokio::task::yield_now().await;
+            }
+            Output::Finish => {
+                let _ = send.finish();
+                return;
+            }
+            Output::Gone => {
+                let _ = send.reset(STREAM_GONE);
+                return;
+            }
+        }
+    }
+}
+
+/// Reads up to [`CHUNKS`] chunks in order. `Ok(0)`: the stream has ended.
+pub(crate) fn poll_read(
+    recv: &mut RecvStream,
+    chunks: &mut [bytes::Bytes; CHUNKS],
+    cx: &mut Context<'_>,
+) -> Poll<Result<usize, ReadError>> {
+    let read = std::pin::pin!(recv.read_chunks(chunks));
+    read.poll(cx).map_ok(|count| count.unwrap_or(0))
+}
+
+/// Closes the connection of a peer that sent what no frame is. Others are not affected.
+pub(crate) fn refuse(link: &Link, error: &FrameError) {
+    tracing::warn!(peer = %link.peer(), %error, "a peer broke the protocol; its connection is closed");
+    link.quic().close(PROTOCOL_ERROR, error.to_string().as_bytes());
+}
+
