@@ -26,13 +26,13 @@ pub(crate) trait Source {
 
 /// Writes what the source has, as one chunk each time: quinn walks all unacknowledged chunks for each packet, so many
 /// small ones would be its undoing.
-pub(crate) async fn write(link: Link, lane: u64, mut send: SendStream, source: impl Source + Clone + 'static) {
+pub(crate) async fn write(link: Link, lane: u64, mut send: SendStream, source: impl Source + Clone + Send + 'static) {
     loop {
         match std::future::poll_fn(|cx| source.poll_output(cx)).await {
             Output::Write { bytes, bodies } => {
                 for group in bodies {
                     let (link, source) = (link.clone(), source.clone());
-                    drop(tokio::task::spawn_local(async move {
+                    drop(tokio::spawn(async move {
                         let bytes: usize = group.bodies.iter().map(bytes::Bytes::len).sum();
                         if let Err(error) = send_bodies(&link, lane, group).await {
                             tracing::debug!(%error, "bodies were not sent");

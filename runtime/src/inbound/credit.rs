@@ -155,10 +155,10 @@ impl Credit {
             return None;
         }
         let price = |bytes: u64| (bytes - self.released_bytes).saturating_sub(INITIAL_BYTES).saturating_sub(self.paid);
-        if !self.budget.take(price(bytes)) {
+        if !self.budget.take_for_window(price(bytes)) {
             // Less than the window must do: at least what the message in line needs, else what is paid for anyway.
             let least = self.needed.map_or(0, |needed| self.received_bytes + needed).max(self.granted_bytes);
-            if self.budget.take(price(least)) {
+            if self.budget.take_for_need(price(least)) {
                 bytes = least;
             } else {
                 self.budget.wait(cx);
@@ -205,16 +205,16 @@ mod tests {
 
     #[test]
     fn whoever_sends_more_than_was_granted_is_found_out() {
-        let mut credit = Credit::new(Budget::new(0));
+        let mut credit = Credit::new(Budget::new(0, 0, None));
         receive(&mut credit, INITIAL_MESSAGES, 10);
         assert_eq!(credit.received(10), Err(FrameError::Overdrawn));
-        let mut credit = Credit::new(Budget::new(0));
+        let mut credit = Credit::new(Budget::new(0, 0, None));
         assert_eq!(credit.received(INITIAL_BYTES + 1), Err(FrameError::Overdrawn));
     }
 
     #[test]
     fn a_slow_actor_keeps_its_senders_waiting_and_a_quick_one_lets_the_window_grow() {
-        let budget = Budget::new(1 << 30);
+        let budget = Budget::new(1 << 30, 0, None);
         let mut credit = Credit::new(budget);
         let (messages, _, _) = credit.grant(&cx(), false).unwrap();
         assert_eq!(messages, WINDOW_MESSAGES.0);
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_message_that_went_no_further_counts_as_taken_in_its_turn() {
-        let mut credit = Credit::new(Budget::new(1 << 30));
+        let mut credit = Credit::new(Budget::new(1 << 30, 0, None));
         credit.received(10).unwrap();
         credit.passed_on(10);
         credit.received(20).unwrap();
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_large_message_is_paid_for_and_its_price_comes_back() {
-        let budget = Budget::new(20 << 20);
+        let budget = Budget::new(4 << 20, 16 << 20, None);
         let mut one = Credit::new(budget.clone());
         let mut other = Credit::new(budget.clone());
         one.need(16 << 20);
@@ -255,12 +255,12 @@ mod tests {
         one.taken_from_inlet(1);
         assert!(other.grant(&cx(), false).unwrap().1 >= 16 << 20);
         drop((one, other));
-        assert!(budget.take(20 << 20));
+        assert!(budget.take_for_need(20 << 20));
     }
 
     #[test]
     fn what_was_taken_is_told_even_if_nothing_can_be_granted() {
-        let mut credit = Credit::new(Budget::new(0));
+        let mut credit = Credit::new(Budget::new(0, 0, None));
         receive(&mut credit, 3, 10);
         credit.taken_from_inlet(3);
         assert!(credit.has_news());
@@ -271,7 +271,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn the_budget_is_never_overdrawn_and_always_comes_back(steps in proptest::collection::vec((0u8..4, 0u64..(1 << 20)), 0..200)) {
-            let budget = Budget::new(4 << 20);
+            let budget = Budget::new(3 << 20, 1 << 20, None);
             let mut lanes = [Credit::new(budget.clone()), Credit::new(budget.clone())];
             let mut passed = [0u64; 2];
             for (step, size) in steps {
@@ -291,7 +291,7 @@ mod tests {
                 assert!(outstanding <= 4 << 20, "{outstanding}");
             }
             drop(lanes);
-            assert!(budget.take(4 << 20));
+            assert!(budget.take_for_need(4 << 20));
         }
     }
 }

@@ -288,7 +288,7 @@ impl InLane {
         let (done, coming) = oneshot::channel();
         let (meeting, lane, group) = (self.meeting.clone(), self.lane, self.groups);
         self.groups += 1;
-        drop(tokio::task::spawn_local(async move {
+        drop(tokio::spawn(async move {
             let received = async {
                 let mut stream = meeting.stream(lane, group).await?;
                 receive(&mut stream, &beside.lens).await
