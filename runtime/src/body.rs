@@ -9,7 +9,7 @@ use crate::stream::STREAM_GONE;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use quinn::{ReadError, RecvStream, WriteError};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use tokio::sync::oneshot;
 use webmesh_transport::Link;
 
@@ -110,6 +110,10 @@ enum Slot {
 struct Table {
     slots: HashMap<(u64, u64), Slot>,
     early: usize,
+    /// Lanes in use, by the ids of their streams.
+    lanes: HashSet<u64>,
+    /// One more than the highest id of a lane so far, of either side's (the lowest bit of a stream's id says whose).
+    ids: [u64; 2],
 }
 
 /// Where the bodies of one link and the lanes that wait for them meet.
@@ -119,9 +123,22 @@ pub(crate) struct Meeting {
 }
 
 impl Meeting {
-    /// A body stream has arrived.
-    pub(crate) fn arrived(&self, lane: u64, group: u64, stream: RecvStream) -> Result<(), FrameError> {
+    /// A lane's stream was opened, by either side. To be called in the order of the streams.
+    pub(crate) fn lane_began(&self, lane: u64) {
         let mut table = self.table.lock();
+        table.lanes.insert(lane);
+        let id = &mut table.ids[(lane & 1) as usize];
+        *id = (*id).max(lane + 1);
+    }
+
+    /// A body stream has arrived.
+    pub(crate) fn arrived(&self, lane: u64, group: u64, mut stream: RecvStream) -> Result<(), FrameError> {
+        let mut table = self.table.lock();
+        if lane < table.ids[(lane & 1) as usize] && !table.lanes.contains(&lane) {
+            // The lane has ended.
+            let _ = stream.stop(STREAM_GONE);
+            return Ok(());
+        }
         match table.slots.remove(&(lane, group)) {
             // Nobody may want it any more; then it's stopped by being dropped.
             Some(Slot::Wanted(wanted)) => drop(wanted.send(stream)),
@@ -157,6 +174,7 @@ impl Meeting {
     /// A lane has ended: its bodies are wanted no more.
     pub(crate) fn lane_ended(&self, lane: u64) {
         let mut table = self.table.lock();
+        table.lanes.remove(&lane);
         let gone: Vec<_> = table.slots.extract_if(|(of, _), _| *of == lane).collect();
         for (_, slot) in gone {
             if let Slot::Arrived(mut stream) = slot {

@@ -1,8 +1,7 @@
 //! The frames of the control stream, the same in both directions: names are resolved and actors watched.
 
 use super::cursor::{Cursor, put_bytes, put_frame};
-use super::{FrameError, NAME_MAX, fault, varint};
-use crate::error::Fault;
+use super::{FrameError, ID_MAX, NAME_MAX, varint};
 
 mod kind {
     pub(super) const RESOLVE: u8 = 0x01;
@@ -21,12 +20,13 @@ const REF_MAX: usize = 1024;
 /// One frame of the control stream. Requests carry a number that the sender chose, answers repeat it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Control<'a> {
-    /// Which object is published under this name, in a version that fits (a semver requirement; empty: any)?
-    Resolve { request: u64, name: &'a str, requirement: &'a str },
+    /// Which object is published under this name, in a version that fits (a semver requirement)? The answer is a ref of
+    /// this protocol.
+    Resolve { request: u64, name: &'a str, requirement: &'a str, protocol: &'a str },
     /// This one: a ref as it travels in messages.
     Resolved { request: u64, reference: &'a [u8] },
-    /// None.
-    Unresolved { request: u64, fault: Fault },
+    /// None, and why.
+    Unresolved { request: u64, refusal: Refusal },
     /// Tell what happens to an object. `epoch` as in its ref.
     Watch { watch: u64, object: [u8; 16], epoch: u64 },
     /// No more.
@@ -35,6 +35,55 @@ pub(crate) enum Control<'a> {
     Down { watch: u64, reason: DownCode },
     /// It panicked and goes on.
     Restarted { watch: u64, incarnation: u64 },
+}
+
+/// Why a name was not resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Nothing of that name that the caller may use.
+    Unknown,
+    /// No version fits; these are there.
+    NoMatchingVersion(Vec<String>),
+    /// It serves this protocol.
+    WrongProtocol(String),
+    /// The query is not well-formed.
+    Malformed(String),
+}
+
+/// Versions told to a caller whose requirement none meets, and their length in bytes.
+const VERSIONS_MAX: usize = 16;
+const VERSION_MAX: usize = 128;
+
+impl Refusal {
+    fn put(&self, out: &mut Vec<u8>) {
+        let (code, texts): (u8, &[String]) = match self {
+            Self::Unknown => (1, &[]),
+            Self::NoMatchingVersion(versions) => (2, &versions[..versions.len().min(VERSIONS_MAX)]),
+            Self::WrongProtocol(found) => (3, std::slice::from_ref(found)),
+            Self::Malformed(why) => (4, std::slice::from_ref(why)),
+        };
+        out.push(code);
+        let max = if texts.len() > 1 { VERSION_MAX } else { NAME_MAX };
+        varint::put(out, texts.len() as u64);
+        for text in texts {
+            put_bytes(out, &text.as_bytes()[..text.floor_char_boundary(max)]);
+        }
+    }
+
+    fn get(cursor: &mut Cursor<'_>) -> Result<Self, FrameError> {
+        let code = cursor.byte("refusal's code")?;
+        let count = cursor.bounded("refusal's texts", VERSIONS_MAX as u64)?;
+        let mut texts = Vec::new();
+        for _ in 0..count {
+            texts.push(cursor.text("refusal's text", NAME_MAX)?.to_owned());
+        }
+        Ok(match code {
+            2 => Self::NoMatchingVersion(texts),
+            3 => Self::WrongProtocol(texts.pop().unwrap_or_default()),
+            4 => Self::Malformed(texts.pop().unwrap_or_default()),
+            _ => Self::Unknown,
+        })
+    }
 }
 
 /// Why a watch ended, as its host knows it.
@@ -67,9 +116,10 @@ pub(crate) fn control(frame: &[u8]) -> Result<Control<'_>, FrameError> {
             request: number,
             name: cursor.text("name", NAME_MAX)?,
             requirement: cursor.text("version requirement", NAME_MAX)?,
+            protocol: cursor.text("protocol id", ID_MAX)?,
         },
         kind::RESOLVED => Control::Resolved { request: number, reference: cursor.bytes("ref", REF_MAX)? },
-        kind::UNRESOLVED => Control::Unresolved { request: number, fault: fault::get(&mut cursor)? },
+        kind::UNRESOLVED => Control::Unresolved { request: number, refusal: Refusal::get(&mut cursor)? },
         kind::WATCH => Control::Watch {
             watch: number,
             object: cursor.array("object id")?,
@@ -98,14 +148,15 @@ pub(crate) fn put_control(out: &mut Vec<u8>, frame: &Control<'_>) {
         });
     };
     match frame {
-        Control::Resolve { request, name, requirement } => head(kind::RESOLVE, *request, &|out| {
+        Control::Resolve { request, name, requirement, protocol } => head(kind::RESOLVE, *request, &|out| {
             put_bytes(out, name.as_bytes());
             put_bytes(out, requirement.as_bytes());
+            put_bytes(out, protocol.as_bytes());
         }),
         Control::Resolved { request, reference } => {
             head(kind::RESOLVED, *request, &|out| put_bytes(out, reference));
         }
-        Control::Unresolved { request, fault } => head(kind::UNRESOLVED, *request, &|out| fault::put(out, fault)),
+        Control::Unresolved { request, refusal } => head(kind::UNRESOLVED, *request, &|out| refusal.put(out)),
         Control::Watch { watch, object, epoch } => head(kind::WATCH, *watch, &|out| {
             out.extend_from_slice(object);
             varint::put(out, (*epoch).min(varint::MAX));
@@ -128,9 +179,11 @@ mod tests {
     #[test]
     fn every_frame_survives() {
         let mut frames = vec![
-            Control::Resolve { request: 1, name: "chat/rust", requirement: "^1" },
+            Control::Resolve { request: 1, name: "chat/rust", requirement: "^1", protocol: "p" },
             Control::Resolved { request: 1, reference: b"ref" },
-            Control::Unresolved { request: 1, fault: Fault::NoSuchActor },
+            Control::Unresolved { request: 1, refusal: Refusal::Unknown },
+            Control::Unresolved { request: 1, refusal: Refusal::NoMatchingVersion(vec!["1.0.0".into(), "2.0.0".into()]) },
+            Control::Unresolved { request: 1, refusal: Refusal::WrongProtocol("chat/1".into()) },
             Control::Watch { watch: 7, object: [3; 16], epoch: 1_700_000_000_000 },
             Control::Unwatch { watch: 7 },
             Control::Restarted { watch: 7, incarnation: 2 },
@@ -149,7 +202,7 @@ mod tests {
     fn long_names_and_trailing_bytes_are_refused() {
         let long = "x".repeat(256);
         let mut out = Vec::new();
-        put_control(&mut out, &Control::Resolve { request: 1, name: &long, requirement: "" });
+        put_control(&mut out, &Control::Resolve { request: 1, name: &long, requirement: "", protocol: "" });
         assert!(matches!(control(&out[2..]), Err(FrameError::TooLong { what: "name", len: 256, .. })));
         assert_eq!(control(&[5, 7, 0]), Err(FrameError::Trailing(1)));
         assert_eq!(control(&[0]), Err(FrameError::UnknownKind(0)));

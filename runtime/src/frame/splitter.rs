@@ -43,6 +43,20 @@ impl Frames {
         source.slice(span.start..span.end)
     }
 
+    /// The bytes of one, sharing the chunk's memory: for what is used up soon.
+    pub(crate) fn share(&self, span: Span) -> Bytes {
+        self.sources[span.source].slice(span.start..span.end)
+    }
+
+    /// Takes the first frame out.
+    pub(crate) fn take_first(&mut self) -> Bytes {
+        if self.spans.is_empty() {
+            return Bytes::new();
+        }
+        let span = self.spans.remove(0);
+        self.keep(span)
+    }
+
     pub(crate) fn clear(&mut self) {
         self.sources.clear();
         self.spans.clear();

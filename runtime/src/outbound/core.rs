@@ -180,6 +180,10 @@ pub(crate) struct Core<S> {
     /// The largest message that the receiver takes; known once it accepted a stream.
     limit: u64,
     touched: bool,
+    /// The peer is silent: nothing more is written to a stream that may be dead.
+    held: bool,
+    /// The mesh has ended.
+    over: Option<Fault>,
 }
 
 impl<S> Core<S> {
@@ -203,6 +207,8 @@ impl<S> Core<S> {
             lost: 0,
             limit: u64::MAX,
             touched: false,
+            held: false,
+            over: None,
         }
     }
 
@@ -219,6 +225,9 @@ impl<S> Core<S> {
         fx: &mut Effects<S>,
     ) -> Result<Submitted, Fault> {
         self.touched = true;
+        if let Some(fault) = &self.over {
+            return Err(fault.clone());
+        }
         if self.lost > 0 {
             return Err(Fault::LostTells { at_most: std::mem::take(&mut self.lost) });
         }
@@ -228,7 +237,7 @@ impl<S> Core<S> {
             return Err(Fault::TooLarge { limit: self.limit });
         }
         let plain = payload_len <= PAYLOAD_INLINE_MAX && encoder.bodies().is_empty();
-        if self.state == State::Open && self.queue.is_empty() {
+        if self.state == State::Open && self.queue.is_empty() && !self.held {
             let message = if plain {
                 Message { want, id, payload: encoder.bytes(), bodies: Vec::new() }
             } else if payload_len <= PAYLOAD_INLINE_MAX {
@@ -379,7 +388,7 @@ impl<S> Core<S> {
 
     /// Moves messages from the queue into the buffer as far as credit goes, and asks for more if it doesn't go far enough.
     fn advance(&mut self, fx: &mut Effects<S>) {
-        if self.state != State::Open {
+        if self.state != State::Open || self.held {
             return;
         }
         while let Some(mut next) = self.queue.pop_front() {
@@ -460,6 +469,7 @@ impl<S> Core<S> {
 
     /// A stream is open; returns its number. Its first bytes wait for the writer.
     pub(crate) fn opened(&mut self, fx: &mut Effects<S>) -> u64 {
+        self.held = false;
         self.stream_number += 1;
         self.state = State::Open;
         self.stream = Stream::new();
@@ -671,6 +681,12 @@ impl<S> Core<S> {
         }
     }
 
+    /// The peer fell silent, or answers again. While it is silent, what is submitted waits in line.
+    pub(crate) fn hold(&mut self, held: bool, fx: &mut Effects<S>) {
+        self.held = held;
+        self.advance(fx);
+    }
+
     /// Ends everything, for good.
     pub(crate) fn shut_down(&mut self, fault: &Fault, fx: &mut Effects<S>) {
         self.fail_asks(fault, fx);
@@ -679,6 +695,7 @@ impl<S> Core<S> {
             fx.wake.extend(ticket.decide(Err(fault.clone())));
         }
         self.state = State::Closed;
+        self.over = Some(fault.clone());
         fx.wake.extend(self.writer.take());
     }
 
@@ -700,6 +717,11 @@ impl<S> Core<S> {
     /// Whether a stream is in use.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.state, State::Open | State::Draining { .. })
+    }
+
+    /// Whether a stream is in use and takes new messages.
+    pub(crate) fn is_flowing(&self) -> bool {
+        self.state == State::Open
     }
 
     /// Whether there's neither a stream nor a wish for one.

@@ -1,1 +1,223 @@
-//! placeholder
+//! A lane as the rest of the runtime sees it: the core behind its lock, and what carries out its effects.
+
+use super::core::{Answer, Core, Effects, Submitted, Want};
+use super::ticket::Ticket;
+use crate::error::Fault;
+use crate::links::Links;
+use crate::mesh::WeakMesh;
+use crate::payload::EncodeError;
+use crate::remote::{AskSlot, OutKind, OutMessage, OwnedPayload, Queued, RemoteTarget, WhenFull};
+use crate::session::Session;
+use crate::watch::{WatchId, WatchSink};
+use crate::wire_ref::WireRef;
+use parking_lot::Mutex;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use webmesh_transport::{Expecting, PeerId};
+
+/// What the lock of a lane protects.
+pub(crate) struct State {
+    pub(crate) core: Core<AskSlot>,
+    /// The link that carries the stream in use.
+    pub(crate) session: Option<Arc<Session>>,
+    /// Keeps the peer probed while asks are in flight.
+    expecting: Option<Expecting>,
+}
+
+impl State {
+    /// To be called before the lock is released.
+    fn settle(&mut self, fx: &Effects<AskSlot>) {
+        if fx.expecting && self.expecting.is_none() {
+            self.expecting = self.session.as_ref().map(|session| session.link().expect_answers());
+        }
+    }
+}
+
+/// A lane to one object of another mesh.
+pub(crate) struct Lane {
+    pub(crate) peer: PeerId,
+    pub(crate) object: [u8; 16],
+    links: Weak<Links>,
+    /// Where the peer may be found, by the latest ref.
+    hints: Mutex<Vec<SocketAddr>>,
+    /// The largest message that this mesh sends, in bytes.
+    message_max: usize,
+    /// When it was last used, in rounds of the housekeeping.
+    last_used: AtomicU64,
+    state: Mutex<State>,
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl Lane {
+    pub(crate) fn new(links: Weak<Links>, wire: &WireRef, message_max: usize) -> Self {
+        Self {
+            peer: wire.peer,
+            object: wire.object.0,
+            links,
+            hints: Mutex::new(wire.hints.clone()),
+            message_max,
+            last_used: AtomicU64::new(0),
+            state: Mutex::new(State {
+                core: Core::new(wire.object.0, &wire.protocol),
+                session: None,
+                expecting: None,
+            }),
+        }
+    }
+
+    pub(crate) fn hints(&self) -> Vec<SocketAddr> {
+        self.hints.lock().clone()
+    }
+
+    pub(crate) fn set_hints(&self, hints: &[SocketAddr]) {
+        if !hints.is_empty() {
+            *self.hints.lock() = hints.to_vec();
+        }
+    }
+
+    /// Changes the core and carries out what follows.
+    pub(crate) fn change<R>(self: &Arc<Self>, change: impl FnOnce(&mut State, &mut Effects<AskSlot>) -> R) -> R {
+        let mut fx = Effects::default();
+        let result = {
+            let mut state = self.state.lock();
+            let result = change(&mut state, &mut fx);
+            state.settle(&fx);
+            result
+        };
+        self.carry_out(fx);
+        result
+    }
+
+    /// Looks at the core.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
+        look(&mut self.state.lock())
+    }
+
+    fn carry_out(self: &Arc<Self>, fx: Effects<AskSlot>) {
+        fx.wake.into_iter().for_each(Waker::wake);
+        for (slot, answer) in fx.answers {
+            match answer {
+                Answer::Value { payload, bodies } => slot.value(OwnedPayload { bytes: payload, bodies }),
+                Answer::Fault(fault) => slot.fault(fault),
+            }
+        }
+        if fx.lost > 0 {
+            tracing::warn!(peer = %self.peer, at_most = fx.lost, "tells to an actor may be lost");
+            if let Some(links) = self.links.upgrade() {
+                links.watches().lost_tells(self.peer, self.object, fx.lost);
+            }
+        }
+        if fx.open {
+            match self.links.upgrade() {
+                Some(links) => links.open(self.clone()),
+                None => self.change(|state, fx| state.core.shut_down(&Fault::ShutDown, fx)),
+            }
+        }
+    }
+
+    /// The housekeeping's round; says for how many rounds the lane has been idle.
+    pub(crate) fn tidy(&self, round: u64) -> u64 {
+        let mut state = self.state.lock();
+        if state.core.was_touched() || !state.core.is_quiet() {
+            self.last_used.store(round, Ordering::Relaxed);
+        }
+        state.core.forget_asks(AskSlot::is_abandoned);
+        if !state.core.has_asks() {
+            state.expecting = None;
+        }
+        round.saturating_sub(self.last_used())
+    }
+
+    pub(crate) fn last_used(&self) -> u64 {
+        self.last_used.load(Ordering::Relaxed)
+    }
+
+    fn send(self: &Arc<Self>, message: OutMessage<'_>) -> Result<Queued, Fault> {
+        let OutMessage { id, kind, encode, when_full } = message;
+        let refuse = when_full == WhenFull::Refuse;
+        crate::scratch::with_encoder(self.message_max, |encoder| {
+            let want = match kind {
+                OutKind::Flush(slot) => Want::Flushed(slot),
+                OutKind::Tell | OutKind::Ask(_) => {
+                    encode(encoder).map_err(|error| match error {
+                        EncodeError::TooLarge { limit } => Fault::TooLarge { limit: limit as u64 },
+                        EncodeError::Unencodable(why) => Fault::Unencodable(why),
+                    })?;
+                    if let OutKind::Ask(slot) = kind { Want::Answer(slot) } else { Want::Nothing }
+                }
+            };
+            let submitted = self.change(|state, fx| state.core.submit(want, id, encoder, refuse, fx))?;
+            Ok(match submitted {
+                Submitted::Accepted => Queued::Accepted,
+                Submitted::Waiting(ticket) => Queued::Waiting(Box::pin(InLine { lane: self.clone(), ticket })),
+            })
+        })
+    }
+}
+
+/// A sender that waits in line. Dropped, it withdraws its message.
+struct InLine {
+    lane: Arc<Lane>,
+    ticket: Arc<Ticket>,
+}
+
+impl Future for InLine {
+    type Output = Result<(), Fault>;
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.ticket.poll(cx)
+    }
+}
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        self.lane.change(|state, fx| state.core.withdraw(&self.ticket, fx));
+    }
+}
+
+/// A lane under the name that one ref has for its object.
+pub(crate) struct FarTarget {
+    lane: Arc<Lane>,
+    wire: WireRef,
+    mesh: WeakMesh,
+}
+
+impl FarTarget {
+    pub(crate) fn new(lane: Arc<Lane>, wire: WireRef, mesh: WeakMesh) -> Self {
+        Self { lane, wire, mesh }
+    }
+}
+
+impl RemoteTarget for FarTarget {
+    fn send(&self, message: OutMessage<'_>) -> Result<Queued, Fault> {
+        self.lane.send(message)
+    }
+
+    fn wire(&self) -> &WireRef {
+        &self.wire
+    }
+
+    fn mesh(&self) -> WeakMesh {
+        self.mesh.clone()
+    }
+
+    fn watch(&self, watch: WatchId, sink: Arc<dyn WatchSink>) {
+        match self.lane.links.upgrade() {
+            Some(links) => links.watch(&self.wire, watch, sink),
+            None => sink.notice(crate::watch::Notice::Down(crate::watch::DownReason::PeerGone)),
+        }
+    }
+
+    fn unwatch(&self, watch: WatchId) {
+        if let Some(links) = self.lane.links.upgrade() {
+            links.unwatch(watch);
+        }
+    }
+}

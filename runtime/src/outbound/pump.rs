@@ -1,1 +1,187 @@
-//! placeholder
+//! The two tasks between a lane and its stream.
+
+use super::core::{Answer, Output};
+use super::lane::Lane;
+use crate::body::{BodyError, receive};
+use crate::error::Fault;
+use crate::frame::lane::{Backward, backward};
+use crate::frame::splitter::{Frames, Span, Splitter};
+use crate::frame::{FrameError, LANE_FRAME_MAX, stream_kind};
+use crate::remote::{AskSlot, OwnedPayload};
+use crate::session::Session;
+use crate::stream::{CHUNKS, Source, poll_read, refuse, write};
+use bytes::Bytes;
+use quinn::{ConnectionError, ReadError, RecvStream, SendStream};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// One stream of a lane, as its writer sees it.
+#[derive(Clone)]
+struct Forwards {
+    lane: Arc<Lane>,
+    stream: u64,
+}
+
+impl Source for Forwards {
+    fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output> {
+        self.lane.look(|state| state.core.poll_output(self.stream, cx))
+    }
+    fn written(&self, _: usize) {}
+}
+
+/// Opens a stream for the lane on this link and starts its tasks.
+pub(crate) async fn open(session: &Arc<Session>, lane: &Arc<Lane>) -> Result<(), ConnectionError> {
+    let (mut send, recv) = session.link().quic().open_bi().await?;
+    let id = u64::from(quinn::VarInt::from(send.id()));
+    session.meeting().lane_began(id);
+    if send.write_all(&[stream_kind::LANE]).await.is_err() {
+        session.meeting().lane_ended(id);
+        return Err(session.link().quic().close_reason().unwrap_or(ConnectionError::Reset));
+    }
+    session.lane_opened(id, lane);
+    let stream = lane.change(|state, fx| {
+        state.session = Some(session.clone());
+        state.core.opened(fx)
+    });
+    // The link may have begun to drain or have ended meanwhile, and then looked in vain for this stream.
+    if session.is_draining() {
+        lane.change(|state, fx| state.core.drain(fx));
+    }
+    drop(tokio::spawn(forwards(session.clone(), Forwards { lane: lane.clone(), stream }, id, send)));
+    let reader = Reader { session: session.clone(), lane: lane.clone(), stream, id, group: 0 };
+    drop(tokio::spawn(reader.run(recv)));
+    Ok(())
+}
+
+async fn forwards(session: Arc<Session>, source: Forwards, id: u64, send: SendStream) {
+    write(session.link().clone(), id, send, source).await;
+}
+
+/// Reads what the object's side sends back.
+struct Reader {
+    session: Arc<Session>,
+    lane: Arc<Lane>,
+    stream: u64,
+    id: u64,
+    group: u64,
+}
+
+impl Reader {
+    async fn run(mut self, mut recv: RecvStream) {
+        let outcome = match self.read(&mut recv).await {
+            Ok(()) => Ok(()),
+            Err(ReaderError::Frame(error)) => {
+                refuse(self.session.link(), &error);
+                Err(Fault::PeerGone)
+            }
+            Err(ReaderError::Read(ReadError::ConnectionLost(_))) => Err(self.session.why_down().await),
+            Err(ReaderError::Read(_)) => Err(Fault::PeerGone),
+        };
+        self.session.meeting().lane_ended(self.id);
+        self.lane.change(|state, fx| {
+            state.core.ended(self.stream, outcome, fx);
+            if !state.core.is_open() {
+                state.session = None;
+            }
+        });
+        self.session.lane_closed(self.id);
+    }
+
+    async fn read(&mut self, recv: &mut RecvStream) -> Result<(), ReaderError> {
+        let mut splitter = Splitter::new(LANE_FRAME_MAX);
+        let mut frames = Frames::default();
+        let mut chunks = Box::new([const { Bytes::new() }; CHUNKS]);
+        loop {
+            let count = std::future::poll_fn(|cx| poll_read(recv, &mut chunks, cx)).await?;
+            if count == 0 {
+                return Ok(splitter.end()?);
+            }
+            for chunk in &mut chunks[..count] {
+                splitter.push(std::mem::take(chunk), &mut frames)?;
+            }
+            self.take(&frames)?;
+            frames.clear();
+        }
+    }
+
+    /// What one wake-up brought: the core is changed under one lock, answers are delivered afterwards.
+    fn take(&mut self, frames: &Frames) -> Result<(), FrameError> {
+        let mut values: Vec<(AskSlot, OwnedPayload)> = Vec::new();
+        let (lane, stream) = (self.lane.clone(), self.stream);
+        let outcome = lane.change(|state, fx| {
+            let core = &mut state.core;
+            for &span in frames.spans() {
+                match backward(frames.get(span), self.session.message_max())? {
+                    Backward::Reply { ask, beside: None, payload } => {
+                        if let Some(slot) = core.answered(stream, ask)? {
+                            let bytes = frames.share(Span { start: span.end - payload.len(), ..span });
+                            values.push((slot, OwnedPayload { bytes, bodies: Vec::new() }));
+                        }
+                    }
+                    Backward::Reply { ask, beside: Some(beside), payload } => {
+                        let slot = core.answered(stream, ask)?;
+                        let inline = frames.keep(Span { start: span.end - payload.len(), ..span });
+                        let group = self.group;
+                        self.group += 1;
+                        drop(tokio::spawn(fetch(self.session.clone(), self.id, group, beside, inline, slot)));
+                    }
+                    Backward::Fault { ask, fault } => {
+                        if let Some(slot) = core.answered(stream, ask)? {
+                            fx.answers.push((slot, Answer::Fault(fault)));
+                        }
+                    }
+                    Backward::Credit { messages, bytes, taken } => core.credit(stream, messages, bytes, taken, fx)?,
+                    Backward::Opened { limit } => core.accepted(stream, limit, fx),
+                    Backward::Refused(fault) => core.refused(stream, &fault, fx),
+                    Backward::Drained => core.drained(stream, fx)?,
+                    Backward::Reclaim => core.drain(fx),
+                    Backward::Undelivered { tells, fault } => {
+                        tracing::debug!(?fault, tells, "tells were not delivered");
+                        core.undelivered(tells, fx);
+                    }
+                }
+            }
+            Ok(())
+        });
+        for (slot, value) in values {
+            slot.value(value);
+        }
+        outcome
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ReaderError {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Receives the bodies of a reply and delivers it.
+async fn fetch(
+    session: Arc<Session>,
+    lane: u64,
+    group: u64,
+    beside: crate::frame::lane::Beside,
+    inline: Bytes,
+    slot: Option<AskSlot>,
+) {
+    let received = async {
+        let mut stream = session.meeting().stream(lane, group).await?;
+        // Nobody waits for it any more: the stream is stopped by being dropped.
+        let Some(slot) = slot else { return Ok(None) };
+        let bodies = receive(&mut stream, &beside.lens).await?;
+        Ok(Some((slot, bodies)))
+    };
+    match received.await {
+        Ok(Some((slot, mut bodies))) => {
+            let bytes = if beside.payload { bodies.pop().unwrap_or_default() } else { inline };
+            slot.value(OwnedPayload { bytes, bodies });
+        }
+        Ok(None) => {}
+        Err(BodyError::Frame(error)) => refuse(session.link(), &error),
+        // The slot is dropped, which reads as a peer that is gone.
+        Err(error @ BodyError::Gone(_)) => tracing::debug!(%error, "a reply's bodies did not arrive"),
+    }
+}

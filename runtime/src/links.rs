@@ -1,0 +1,374 @@
+//! The network of one mesh: its endpoint, a session per link, a lane per object of another mesh.
+
+use crate::error::Fault;
+use crate::inbound::budget::Budget;
+use crate::mesh::{Mesh, WeakMesh};
+use crate::network::{Network, Query};
+use crate::outbound::lane::{FarTarget, Lane};
+use crate::outbound::pump;
+use crate::publish::ResolveError;
+use crate::remote::RemoteTarget;
+use crate::session::Session;
+use crate::watch::{DownReason, Event, WatchId, WatchSink};
+use crate::watches::Watches;
+use crate::wire_ref::{HINTS_MAX, WireRef};
+use dashmap::{DashMap, DashSet};
+use futures_util::future::BoxFuture;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::sync::Notify;
+use webmesh_transport::{
+    BindError, ConnectError, Endpoint, EndpointConfig, Link, LinkDown, Observer, PeerId, PeerRef, Placement,
+};
+
+/// How often lanes are looked after.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Rounds after which an unused lane gives up its stream. A guess: opening the next one costs nothing but a few bytes.
+const IDLE_ROUNDS: u64 = 60;
+
+/// What the windows of all links may grant together, in bytes; single large messages come on top. A guess.
+const WINDOWS_MAX: u64 = 256 << 20;
+
+/// Messages of the largest size that may be arriving at a time, over all links. A guess.
+const LARGEST_AT_ONCE: u64 = 8;
+
+/// How often a lane tries to get a stream on a link that ends before it has one.
+const OPEN_TRIES: usize = 5;
+
+/// How long a name's resolution may take once there's a link.
+const RESOLVE_WITHIN: Duration = Duration::from_secs(10);
+
+/// The network of one mesh.
+pub(crate) struct Links {
+    mesh: WeakMesh,
+    message_max: usize,
+    placement: Arc<dyn Placement>,
+    endpoint: OnceLock<Endpoint>,
+    sessions: DashMap<u64, Arc<Session>>,
+    lanes: DashMap<(PeerId, [u8; 16], String), Arc<Lane>>,
+    silent: DashSet<PeerId>,
+    /// Something changed about which peers can be reached.
+    news: Notify,
+    watches: Watches,
+    budget: Arc<Budget>,
+}
+
+impl Links {
+    /// Binds the mesh's endpoint.
+    pub(crate) async fn bind(
+        mesh: WeakMesh,
+        config: EndpointConfig,
+        placement: Arc<dyn Placement>,
+        message_max: usize,
+    ) -> Result<Arc<Self>, BindError> {
+        let reserve = LARGEST_AT_ONCE * message_max as u64;
+        let links = Arc::new(Self {
+            mesh,
+            message_max,
+            placement: placement.clone(),
+            endpoint: OnceLock::new(),
+            sessions: DashMap::new(),
+            lanes: DashMap::new(),
+            silent: DashSet::new(),
+            news: Notify::new(),
+            watches: Watches::default(),
+            budget: Budget::new(WINDOWS_MAX, reserve, None),
+        });
+        let observer = Arc::new(Eyes(Arc::downgrade(&links)));
+        let endpoint = Endpoint::bind(config, placement.clone(), observer).await?;
+        let _ = links.endpoint.set(endpoint);
+        let housekeeper = Arc::downgrade(&links);
+        placement.spawn_network(Box::new(move || {
+            Box::pin(async move {
+                for round in 1.. {
+                    tokio::time::sleep(ROUND).await;
+                    match housekeeper.upgrade() {
+                        Some(links) => links.tidy(round),
+                        None => return,
+                    }
+                }
+            })
+        }));
+        Ok(links)
+    }
+
+    pub(crate) fn mesh(&self) -> Option<Mesh> {
+        self.mesh.upgrade()
+    }
+
+    pub(crate) fn message_max(&self) -> usize {
+        self.message_max
+    }
+
+    pub(crate) fn budget(&self) -> Arc<Budget> {
+        self.budget.clone()
+    }
+
+    pub(crate) fn watches(&self) -> &Watches {
+        &self.watches
+    }
+
+    /// The endpoint, unless the mesh was never bound.
+    pub(crate) fn endpoint(&self) -> Option<&Endpoint> {
+        self.endpoint.get()
+    }
+
+    fn session(self: &Arc<Self>, link: &Link) -> Arc<Session> {
+        self.sessions.entry(link.id()).or_insert_with(|| Session::start(link.clone(), self)).clone()
+    }
+
+    /// The session for new work with a peer, connecting if need be.
+    async fn session_to(self: &Arc<Self>, peer: PeerId, hints: &[SocketAddr]) -> Result<Arc<Session>, Fault> {
+        while self.silent.contains(&peer) {
+            let news = self.news.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
+            if !self.silent.contains(&peer) {
+                break;
+            }
+            news.await;
+        }
+        let endpoint = self.endpoint().ok_or(Fault::ShutDown)?;
+        match endpoint.connect_peer(peer, hints).await {
+            Ok(link) => Ok(self.session(&link)),
+            Err(ConnectError::Closed) => Err(Fault::ShutDown),
+            Err(error) => Err(Fault::Connect(crate::payload::shorten(error.to_string()))),
+        }
+    }
+
+    /// Gets a stream for a lane. May be called from any thread.
+    pub(crate) fn open(self: &Arc<Self>, lane: Arc<Lane>) {
+        let links = self.clone();
+        self.placement.spawn_network(Box::new(move || {
+            Box::pin(async move {
+                let mut fault = Fault::PeerGone;
+                for _ in 0..OPEN_TRIES {
+                    match links.session_to(lane.peer, &lane.hints()).await {
+                        Err(error) => {
+                            fault = error;
+                            break;
+                        }
+                        Ok(session) if session.is_draining() => tokio::time::sleep(Duration::from_millis(1)).await,
+                        Ok(session) => {
+                            session.make_room();
+                            match pump::open(&session, &lane).await {
+                                Ok(()) => return,
+                                Err(_) => fault = session.why_down().await,
+                            }
+                        }
+                    }
+                }
+                lane.change(|state, fx| state.core.open_failed(&fault, fx));
+            })
+        }));
+    }
+
+    /// Watches an object of another mesh.
+    pub(crate) fn watch(self: &Arc<Self>, wire: &WireRef, watch: WatchId, sink: Arc<dyn WatchSink>) {
+        let (peer, hints) = (wire.peer, wire.hints.clone());
+        self.watches.add(watch, wire.clone(), sink);
+        let links = self.clone();
+        self.placement.spawn_network(Box::new(move || {
+            Box::pin(async move {
+                match links.session_to(peer, &hints).await {
+                    Ok(session) => links.watches.tell(&session),
+                    Err(_) => links.watches.peer_gone(peer, DownReason::PeerGone),
+                }
+            })
+        }));
+    }
+
+    /// Ends a watch.
+    pub(crate) fn unwatch(&self, watch: WatchId) {
+        if let Some((peer, number)) = self.watches.remove(watch) {
+            for session in self.sessions_of(peer) {
+                session.unwatch(number);
+            }
+        }
+    }
+
+    fn sessions_of(&self, peer: PeerId) -> Vec<Arc<Session>> {
+        self.sessions.iter().filter(|entry| entry.link().peer() == peer).map(|entry| entry.clone()).collect()
+    }
+
+    fn lanes_to(&self, peer: PeerId) -> Vec<Arc<Lane>> {
+        self.lanes.iter().filter(|entry| entry.peer == peer).map(|entry| entry.clone()).collect()
+    }
+
+    /// The housekeeping's round.
+    fn tidy(&self, round: u64) {
+        for lane in self.lanes.iter().map(|entry| entry.clone()).collect::<Vec<_>>() {
+            if lane.tidy(round) >= IDLE_ROUNDS {
+                lane.change(|state, fx| {
+                    if state.core.is_quiet() {
+                        state.core.drain(fx);
+                    }
+                });
+            }
+        }
+        // Nobody holds a ref to it, and nobody has to be told anything: the table's own is the last.
+        self.lanes.retain(|_, lane| {
+            Arc::strong_count(lane) > 1 || !lane.look(|state| state.core.is_closed() && state.core.is_quiet())
+        });
+    }
+
+    fn up(self: &Arc<Self>, link: &Link) {
+        let session = self.session(link);
+        session.revive();
+        self.silent.remove(&link.peer());
+        self.news.notify_waiters();
+        self.watches.tell(&session);
+    }
+
+    fn draining(self: &Arc<Self>, link: &Link) {
+        self.session(link).drain();
+    }
+
+    fn down(self: &Arc<Self>, link: &Link, reason: &LinkDown) {
+        let peer = link.peer();
+        tracing::debug!(%peer, %reason, "a link ended");
+        let fault = match reason {
+            LinkDown::Restarted => Fault::PeerRestarted,
+            LinkDown::Local { .. } if self.mesh.upgrade().is_none() => Fault::ShutDown,
+            _ => Fault::PeerGone,
+        };
+        if let Some((_, session)) = self.sessions.remove(&link.id()) {
+            session.down(&fault);
+        }
+        // With another link up, its watches and lanes have moved there or will.
+        if self.endpoint().is_some_and(|endpoint| endpoint.link(&peer).is_some_and(|up| up != *link)) {
+            return;
+        }
+        self.silent.remove(&peer);
+        self.news.notify_waiters();
+        let reason = if *reason == LinkDown::Restarted { DownReason::Stale } else { DownReason::PeerGone };
+        self.watches.peer_gone(peer, reason);
+    }
+
+    fn silence(&self, peer: PeerId) {
+        self.silent.insert(peer);
+        for lane in self.lanes_to(peer) {
+            lane.change(|state, fx| {
+                state.core.hold(true, fx);
+                state.core.fail_asks(&Fault::Unreachable, fx);
+            });
+        }
+        self.watches.peer_event(peer, Event::Unreachable);
+    }
+
+    fn sound(&self, peer: PeerId) {
+        self.silent.remove(&peer);
+        self.news.notify_waiters();
+        for lane in self.lanes_to(peer) {
+            lane.change(|state, fx| state.core.hold(false, fx));
+        }
+        self.watches.peer_event(peer, Event::Reachable);
+    }
+}
+
+/// What the endpoint tells of its links.
+struct Eyes(std::sync::Weak<Links>);
+
+impl Observer for Eyes {
+    fn link_up(&self, link: Link) {
+        if let Some(links) = self.0.upgrade() {
+            links.up(&link);
+        }
+    }
+
+    fn link_draining(&self, link: Link) {
+        if let Some(links) = self.0.upgrade() {
+            links.draining(&link);
+        }
+    }
+
+    fn link_down(&self, link: Link, reason: LinkDown) {
+        if let Some(links) = self.0.upgrade() {
+            links.down(&link, &reason);
+        }
+    }
+
+    fn unreachable(&self, peer: PeerId) {
+        if let Some(links) = self.0.upgrade() {
+            links.silence(peer);
+        }
+    }
+
+    fn reachable(&self, peer: PeerId) {
+        if let Some(links) = self.0.upgrade() {
+            links.sound(peer);
+        }
+    }
+}
+
+/// The network of a mesh, as the mesh holds it.
+pub(crate) struct LinkNetwork(pub(crate) Arc<Links>);
+
+impl Network for LinkNetwork {
+    fn target(&self, wire: WireRef) -> Arc<dyn RemoteTarget> {
+        let links = &self.0;
+        let key = (wire.peer, wire.object.0, wire.protocol.clone());
+        let lane = links
+            .lanes
+            .entry(key)
+            .or_insert_with(|| Arc::new(Lane::new(Arc::downgrade(links), &wire, links.message_max)))
+            .clone();
+        lane.set_hints(&wire.hints);
+        Arc::new(FarTarget::new(lane, wire, links.mesh.clone()))
+    }
+
+    fn resolve(&self, at: PeerRef, query: Query) -> BoxFuture<'static, Result<WireRef, ResolveError>> {
+        let links = self.0.clone();
+        Box::pin(async move {
+            let endpoint = links.endpoint().ok_or(ResolveError::ShutDown)?;
+            let link = endpoint.connect(&at).await.map_err(|error| match error {
+                ConnectError::Closed => ResolveError::ShutDown,
+                error => ResolveError::Connect(error.to_string()),
+            })?;
+            // Sessions start on the network's thread.
+            let (done, answer) = tokio::sync::oneshot::channel();
+            let asking = links.clone();
+            links.placement.spawn_network(Box::new(move || {
+                Box::pin(async move {
+                    let session = asking.session(&link);
+                    let answer = tokio::time::timeout(RESOLVE_WITHIN, session.resolve(&query)).await;
+                    let _ = done.send(answer.unwrap_or(Err(ResolveError::NoAnswer)));
+                })
+            }));
+            let mut wire = answer.await.unwrap_or(Err(ResolveError::ShutDown))?;
+            // Where it was found is where it can be reached.
+            for address in at.addresses() {
+                if wire.hints.len() < HINTS_MAX && !wire.hints.contains(address) {
+                    wire.hints.push(*address);
+                }
+            }
+            Ok(wire)
+        })
+    }
+
+    fn peer_ref(&self) -> Option<PeerRef> {
+        self.0.endpoint().map(Endpoint::peer_ref)
+    }
+
+    fn listen_addresses(&self) -> Vec<SocketAddr> {
+        self.0.endpoint().map(Endpoint::local_addrs).unwrap_or_default()
+    }
+
+    fn hints(&self) -> Vec<SocketAddr> {
+        self.peer_ref().map(|reference| reference.addresses().to_vec()).unwrap_or_default()
+    }
+
+    fn shutdown(&self) -> BoxFuture<'static, ()> {
+        let links = self.0.clone();
+        Box::pin(async move {
+            for lane in links.lanes.iter().map(|entry| entry.clone()).collect::<Vec<_>>() {
+                lane.change(|state, fx| state.core.shut_down(&Fault::ShutDown, fx));
+            }
+            if let Some(endpoint) = links.endpoint() {
+                endpoint.close("the mesh was shut down").await;
+            }
+        })
+    }
+}

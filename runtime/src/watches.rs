@@ -1,0 +1,149 @@
+//! This mesh's watches on actors of others.
+//!
+//! A watch belongs to the peer, not to a link: it is told to whatever link is up, and to the next one after a change. It
+//! ends once: by the peer's word, when the peer's process turns out to be another one, or when the peer is gone.
+
+use crate::session::Session;
+use crate::watch::{DownReason, Event, Notice, WatchId, WatchSink};
+use crate::wire_ref::WireRef;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use webmesh_transport::{InstanceId, PeerId};
+
+struct Watch {
+    /// Its number on the wire.
+    number: u64,
+    wire: WireRef,
+    sink: Arc<dyn WatchSink>,
+    /// The link that was told last, and the process at its other end.
+    told: Option<(u64, InstanceId)>,
+    incarnation: u64,
+}
+
+#[derive(Default)]
+struct Table {
+    watches: HashMap<WatchId, Watch>,
+    numbers: HashMap<u64, WatchId>,
+    next: u64,
+}
+
+impl Table {
+    fn remove(&mut self, id: WatchId) -> Option<Watch> {
+        let watch = self.watches.remove(&id)?;
+        self.numbers.remove(&watch.number);
+        Some(watch)
+    }
+}
+
+/// All watches of one mesh.
+#[derive(Default)]
+pub(crate) struct Watches {
+    table: Mutex<Table>,
+}
+
+impl Watches {
+    /// Adds one. It takes effect with [`Self::tell`].
+    pub(crate) fn add(&self, id: WatchId, wire: WireRef, sink: Arc<dyn WatchSink>) {
+        let mut table = self.table.lock();
+        table.next += 1;
+        let number = table.next;
+        table.numbers.insert(number, id);
+        table.watches.insert(id, Watch { number, wire, sink, told: None, incarnation: 0 });
+    }
+
+    /// Takes one away; returns its peer and its number on the wire.
+    pub(crate) fn remove(&self, id: WatchId) -> Option<(PeerId, u64)> {
+        let watch = self.table.lock().remove(id)?;
+        Some((watch.wire.peer, watch.number))
+    }
+
+    /// A link is up: it is told of every watch on its peer that it doesn't know. Those told to another process of the
+    /// peer end.
+    pub(crate) fn tell(&self, session: &Session) {
+        let (link, instance, peer) = (session.link().id(), session.link().instance(), session.link().peer());
+        let mut stale = Vec::new();
+        {
+            let mut table = self.table.lock();
+            let ids: Vec<_> = table.watches.iter().filter(|(_, w)| w.wire.peer == peer).map(|(&id, _)| id).collect();
+            for id in ids {
+                let Some(watch) = table.watches.get_mut(&id) else { continue };
+                match watch.told {
+                    Some((told, _)) if told == link => {}
+                    Some((_, other)) if other != instance => stale.extend(table.remove(id)),
+                    _ => {
+                        watch.told = Some((link, instance));
+                        session.watch(watch.number, watch.wire.object, watch.wire.epoch);
+                    }
+                }
+            }
+        }
+        end(stale, DownReason::Stale);
+    }
+
+    /// No link to the peer is left, or none could be made.
+    pub(crate) fn peer_gone(&self, peer: PeerId, reason: DownReason) {
+        let gone: Vec<_> = {
+            let mut table = self.table.lock();
+            let ids: Vec<_> = table.watches.iter().filter(|(_, w)| w.wire.peer == peer).map(|(&id, _)| id).collect();
+            ids.into_iter().filter_map(|id| table.remove(id)).collect()
+        };
+        end(gone, reason);
+    }
+
+    /// The peer says that a watch has ended. Only the peer that hosts the actor is believed.
+    pub(crate) fn down(&self, peer: PeerId, number: u64, reason: DownReason) {
+        let watch = {
+            let mut table = self.table.lock();
+            match table.numbers.get(&number).copied() {
+                Some(id) if table.watches.get(&id).is_some_and(|watch| watch.wire.peer == peer) => table.remove(id),
+                _ => None,
+            }
+        };
+        end(watch, reason);
+    }
+
+    /// The peer says that something happened to a watched actor.
+    pub(crate) fn event(&self, peer: PeerId, number: u64, event: Event) {
+        let sink = {
+            let mut table = self.table.lock();
+            let Some(&id) = table.numbers.get(&number) else { return };
+            let Some(watch) = table.watches.get_mut(&id).filter(|watch| watch.wire.peer == peer) else { return };
+            if let Event::Restarted { incarnation } = event {
+                // While a link replaces another, both may tell it.
+                if incarnation <= watch.incarnation {
+                    return;
+                }
+                watch.incarnation = incarnation;
+            }
+            watch.sink.clone()
+        };
+        sink.notice(Notice::Event(event));
+    }
+
+    /// Something happened to a peer that is not the end of it.
+    pub(crate) fn peer_event(&self, peer: PeerId, event: Event) {
+        self.each(|wire| wire.peer == peer, event);
+    }
+
+    /// Tells to an object may be lost.
+    pub(crate) fn lost_tells(&self, peer: PeerId, object: [u8; 16], at_most: u64) {
+        self.each(|wire| wire.peer == peer && wire.object.0 == object, Event::LostTells { at_most });
+    }
+
+    fn each(&self, concerns: impl Fn(&WireRef) -> bool, event: Event) {
+        let sinks: Vec<_> = {
+            let table = self.table.lock();
+            table.watches.values().filter(|watch| concerns(&watch.wire)).map(|watch| watch.sink.clone()).collect()
+        };
+        for sink in sinks {
+            sink.notice(Notice::Event(event));
+        }
+    }
+}
+
+fn end(watches: impl IntoIterator<Item = Watch>, reason: DownReason) {
+    for watch in watches {
+        watch.sink.notice(Notice::Down(reason));
+    }
+}
