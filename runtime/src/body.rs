@@ -82,10 +82,14 @@ pub(crate) async fn read_head(stream: &mut RecvStream) -> Result<(u64, u64), Bod
 
 /// Receives bodies of these lengths, each copied once into memory of its own. The lengths must have been paid for with
 /// credit, or be within what an ask may bring back.
-pub(crate) async fn receive(stream: &mut RecvStream, lens: &[u64]) -> Result<Vec<Bytes>, BodyError> {
+pub(crate) async fn receive(
+    stream: &mut RecvStream,
+    lens: &[u64],
+) -> Result<Vec<Bytes>, BodyError> {
     let mut bodies = Vec::with_capacity(lens.len());
     for &len in lens {
-        let len = usize::try_from(len).map_err(|_| BodyError::Gone("too large for this machine".into()))?;
+        let len = usize::try_from(len)
+            .map_err(|_| BodyError::Gone("too large for this machine".into()))?;
         let mut body = BytesMut::with_capacity(len);
         while body.len() < len {
             match stream.read_chunk(len - body.len(), true).await? {
@@ -132,7 +136,12 @@ impl Meeting {
     }
 
     /// A body stream has arrived.
-    pub(crate) fn arrived(&self, lane: u64, group: u64, mut stream: RecvStream) -> Result<(), FrameError> {
+    pub(crate) fn arrived(
+        &self,
+        lane: u64,
+        group: u64,
+        mut stream: RecvStream,
+    ) -> Result<(), FrameError> {
         let mut table = self.table.lock();
         if lane < table.ids[(lane & 1) as usize] && !table.lanes.contains(&lane) {
             // The lane has ended.
@@ -142,8 +151,12 @@ impl Meeting {
         match table.slots.remove(&(lane, group)) {
             // Nobody may want it any more; then it's stopped by being dropped.
             Some(Slot::Wanted(wanted)) => drop(wanted.send(stream)),
-            Some(Slot::Arrived(_)) => return Err(FrameError::Unexpected("a second stream for the same bodies")),
-            None if table.early >= EARLY_MAX => return Err(FrameError::Unexpected("so many bodies")),
+            Some(Slot::Arrived(_)) => {
+                return Err(FrameError::Unexpected("a second stream for the same bodies"));
+            }
+            None if table.early >= EARLY_MAX => {
+                return Err(FrameError::Unexpected("so many bodies"));
+            }
             None => {
                 table.early += 1;
                 table.slots.insert((lane, group), Slot::Arrived(stream));

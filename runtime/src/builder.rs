@@ -1,8 +1,8 @@
 //! Starting a mesh.
 
 use crate::inlet::CAPACITY;
+use crate::links::Links;
 use crate::mesh::{Inner, Mesh};
-use crate::network::Deaf;
 use crate::objects::Objects;
 use parking_lot::Mutex;
 use rand::SeedableRng;
@@ -219,8 +219,9 @@ impl MeshBuilder {
             network: self.memory,
             ..EndpointConfig::new(SecretKey::from_bytes(secret.to_bytes()))
         };
-        let endpoint = Endpoint::bind(config, placement.clone(), Arc::new(Deaf)).await?;
-        Ok(Mesh::from_inner(Inner {
+        let links = Links::new(placement.clone(), self.body_max);
+        let endpoint = Endpoint::bind(config, placement.clone(), links.observer()).await?;
+        let mesh = Mesh::from_inner(Inner {
             peer: secret.peer_id(),
             secret,
             epoch: new_epoch(),
@@ -229,9 +230,11 @@ impl MeshBuilder {
             placement,
             inlet_capacity: self.inlet_capacity,
             random: Mutex::new(random),
-            endpoint,
-            network: OnceLock::new(),
-        }))
+            endpoint: endpoint.clone(),
+            network: OnceLock::from(links.clone().network()),
+        });
+        links.start(mesh.downgrade(), endpoint);
+        Ok(mesh)
     }
 }
 

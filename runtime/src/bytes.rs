@@ -4,6 +4,8 @@
 //! extension type [`EXT_BODY`], four bytes: its index) and travels beside it; `payload.rs` says how the two meet again.
 
 use crate::payload::{attached, set_aside};
+use actix::Actor;
+use actix::dev::{MessageResponse, OneshotSender};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
 use std::fmt;
@@ -96,6 +98,20 @@ impl fmt::Debug for Bytes {
     /// Short bodies in full, long ones by their length, so that a logged message stays readable.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.len() <= 32 { self.0.fmt(f) } else { write!(f, "Bytes({} bytes)", self.len()) }
+    }
+}
+
+/// A handler may answer with bytes.
+impl<A, M> MessageResponse<A, M> for Bytes
+where
+    A: Actor,
+    M: actix::Message<Result = Self>,
+{
+    fn handle(self, _: &mut A::Context, answer: Option<OneshotSender<Self>>) {
+        if let Some(answer) = answer {
+            // Whoever asked may be gone.
+            let _ = answer.send(self);
+        }
     }
 }
 

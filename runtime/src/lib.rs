@@ -7,6 +7,9 @@
 //! - `dispatch`: from a typed message to an actor of unknown type, and back for its reply.
 //! - [`payload`], [`bytes`]: messages as bytes.
 //! - `remote`, `network`, `wire_ref`: the seams to the half that holds connections.
+//! - `outbound`, `inbound`, `body`: lanes: a message's way out, and in; large bodies beside them.
+//! - `frame`, `stream`, `scratch`: frames as bytes, and how streams are filled with them.
+//! - `links`, `session`, `watches`: a mesh's connections, one connection at work, watches over them.
 //! - `objects`, [`access`]: what can be reached from outside, and by whom.
 //! - `inlet`, `pump`: the bounded queue in front of an actor, and what feeds the actor from it.
 //! - `actor_cell`, `supervise`, `status`: what stays of an actor over its restarts, and who restarts it.
@@ -14,9 +17,6 @@
 //! - `mesh`, `builder`, `spawn`, `publish`: one node.
 //! - `macros`, `entry`: the derives and attributes, and what `#[webmesh::main]` and `#[webmesh::test]` run in.
 //! - [`error`]: what can go wrong.
-
-// The remote half, under construction, is what uses the rest.
-#![allow(dead_code)]
 
 extern crate self as webmesh;
 
@@ -38,6 +38,7 @@ mod frame;
 pub mod fuzzing;
 mod inbound;
 mod inlet;
+mod links;
 mod macros;
 mod mesh;
 pub mod message;
@@ -49,11 +50,13 @@ mod publish;
 mod pump;
 mod remote;
 mod scratch;
+mod session;
 mod spawn;
 mod status;
 mod stream;
 mod supervise;
 pub mod watch;
+mod watches;
 mod wire_ref;
 
 pub use access::{Access, Anyone, Only};

@@ -19,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
 use webmesh_transport::{
-    BindError, ConnectError, Endpoint, EndpointConfig, Link, LinkDown, Observer, PeerId, PeerRef, Placement,
+    ConnectError, Endpoint, Link, LinkDown, Observer, PeerId, PeerRef, Placement,
 };
 
 /// How often lanes are looked after.
@@ -37,12 +37,15 @@ const LARGEST_AT_ONCE: u64 = 8;
 /// How often a lane tries to get a stream on a link that ends before it has one.
 const OPEN_TRIES: usize = 5;
 
+/// How long a mesh that ends waits for what it sent to arrive.
+const DRAIN_WITHIN: Duration = Duration::from_secs(1);
+
 /// How long a name's resolution may take once there's a link.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// The network of one mesh.
 pub(crate) struct Links {
-    mesh: WeakMesh,
+    mesh: OnceLock<WeakMesh>,
     message_max: usize,
     placement: Arc<dyn Placement>,
     endpoint: OnceLock<Endpoint>,
@@ -56,31 +59,38 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    /// Binds the mesh's endpoint.
-    pub(crate) async fn bind(
-        mesh: WeakMesh,
-        config: EndpointConfig,
-        placement: Arc<dyn Placement>,
-        message_max: usize,
-    ) -> Result<Arc<Self>, BindError> {
-        let reserve = LARGEST_AT_ONCE * message_max as u64;
-        let links = Arc::new(Self {
-            mesh,
+    /// The network of a mesh that is being started; `message_max` in bytes, bodies included.
+    pub(crate) fn new(placement: Arc<dyn Placement>, message_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            mesh: OnceLock::new(),
             message_max,
-            placement: placement.clone(),
+            placement,
             endpoint: OnceLock::new(),
             sessions: DashMap::new(),
             lanes: DashMap::new(),
             silent: DashSet::new(),
             news: Notify::new(),
             watches: Watches::default(),
-            budget: Budget::new(WINDOWS_MAX, reserve, None),
-        });
-        let observer = Arc::new(Eyes(Arc::downgrade(&links)));
-        let endpoint = Endpoint::bind(config, placement.clone(), observer).await?;
-        let _ = links.endpoint.set(endpoint);
-        let housekeeper = Arc::downgrade(&links);
-        placement.spawn_network(Box::new(move || {
+            budget: Budget::new(WINDOWS_MAX, LARGEST_AT_ONCE * message_max as u64, None),
+        })
+    }
+
+    /// What the endpoint is to tell of its links.
+    pub(crate) fn observer(self: &Arc<Self>) -> Arc<dyn Observer> {
+        Arc::new(Eyes(Arc::downgrade(self)))
+    }
+
+    /// What the mesh holds of it.
+    pub(crate) fn network(self: Arc<Self>) -> Arc<dyn Network> {
+        Arc::new(LinkNetwork(self))
+    }
+
+    /// The mesh and its endpoint are there.
+    pub(crate) fn start(self: &Arc<Self>, mesh: WeakMesh, endpoint: Endpoint) {
+        let _ = self.mesh.set(mesh);
+        let _ = self.endpoint.set(endpoint);
+        let housekeeper = Arc::downgrade(self);
+        self.placement.spawn_network(Box::new(move || {
             Box::pin(async move {
                 for round in 1.. {
                     tokio::time::sleep(ROUND).await;
@@ -91,11 +101,10 @@ impl Links {
                 }
             })
         }));
-        Ok(links)
     }
 
     pub(crate) fn mesh(&self) -> Option<Mesh> {
-        self.mesh.upgrade()
+        self.mesh.get()?.upgrade()
     }
 
     pub(crate) fn message_max(&self) -> usize {
@@ -110,8 +119,8 @@ impl Links {
         &self.watches
     }
 
-    /// The endpoint, unless the mesh was never bound.
-    pub(crate) fn endpoint(&self) -> Option<&Endpoint> {
+    /// The endpoint, as soon as the mesh has started.
+    fn endpoint(&self) -> Option<&Endpoint> {
         self.endpoint.get()
     }
 
@@ -120,7 +129,11 @@ impl Links {
     }
 
     /// The session for new work with a peer, connecting if need be.
-    async fn session_to(self: &Arc<Self>, peer: PeerId, hints: &[SocketAddr]) -> Result<Arc<Session>, Fault> {
+    async fn session_to(
+        self: &Arc<Self>,
+        peer: PeerId,
+        hints: &[SocketAddr],
+    ) -> Result<Arc<Session>, Fault> {
         while self.silent.contains(&peer) {
             let news = self.news.notified();
             tokio::pin!(news);
@@ -150,7 +163,9 @@ impl Links {
                             fault = error;
                             break;
                         }
-                        Ok(session) if session.is_draining() => tokio::time::sleep(Duration::from_millis(1)).await,
+                        Ok(session) if session.is_draining() => {
+                            tokio::time::sleep(Duration::from_millis(1)).await
+                        }
                         Ok(session) => {
                             session.make_room();
                             match pump::open(&session, &lane).await {
@@ -166,7 +181,12 @@ impl Links {
     }
 
     /// Watches an object of another mesh.
-    pub(crate) fn watch(self: &Arc<Self>, wire: &WireRef, watch: WatchId, sink: Arc<dyn WatchSink>) {
+    pub(crate) fn watch(
+        self: &Arc<Self>,
+        wire: &WireRef,
+        watch: WatchId,
+        sink: Arc<dyn WatchSink>,
+    ) {
         let (peer, hints) = (wire.peer, wire.hints.clone());
         self.watches.add(watch, wire.clone(), sink);
         let links = self.clone();
@@ -190,7 +210,11 @@ impl Links {
     }
 
     fn sessions_of(&self, peer: PeerId) -> Vec<Arc<Session>> {
-        self.sessions.iter().filter(|entry| entry.link().peer() == peer).map(|entry| entry.clone()).collect()
+        self.sessions
+            .iter()
+            .filter(|entry| entry.link().peer() == peer)
+            .map(|entry| entry.clone())
+            .collect()
     }
 
     fn lanes_to(&self, peer: PeerId) -> Vec<Arc<Lane>> {
@@ -210,7 +234,8 @@ impl Links {
         }
         // Nobody holds a ref to it, and nobody has to be told anything: the table's own is the last.
         self.lanes.retain(|_, lane| {
-            Arc::strong_count(lane) > 1 || !lane.look(|state| state.core.is_closed() && state.core.is_quiet())
+            Arc::strong_count(lane) > 1
+                || !lane.look(|state| state.core.is_closed() && state.core.is_quiet())
         });
     }
 
@@ -231,19 +256,23 @@ impl Links {
         tracing::debug!(%peer, %reason, "a link ended");
         let fault = match reason {
             LinkDown::Restarted => Fault::PeerRestarted,
-            LinkDown::Local { .. } if self.mesh.upgrade().is_none() => Fault::ShutDown,
+            LinkDown::Local { .. } if self.mesh().is_none() => Fault::ShutDown,
             _ => Fault::PeerGone,
         };
         if let Some((_, session)) = self.sessions.remove(&link.id()) {
             session.down(&fault);
         }
         // With another link up, its watches and lanes have moved there or will.
-        if self.endpoint().is_some_and(|endpoint| endpoint.link(&peer).is_some_and(|up| up != *link)) {
+        if self
+            .endpoint()
+            .is_some_and(|endpoint| endpoint.link(&peer).is_some_and(|up| up != *link))
+        {
             return;
         }
         self.silent.remove(&peer);
         self.news.notify_waiters();
-        let reason = if *reason == LinkDown::Restarted { DownReason::Stale } else { DownReason::PeerGone };
+        let reason =
+            if *reason == LinkDown::Restarted { DownReason::Stale } else { DownReason::PeerGone };
         self.watches.peer_gone(peer, reason);
     }
 
@@ -304,7 +333,7 @@ impl Observer for Eyes {
 }
 
 /// The network of a mesh, as the mesh holds it.
-pub(crate) struct LinkNetwork(pub(crate) Arc<Links>);
+struct LinkNetwork(Arc<Links>);
 
 impl Network for LinkNetwork {
     fn target(&self, wire: WireRef) -> Arc<dyn RemoteTarget> {
@@ -316,10 +345,14 @@ impl Network for LinkNetwork {
             .or_insert_with(|| Arc::new(Lane::new(Arc::downgrade(links), &wire, links.message_max)))
             .clone();
         lane.set_hints(&wire.hints);
-        Arc::new(FarTarget::new(lane, wire, links.mesh.clone()))
+        Arc::new(FarTarget::new(lane, wire, links.mesh.get().cloned().unwrap_or_default()))
     }
 
-    fn resolve(&self, at: PeerRef, query: Query) -> BoxFuture<'static, Result<WireRef, ResolveError>> {
+    fn resolve(
+        &self,
+        at: PeerRef,
+        query: Query,
+    ) -> BoxFuture<'static, Result<WireRef, ResolveError>> {
         let links = self.0.clone();
         Box::pin(async move {
             let endpoint = links.endpoint().ok_or(ResolveError::ShutDown)?;
@@ -333,7 +366,8 @@ impl Network for LinkNetwork {
             links.placement.spawn_network(Box::new(move || {
                 Box::pin(async move {
                     let session = asking.session(&link);
-                    let answer = tokio::time::timeout(RESOLVE_WITHIN, session.resolve(&query)).await;
+                    let answer =
+                        tokio::time::timeout(RESOLVE_WITHIN, session.resolve(&query)).await;
                     let _ = done.send(answer.unwrap_or(Err(ResolveError::NoAnswer)));
                 })
             }));
@@ -348,27 +382,24 @@ impl Network for LinkNetwork {
         })
     }
 
-    fn peer_ref(&self) -> Option<PeerRef> {
-        self.0.endpoint().map(Endpoint::peer_ref)
-    }
-
-    fn listen_addresses(&self) -> Vec<SocketAddr> {
-        self.0.endpoint().map(Endpoint::local_addrs).unwrap_or_default()
-    }
-
-    fn hints(&self) -> Vec<SocketAddr> {
-        self.peer_ref().map(|reference| reference.addresses().to_vec()).unwrap_or_default()
-    }
-
     fn shutdown(&self) -> BoxFuture<'static, ()> {
         let links = self.0.clone();
         Box::pin(async move {
-            for lane in links.lanes.iter().map(|entry| entry.clone()).collect::<Vec<_>>() {
+            let lanes: Vec<_> = links.lanes.iter().map(|entry| entry.clone()).collect();
+            for lane in &lanes {
+                lane.change(|state, fx| state.core.drain(fx));
+            }
+            // A lane's stream is over when all of it is in its object's inlet.
+            let deadline = links.placement.now() + DRAIN_WITHIN;
+            while links.placement.now() < deadline
+                && lanes.iter().any(|lane| lane.look(|s| s.core.is_open()))
+            {
+                links.placement.sleep(Duration::from_millis(2)).await;
+            }
+            for lane in &lanes {
                 lane.change(|state, fx| state.core.shut_down(&Fault::ShutDown, fx));
             }
-            if let Some(endpoint) = links.endpoint() {
-                endpoint.close("the mesh was shut down").await;
-            }
+            links.watches.shut_down();
         })
     }
 }

@@ -294,7 +294,7 @@ impl<A: RemoteActor> Drop for Arrival<A> {
 }
 
 /// A mesh that this holder doesn't keep alive.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct WeakMesh {
     inner: Weak<Inner>,
 }

@@ -32,14 +32,3 @@ pub(crate) struct Query {
     /// The protocol of the ref that is wanted.
     pub(crate) protocol: &'static str,
 }
-
-/// Hears of links while nothing uses them.
-pub(crate) struct Deaf;
-
-impl webmesh_transport::Observer for Deaf {
-    fn link_up(&self, _: webmesh_transport::Link) {}
-    fn link_draining(&self, _: webmesh_transport::Link) {}
-    fn link_down(&self, _: webmesh_transport::Link, _: webmesh_transport::LinkDown) {}
-    fn unreachable(&self, _: webmesh_transport::PeerId) {}
-    fn reachable(&self, _: webmesh_transport::PeerId) {}
-}

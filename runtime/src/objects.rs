@@ -151,6 +151,18 @@ impl Objects {
         Ok(object)
     }
 
+    /// Finds an object for a peer that wants to watch it. `None` if it is unknown or the peer may not reach it.
+    pub(crate) fn admit(&self, id: &ObjectId, caller: PeerId) -> Option<Arc<dyn Exposed>> {
+        let (object, access) =
+            self.table.get(id).map(|entry| (entry.object.clone(), entry.access.clone()))?;
+        access.admits(caller).then_some(object)
+    }
+
+    /// Finds an object, whoever asks.
+    pub(crate) fn any(&self, id: &ObjectId) -> Option<Arc<dyn Exposed>> {
+        self.table.get(id).map(|entry| entry.object.clone())
+    }
+
     /// Finds an object for a ref of this process, which needs no permission.
     pub(crate) fn local(&self, id: &ObjectId, protocol: &str) -> Option<Arc<dyn LocalTarget>> {
         let object = self.table.get(id)?.object.clone();

@@ -73,7 +73,11 @@ impl Session {
     pub(crate) fn start(link: Link, links: &Arc<Links>) -> Arc<Self> {
         let message_max = links.message_max() as u64;
         let session = Arc::new(Self {
-            budget: Budget::new(WINDOWS_MAX, message_max + LANE_FRAME_MAX as u64, Some(links.budget())),
+            budget: Budget::new(
+                WINDOWS_MAX,
+                message_max + LANE_FRAME_MAX as u64,
+                Some(links.budget()),
+            ),
             link,
             links: Arc::downgrade(links),
             message_max,
@@ -140,7 +144,11 @@ impl Session {
             if lanes.len() < LANES_MAX {
                 return;
             }
-            lanes.values().filter(|lane| lane.look(|s| s.core.is_flowing())).min_by_key(|lane| lane.last_used()).cloned()
+            lanes
+                .values()
+                .filter(|lane| lane.look(|s| s.core.is_flowing()))
+                .min_by_key(|lane| lane.last_used())
+                .cloned()
         };
         if let Some(lane) = oldest {
             lane.change(|state, fx| state.core.drain(fx));
@@ -167,7 +175,10 @@ impl Session {
     }
 
     fn tell_drained(&self) {
-        if self.is_draining() && self.lanes.lock().is_empty() && self.lanes_in.load(Ordering::Acquire) == 0 {
+        if self.is_draining()
+            && self.lanes.lock().is_empty()
+            && self.lanes_in.load(Ordering::Acquire) == 0
+        {
             self.link.drained();
         }
     }
@@ -221,7 +232,9 @@ impl Session {
             let session = self.clone();
             drop(tokio::spawn(async move {
                 let met = match read_head(&mut stream).await {
-                    Ok((lane, group)) => session.meeting.arrived(lane, group, stream).map_err(BodyError::Frame),
+                    Ok((lane, group)) => {
+                        session.meeting.arrived(lane, group, stream).map_err(BodyError::Frame)
+                    }
                     Err(error) => Err(error),
                 };
                 if let Err(BodyError::Frame(error)) = met {
@@ -232,7 +245,12 @@ impl Session {
     }
 
     /// A two-way stream of the peer's, to its end.
-    async fn serve(self: Arc<Self>, id: u64, send: SendStream, mut recv: RecvStream) -> Result<(), LaneError> {
+    async fn serve(
+        self: Arc<Self>,
+        id: u64,
+        send: SendStream,
+        mut recv: RecvStream,
+    ) -> Result<(), LaneError> {
         let mut kind = [0];
         if recv.read(&mut kind).await?.is_none() {
             return Err(FrameError::EndsWithinFrame.into());
@@ -253,7 +271,12 @@ impl Session {
         }
     }
 
-    async fn serve_lane(self: Arc<Self>, id: u64, send: SendStream, mut recv: RecvStream) -> Result<(), LaneError> {
+    async fn serve_lane(
+        self: Arc<Self>,
+        id: u64,
+        send: SendStream,
+        mut recv: RecvStream,
+    ) -> Result<(), LaneError> {
         let mut splitter = Splitter::new(LANE_FRAME_MAX);
         let mut frames = Frames::default();
         while frames.spans().is_empty() {
@@ -335,11 +358,7 @@ impl Session {
         }
     }
 
-    async fn control_stream(
-        self: Arc<Self>,
-        send: SendStream,
-        mut recv: RecvStream,
-    ) {
+    async fn control_stream(self: Arc<Self>, send: SendStream, mut recv: RecvStream) {
         let mut splitter = Splitter::new(CONTROL_FRAME_MAX);
         let id = u64::from(quinn::VarInt::from(send.id()));
         let writer = tokio::spawn(write(self.link.clone(), id, send, self.control.clone()));
@@ -347,9 +366,12 @@ impl Session {
             let mut frames = Frames::default();
             let mut chunks = Box::new([const { Bytes::new() }; CHUNKS]);
             loop {
-                let count = std::future::poll_fn(|cx| poll_read(&mut recv, &mut chunks, cx)).await?;
+                let count =
+                    std::future::poll_fn(|cx| poll_read(&mut recv, &mut chunks, cx)).await?;
                 if count == 0 {
-                    return Err(LaneError::Frame(FrameError::Unexpected("the end of the control stream")));
+                    return Err(LaneError::Frame(FrameError::Unexpected(
+                        "the end of the control stream",
+                    )));
                 }
                 for chunk in &mut chunks[..count] {
                     splitter.push(std::mem::take(chunk), &mut frames)?;
@@ -375,17 +397,26 @@ impl Session {
                 let Some(mesh) = links.mesh() else { return Ok(()) };
                 match mesh.answer_query(name, requirement, protocol, self.link.peer()) {
                     Ok(wire) => match rmp_serde::to_vec_named(&wire) {
-                        Ok(reference) => self.say(&Control::Resolved { request, reference: &reference }),
+                        Ok(reference) => {
+                            self.say(&Control::Resolved { request, reference: &reference })
+                        }
                         Err(error) => {
-                            self.say(&Control::Unresolved { request, refusal: Refusal::Malformed(error.to_string()) });
+                            self.say(&Control::Unresolved {
+                                request,
+                                refusal: Refusal::Malformed(error.to_string()),
+                            });
                         }
                     },
-                    Err(error) => self.say(&Control::Unresolved { request, refusal: refusal(error) }),
+                    Err(error) => {
+                        self.say(&Control::Unresolved { request, refusal: refusal(error) })
+                    }
                 }
             }
             Control::Resolved { request, reference } => {
                 let bytes = crate::payload::Payload { bytes: reference, bodies: &[] };
-                let wire = bytes.decode::<WireRef>().map_err(|error| ResolveError::BadAnswer(error.to_string()));
+                let wire = bytes
+                    .decode::<WireRef>()
+                    .map_err(|error| ResolveError::BadAnswer(error.to_string()));
                 // A ref of another peer's actor is no answer: who hands it out cannot vouch for it.
                 let wire = wire.and_then(|wire| {
                     if wire.peer == self.link.peer() {
@@ -400,12 +431,16 @@ impl Session {
                 request,
                 Err(match refusal {
                     Refusal::Unknown => ResolveError::Unknown,
-                    Refusal::NoMatchingVersion(published) => ResolveError::NoMatchingVersion { published },
+                    Refusal::NoMatchingVersion(published) => {
+                        ResolveError::NoMatchingVersion { published }
+                    }
                     Refusal::WrongProtocol(found) => ResolveError::WrongProtocol { found },
                     Refusal::Malformed(why) => ResolveError::BadAnswer(why),
                 }),
             ),
-            Control::Watch { watch, object, epoch } => self.watch_for_peer(&links, watch, ObjectId(object), epoch)?,
+            Control::Watch { watch, object, epoch } => {
+                self.watch_for_peer(&links, watch, ObjectId(object), epoch)?
+            }
             Control::Unwatch { watch } => {
                 let watched = self.watched.lock().remove(&watch);
                 if let (Some((id, object)), Some(mesh)) = (watched, links.mesh())
@@ -459,7 +494,9 @@ impl Session {
             }
         }
         match mesh.objects().admit(&object, self.link.peer()) {
-            Some(exposed) => exposed.watch(id, Arc::new(PeerWatch { session: Arc::downgrade(self), watch })),
+            Some(exposed) => {
+                exposed.watch(id, Arc::new(PeerWatch { session: Arc::downgrade(self), watch }))
+            }
             None => {
                 self.watched.lock().remove(&watch);
                 let reason = match mesh.absent(epoch) {
@@ -506,7 +543,9 @@ impl WatchSink for PeerWatch {
                 };
                 session.say(&Control::Down { watch, reason });
             }
-            Notice::Event(Event::Restarted { incarnation }) => session.say(&Control::Restarted { watch, incarnation }),
+            Notice::Event(Event::Restarted { incarnation }) => {
+                session.say(&Control::Restarted { watch, incarnation })
+            }
             // Those the watcher's own side finds out.
             Notice::Event(_) => {}
         }
@@ -571,7 +610,10 @@ impl Source for Arc<Outbox> {
             return Poll::Ready(Output::Gone);
         }
         if !state.out.is_empty() {
-            return Poll::Ready(Output::Write { bytes: std::mem::take(&mut state.out), bodies: Vec::new() });
+            return Poll::Ready(Output::Write {
+                bytes: std::mem::take(&mut state.out),
+                bodies: Vec::new(),
+            });
         }
         state.writer = Some(cx.waker().clone());
         Poll::Pending

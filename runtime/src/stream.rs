@@ -26,7 +26,12 @@ pub(crate) trait Source {
 
 /// Writes what the source has, as one chunk each time: quinn walks all unacknowledged chunks for each packet, so many
 /// small ones would be its undoing.
-pub(crate) async fn write(link: Link, lane: u64, mut send: SendStream, source: impl Source + Clone + Send + 'static) {
+pub(crate) async fn write(
+    link: Link,
+    lane: u64,
+    mut send: SendStream,
+    source: impl Source + Clone + Send + 'static,
+) {
     loop {
         match std::future::poll_fn(|cx| source.poll_output(cx)).await {
             Output::Write { bytes, bodies } => {
@@ -73,4 +78,3 @@ pub(crate) fn refuse(link: &Link, error: &FrameError) {
     tracing::warn!(peer = %link.peer(), %error, "a peer broke the protocol; its connection is closed");
     link.quic().close(PROTOCOL_ERROR, error.to_string().as_bytes());
 }
-

@@ -61,11 +61,17 @@ impl Watches {
     /// A link is up: it is told of every watch on its peer that it doesn't know. Those told to another process of the
     /// peer end.
     pub(crate) fn tell(&self, session: &Session) {
-        let (link, instance, peer) = (session.link().id(), session.link().instance(), session.link().peer());
+        let (link, instance, peer) =
+            (session.link().id(), session.link().instance(), session.link().peer());
         let mut stale = Vec::new();
         {
             let mut table = self.table.lock();
-            let ids: Vec<_> = table.watches.iter().filter(|(_, w)| w.wire.peer == peer).map(|(&id, _)| id).collect();
+            let ids: Vec<_> = table
+                .watches
+                .iter()
+                .filter(|(_, w)| w.wire.peer == peer)
+                .map(|(&id, _)| id)
+                .collect();
             for id in ids {
                 let Some(watch) = table.watches.get_mut(&id) else { continue };
                 match watch.told {
@@ -85,10 +91,20 @@ impl Watches {
     pub(crate) fn peer_gone(&self, peer: PeerId, reason: DownReason) {
         let gone: Vec<_> = {
             let mut table = self.table.lock();
-            let ids: Vec<_> = table.watches.iter().filter(|(_, w)| w.wire.peer == peer).map(|(&id, _)| id).collect();
+            let ids: Vec<_> = table
+                .watches
+                .iter()
+                .filter(|(_, w)| w.wire.peer == peer)
+                .map(|(&id, _)| id)
+                .collect();
             ids.into_iter().filter_map(|id| table.remove(id)).collect()
         };
         end(gone, reason);
+    }
+
+    /// The mesh ends: nobody is told any more.
+    pub(crate) fn shut_down(&self) {
+        *self.table.lock() = Table::default();
     }
 
     /// The peer says that a watch has ended. Only the peer that hosts the actor is believed.
@@ -96,7 +112,9 @@ impl Watches {
         let watch = {
             let mut table = self.table.lock();
             match table.numbers.get(&number).copied() {
-                Some(id) if table.watches.get(&id).is_some_and(|watch| watch.wire.peer == peer) => table.remove(id),
+                Some(id) if table.watches.get(&id).is_some_and(|watch| watch.wire.peer == peer) => {
+                    table.remove(id)
+                }
                 _ => None,
             }
         };
@@ -108,7 +126,10 @@ impl Watches {
         let sink = {
             let mut table = self.table.lock();
             let Some(&id) = table.numbers.get(&number) else { return };
-            let Some(watch) = table.watches.get_mut(&id).filter(|watch| watch.wire.peer == peer) else { return };
+            let Some(watch) = table.watches.get_mut(&id).filter(|watch| watch.wire.peer == peer)
+            else {
+                return;
+            };
             if let Event::Restarted { incarnation } = event {
                 // While a link replaces another, both may tell it.
                 if incarnation <= watch.incarnation {
@@ -128,13 +149,21 @@ impl Watches {
 
     /// Tells to an object may be lost.
     pub(crate) fn lost_tells(&self, peer: PeerId, object: [u8; 16], at_most: u64) {
-        self.each(|wire| wire.peer == peer && wire.object.0 == object, Event::LostTells { at_most });
+        self.each(
+            |wire| wire.peer == peer && wire.object.0 == object,
+            Event::LostTells { at_most },
+        );
     }
 
     fn each(&self, concerns: impl Fn(&WireRef) -> bool, event: Event) {
         let sinks: Vec<_> = {
             let table = self.table.lock();
-            table.watches.values().filter(|watch| concerns(&watch.wire)).map(|watch| watch.sink.clone()).collect()
+            table
+                .watches
+                .values()
+                .filter(|watch| concerns(&watch.wire))
+                .map(|watch| watch.sink.clone())
+                .collect()
         };
         for sink in sinks {
             sink.notice(Notice::Event(event));

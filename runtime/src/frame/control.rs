@@ -99,8 +99,14 @@ pub(crate) enum DownCode {
 }
 
 impl DownCode {
-    const ALL: [Self; 6] =
-        [Self::Stopped, Self::Panicked, Self::NoSuchActor, Self::Revoked, Self::Stale, Self::TooMany];
+    const ALL: [Self; 6] = [
+        Self::Stopped,
+        Self::Panicked,
+        Self::NoSuchActor,
+        Self::Revoked,
+        Self::Stale,
+        Self::TooMany,
+    ];
 }
 
 /// Reads a frame.
@@ -118,8 +124,12 @@ pub(crate) fn control(frame: &[u8]) -> Result<Control<'_>, FrameError> {
             requirement: cursor.text("version requirement", NAME_MAX)?,
             protocol: cursor.text("protocol id", ID_MAX)?,
         },
-        kind::RESOLVED => Control::Resolved { request: number, reference: cursor.bytes("ref", REF_MAX)? },
-        kind::UNRESOLVED => Control::Unresolved { request: number, refusal: Refusal::get(&mut cursor)? },
+        kind::RESOLVED => {
+            Control::Resolved { request: number, reference: cursor.bytes("ref", REF_MAX)? }
+        }
+        kind::UNRESOLVED => {
+            Control::Unresolved { request: number, refusal: Refusal::get(&mut cursor)? }
+        }
         kind::WATCH => Control::Watch {
             watch: number,
             object: cursor.array("object id")?,
@@ -148,15 +158,19 @@ pub(crate) fn put_control(out: &mut Vec<u8>, frame: &Control<'_>) {
         });
     };
     match frame {
-        Control::Resolve { request, name, requirement, protocol } => head(kind::RESOLVE, *request, &|out| {
-            put_bytes(out, name.as_bytes());
-            put_bytes(out, requirement.as_bytes());
-            put_bytes(out, protocol.as_bytes());
-        }),
+        Control::Resolve { request, name, requirement, protocol } => {
+            head(kind::RESOLVE, *request, &|out| {
+                put_bytes(out, name.as_bytes());
+                put_bytes(out, requirement.as_bytes());
+                put_bytes(out, protocol.as_bytes());
+            })
+        }
         Control::Resolved { request, reference } => {
             head(kind::RESOLVED, *request, &|out| put_bytes(out, reference));
         }
-        Control::Unresolved { request, refusal } => head(kind::UNRESOLVED, *request, &|out| refusal.put(out)),
+        Control::Unresolved { request, refusal } => {
+            head(kind::UNRESOLVED, *request, &|out| refusal.put(out))
+        }
         Control::Watch { watch, object, epoch } => head(kind::WATCH, *watch, &|out| {
             out.extend_from_slice(object);
             varint::put(out, (*epoch).min(varint::MAX));
@@ -182,7 +196,10 @@ mod tests {
             Control::Resolve { request: 1, name: "chat/rust", requirement: "^1", protocol: "p" },
             Control::Resolved { request: 1, reference: b"ref" },
             Control::Unresolved { request: 1, refusal: Refusal::Unknown },
-            Control::Unresolved { request: 1, refusal: Refusal::NoMatchingVersion(vec!["1.0.0".into(), "2.0.0".into()]) },
+            Control::Unresolved {
+                request: 1,
+                refusal: Refusal::NoMatchingVersion(vec!["1.0.0".into(), "2.0.0".into()]),
+            },
             Control::Unresolved { request: 1, refusal: Refusal::WrongProtocol("chat/1".into()) },
             Control::Watch { watch: 7, object: [3; 16], epoch: 1_700_000_000_000 },
             Control::Unwatch { watch: 7 },
@@ -202,8 +219,14 @@ mod tests {
     fn long_names_and_trailing_bytes_are_refused() {
         let long = "x".repeat(256);
         let mut out = Vec::new();
-        put_control(&mut out, &Control::Resolve { request: 1, name: &long, requirement: "", protocol: "" });
-        assert!(matches!(control(&out[2..]), Err(FrameError::TooLong { what: "name", len: 256, .. })));
+        put_control(
+            &mut out,
+            &Control::Resolve { request: 1, name: &long, requirement: "", protocol: "" },
+        );
+        assert!(matches!(
+            control(&out[2..]),
+            Err(FrameError::TooLong { what: "name", len: 256, .. })
+        ));
         assert_eq!(control(&[5, 7, 0]), Err(FrameError::Trailing(1)));
         assert_eq!(control(&[0]), Err(FrameError::UnknownKind(0)));
     }

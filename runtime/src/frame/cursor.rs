@@ -33,7 +33,10 @@ impl<'a> Cursor<'a> {
         if len > max { Err(FrameError::TooLong { what, len, max }) } else { Ok(len) }
     }
 
-    pub(crate) fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], FrameError> {
+    pub(crate) fn array<const N: usize>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<[u8; N], FrameError> {
         let (array, rest) = self.rest.split_first_chunk().ok_or(FrameError::Truncated(what))?;
         self.rest = rest;
         Ok(*array)
@@ -43,7 +46,8 @@ impl<'a> Cursor<'a> {
     pub(crate) fn bytes(&mut self, what: &'static str, max: usize) -> Result<&'a [u8], FrameError> {
         let len = self.bounded(what, max as u64)?;
         // `len <= max`, a usize.
-        let (bytes, rest) = self.rest.split_at_checked(len as usize).ok_or(FrameError::Truncated(what))?;
+        let (bytes, rest) =
+            self.rest.split_at_checked(len as usize).ok_or(FrameError::Truncated(what))?;
         self.rest = rest;
         Ok(bytes)
     }

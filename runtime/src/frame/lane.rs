@@ -53,7 +53,11 @@ impl Beside {
         let (count, payload) = (usize::from(first & 0x7f), first & 0x80 != 0);
         // One more than a message can set aside: the payload.
         if count == 0 || count > BODIES_MAX + usize::from(payload) {
-            return Err(FrameError::TooLong { what: "bodies", len: count as u64, max: BODIES_MAX as u64 });
+            return Err(FrameError::TooLong {
+                what: "bodies",
+                len: count as u64,
+                max: BODIES_MAX as u64,
+            });
         }
         let mut lens = Vec::with_capacity(count);
         let mut left = total_max;
@@ -72,7 +76,13 @@ pub(crate) enum Forward<'a> {
     /// The first frame: which object, under which protocol.
     Open { object: [u8; 16], protocol: &'a str },
     /// A message; an ask if it has a number to answer to.
-    Message { ask: Option<u64>, number: usize, id: Option<&'a str>, beside: Option<Beside>, payload: &'a [u8] },
+    Message {
+        ask: Option<u64>,
+        number: usize,
+        id: Option<&'a str>,
+        beside: Option<Beside>,
+        payload: &'a [u8],
+    },
     /// Answer when everything before was taken by the handler.
     Flush { ask: u64 },
     /// What the sender has waiting for credit.
@@ -80,7 +90,11 @@ pub(crate) enum Forward<'a> {
 }
 
 /// Reads a forward frame. `known` is how many message ids the lane has introduced so far; `total_max` bounds the bodies.
-pub(crate) fn forward(frame: &[u8], known: usize, total_max: u64) -> Result<Forward<'_>, FrameError> {
+pub(crate) fn forward(
+    frame: &[u8],
+    known: usize,
+    total_max: u64,
+) -> Result<Forward<'_>, FrameError> {
     let mut cursor = Cursor::new(frame);
     let kind = cursor.byte("kind")?;
     let (is_ask, has_bodies) = match kind {
@@ -107,7 +121,8 @@ pub(crate) fn forward(frame: &[u8], known: usize, total_max: u64) -> Result<Forw
         unknown => return Err(FrameError::UnknownKind(unknown)),
     };
     let ask = if is_ask { Some(cursor.number("ask")?) } else { None };
-    let number = cursor.bounded("message number", (known as u64).min(NUMBERS_MAX as u64 - 1))? as usize;
+    let number =
+        cursor.bounded("message number", (known as u64).min(NUMBERS_MAX as u64 - 1))? as usize;
     let id = if number == known { Some(cursor.text("message id", ID_MAX)?) } else { None };
     let beside = if has_bodies { Some(Beside::get(&mut cursor, total_max)?) } else { None };
     let payload = cursor.rest();
@@ -139,7 +154,9 @@ impl MessageHeader<'_> {
     fn body_len(&self) -> usize {
         let ask = self.ask.map_or(0, varint::len);
         let id = self.id.map_or(0, |id| varint::len(id.len() as u64) + id.len());
-        let beside = self.beside.map_or(0, |b| 1 + b.lens.iter().map(|&len| varint::len(len)).sum::<usize>());
+        let beside = self
+            .beside
+            .map_or(0, |b| 1 + b.lens.iter().map(|&len| varint::len(len)).sum::<usize>());
         1 + ask + varint::len(self.number as u64) + id + beside + self.payload_len
     }
 
@@ -236,12 +253,15 @@ pub(crate) fn backward(frame: &[u8], total_max: u64) -> Result<Backward<'_>, Fra
             bytes: cursor.number("bytes")?,
             taken: cursor.number("taken")?,
         },
-        kind::FAULT => Backward::Fault { ask: cursor.number("ask")?, fault: fault::get(&mut cursor)? },
+        kind::FAULT => {
+            Backward::Fault { ask: cursor.number("ask")?, fault: fault::get(&mut cursor)? }
+        }
         kind::DRAINED => Backward::Drained,
         kind::RECLAIM => Backward::Reclaim,
-        kind::UNDELIVERED => {
-            Backward::Undelivered { tells: cursor.number("tells")?, fault: fault::get(&mut cursor)? }
-        }
+        kind::UNDELIVERED => Backward::Undelivered {
+            tells: cursor.number("tells")?,
+            fault: fault::get(&mut cursor)?,
+        },
         unknown => return Err(FrameError::UnknownKind(unknown)),
     };
     cursor.end()?;
@@ -286,7 +306,8 @@ pub(crate) fn put_backward(out: &mut Vec<u8>, frame: &Backward<'_>) {
 
 /// Appends REPLY, copying the payload once.
 pub(crate) fn put_reply(out: &mut Vec<u8>, ask: u64, beside: Option<&Beside>, payload: &[u8]) {
-    let bodies = beside.map_or(0, |b| 1 + b.lens.iter().map(|&len| varint::len(len)).sum::<usize>());
+    let bodies =
+        beside.map_or(0, |b| 1 + b.lens.iter().map(|&len| varint::len(len)).sum::<usize>());
     varint::put(out, (1 + varint::len(ask) + bodies + payload.len()) as u64);
     out.push(if beside.is_some() { kind::REPLY_WITH_BODIES } else { kind::REPLY });
     varint::put(out, ask);
@@ -324,7 +345,13 @@ mod tests {
             let known = if id.is_some() { number } else { 4 };
             assert_eq!(
                 forward(body(&out), known, 1 << 20),
-                Ok(Forward::Message { ask, number, id, beside: beside.cloned(), payload: &payload })
+                Ok(Forward::Message {
+                    ask,
+                    number,
+                    id,
+                    beside: beside.cloned(),
+                    payload: &payload
+                })
             );
         }
     }
@@ -333,7 +360,10 @@ mod tests {
     fn control_frames_survive() {
         let mut out = Vec::new();
         put_open(&mut out, &[7; 16], "example.chat.room/1");
-        assert_eq!(forward(body(&out), 0, 0), Ok(Forward::Open { object: [7; 16], protocol: "example.chat.room/1" }));
+        assert_eq!(
+            forward(body(&out), 0, 0),
+            Ok(Forward::Open { object: [7; 16], protocol: "example.chat.room/1" })
+        );
         out.clear();
         put_flush(&mut out, 900);
         assert_eq!(out.len(), flush_size(900));
@@ -346,7 +376,11 @@ mod tests {
             Backward::Refused(Fault::NoSuchActor),
             Backward::Credit { messages: 1, bytes: 2, taken: 3 },
             Backward::Reply { ask: 4, beside: None, payload: b"abc" },
-            Backward::Reply { ask: 4, beside: Some(Beside { lens: vec![5], payload: true }), payload: b"" },
+            Backward::Reply {
+                ask: 4,
+                beside: Some(Beside { lens: vec![5], payload: true }),
+                payload: b"",
+            },
             Backward::Fault { ask: 1, fault: Fault::BadPayload("why".into()) },
             Backward::Drained,
             Backward::Reclaim,
@@ -361,7 +395,13 @@ mod tests {
     #[test]
     fn bodies_beyond_the_limit_and_numbers_that_skip_are_refused() {
         let beside = Beside { lens: vec![1 << 20, 1], payload: false };
-        let header = MessageHeader { ask: None, number: 0, id: Some("a"), beside: Some(&beside), payload_len: 0 };
+        let header = MessageHeader {
+            ask: None,
+            number: 0,
+            id: Some("a"),
+            beside: Some(&beside),
+            payload_len: 0,
+        };
         let mut out = Vec::new();
         header.put(&mut out);
         assert!(forward(body(&out), 0, (1 << 20) + 1).is_ok());

@@ -44,7 +44,8 @@ pub(crate) fn get(bytes: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
     }
     let size = 1usize << (first >> 6);
     let Some(rest) = bytes.get(1..size) else { return Ok(None) };
-    let value = rest.iter().fold(u64::from(first & 0x3f), |value, &byte| value << 8 | u64::from(byte));
+    let value =
+        rest.iter().fold(u64::from(first & 0x3f), |value, &byte| value << 8 | u64::from(byte));
     if len(value) != size {
         return Err(FrameError::LongNumber);
     }

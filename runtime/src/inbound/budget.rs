@@ -43,8 +43,8 @@ impl Budget {
     fn take(&self, bytes: u64, spare: bool) -> bool {
         let reserve = if spare { self.reserve } else { 0 };
         let mut inner = self.inner.lock();
-        let enough =
-            inner.left >= bytes + reserve && self.whole.as_ref().is_none_or(|whole| whole.take(bytes, spare));
+        let enough = inner.left >= bytes + reserve
+            && self.whole.as_ref().is_none_or(|whole| whole.take(bytes, spare));
         if enough {
             inner.left -= bytes;
         }

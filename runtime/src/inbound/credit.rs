@@ -114,7 +114,9 @@ impl Credit {
     /// The sender has run out of credit; its next message is this large.
     pub(crate) fn need(&mut self, bytes: u64) {
         let behind = self.received - self.taken;
-        if behind <= self.window_messages / 2 && self.received_bytes - self.released_bytes <= self.window_bytes / 2 {
+        if behind <= self.window_messages / 2
+            && self.received_bytes - self.released_bytes <= self.window_bytes / 2
+        {
             self.window_messages = (self.window_messages * 4).min(WINDOW_MESSAGES.1);
             self.window_bytes = (self.window_bytes * 4).min(WINDOW_BYTES.1);
         }
@@ -150,14 +152,20 @@ impl Credit {
         }
         let worth = messages - self.granted_messages >= self.window_messages / 2
             || bytes - self.granted_bytes >= self.window_bytes / 2
-            || (self.needed.is_some() && (messages > self.granted_messages || bytes > self.granted_bytes));
+            || (self.needed.is_some()
+                && (messages > self.granted_messages || bytes > self.granted_bytes));
         if !worth && !even_so {
             return None;
         }
-        let price = |bytes: u64| (bytes - self.released_bytes).saturating_sub(INITIAL_BYTES).saturating_sub(self.paid);
+        let price = |bytes: u64| {
+            (bytes - self.released_bytes).saturating_sub(INITIAL_BYTES).saturating_sub(self.paid)
+        };
         if !self.budget.take_for_window(price(bytes)) {
             // Less than the window must do: at least what the message in line needs, else what is paid for anyway.
-            let least = self.needed.map_or(0, |needed| self.received_bytes + needed).max(self.granted_bytes);
+            let least = self
+                .needed
+                .map_or(0, |needed| self.received_bytes + needed)
+                .max(self.granted_bytes);
             if self.budget.take_for_need(price(least)) {
                 bytes = least;
             } else {

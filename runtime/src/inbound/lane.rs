@@ -89,8 +89,13 @@ struct Head {
 #[derive(Debug, Clone, Copy)]
 enum What {
     /// `index` in the protocol; `None`: unknown to it.
-    Message { ask: Option<u64>, index: Option<u16> },
-    Flush { ask: u64 },
+    Message {
+        ask: Option<u64>,
+        index: Option<u16>,
+    },
+    Flush {
+        ask: u64,
+    },
 }
 
 /// A message that waits here for room in the inlet, or for its bodies.
@@ -140,7 +145,18 @@ pub(crate) struct InLane {
 
 impl InLane {
     pub(crate) fn new(setting: Setting) -> Self {
-        let Setting { caller, object, budget, meeting, replies, message_max, lane, recv, splitter, frames } = setting;
+        let Setting {
+            caller,
+            object,
+            budget,
+            meeting,
+            replies,
+            message_max,
+            lane,
+            recv,
+            splitter,
+            frames,
+        } = setting;
         Self {
             caller,
             inbound: object.inbound(),
@@ -238,37 +254,48 @@ impl InLane {
 
     /// One frame. `left` counts it and those behind it in this batch.
     #[inline]
-    fn take_frame(&mut self, frames: &Frames, span: Span, left: u32, cx: &mut Context<'_>) -> Result<(), LaneError> {
+    fn take_frame(
+        &mut self,
+        frames: &Frames,
+        span: Span,
+        left: u32,
+        cx: &mut Context<'_>,
+    ) -> Result<(), LaneError> {
         let mut charge = span.size as u64;
-        let (what, beside, payload) = match forward(frames.get(span), self.numbers.len(), self.message_max)? {
-            Forward::Open { .. } => return Err(FrameError::Unexpected("OPEN").into()),
-            Forward::Need { bytes, .. } => {
-                if bytes > self.message_max + LANE_FRAME_MAX as u64 {
-                    let (len, max) = (bytes, self.message_max);
-                    return Err(FrameError::TooLong { what: "need", len, max }.into());
-                }
-                self.learn_taken(cx);
-                self.credit.need(bytes);
-                return Ok(());
-            }
-            Forward::Flush { ask } => {
-                self.replies.expect();
-                (What::Flush { ask }, None, &[][..])
-            }
-            Forward::Message { ask, number, id, beside, payload } => {
-                if let Some(id) = id {
-                    if self.numbers.len() >= NUMBERS_MAX {
-                        return Err(FrameError::Unexpected("so many message ids").into());
+        let (what, beside, payload) =
+            match forward(frames.get(span), self.numbers.len(), self.message_max)? {
+                Forward::Open { .. } => return Err(FrameError::Unexpected("OPEN").into()),
+                Forward::Need { bytes, .. } => {
+                    if bytes > self.message_max + LANE_FRAME_MAX as u64 {
+                        let (len, max) = (bytes, self.message_max);
+                        return Err(FrameError::TooLong { what: "need", len, max }.into());
                     }
-                    self.numbers.push(self.object.message_index(id));
+                    self.learn_taken(cx);
+                    self.credit.need(bytes);
+                    return Ok(());
                 }
-                charge += beside.as_ref().map_or(0, Beside::total);
-                if ask.is_some() {
+                Forward::Flush { ask } => {
                     self.replies.expect();
+                    (What::Flush { ask }, None, &[][..])
                 }
-                (What::Message { ask, index: self.numbers.get(number).copied().flatten() }, beside, payload)
-            }
-        };
+                Forward::Message { ask, number, id, beside, payload } => {
+                    if let Some(id) = id {
+                        if self.numbers.len() >= NUMBERS_MAX {
+                            return Err(FrameError::Unexpected("so many message ids").into());
+                        }
+                        self.numbers.push(self.object.message_index(id));
+                    }
+                    charge += beside.as_ref().map_or(0, Beside::total);
+                    if ask.is_some() {
+                        self.replies.expect();
+                    }
+                    (
+                        What::Message { ask, index: self.numbers.get(number).copied().flatten() },
+                        beside,
+                        payload,
+                    )
+                }
+            };
         self.credit.received(charge)?;
         let head = Head { what, charge };
         if self.held.is_empty() && beside.is_none() && self.place(left, cx) {
@@ -322,8 +349,13 @@ impl InLane {
                 self.inbound.stage_flush(RemoteReply::new(self.port.clone(), ask));
                 None
             }
-            What::Message { ask, index: None } => Some((ask.map(|ask| RemoteReply::new(self.port.clone(), ask)), Fault::UnknownMessage)),
-            What::Message { ask: None, index: Some(_) } if self.ended => Some((None, Fault::Stopped)),
+            What::Message { ask, index: None } => Some((
+                ask.map(|ask| RemoteReply::new(self.port.clone(), ask)),
+                Fault::UnknownMessage,
+            )),
+            What::Message { ask: None, index: Some(_) } if self.ended => {
+                Some((None, Fault::Stopped))
+            }
             What::Message { ask, index: Some(index) } => {
                 let reply = ask.map(|ask| RemoteReply::new(self.port.clone(), ask));
                 self.inbound
@@ -355,7 +387,9 @@ impl InLane {
             if let Some(beside) = &mut held.beside {
                 match Pin::new(&mut beside.coming).poll(cx) {
                     Poll::Pending => break,
-                    Poll::Ready(Err(_)) => return Err(LaneError::Body("the bodies were given up".into())),
+                    Poll::Ready(Err(_)) => {
+                        return Err(LaneError::Body("the bodies were given up".into()));
+                    }
                     Poll::Ready(Ok(received)) => {
                         bodies = received?;
                         payload_is_last = beside.payload_is_last;
@@ -416,7 +450,10 @@ impl InLane {
             self.learn_taken(cx);
             self.listening = !self.credit.has_news();
         }
-        if self.news_at.is_none() && !self.listening && (self.credit.behind() > 0 || self.credit.has_news()) {
+        if self.news_at.is_none()
+            && !self.listening
+            && (self.credit.behind() > 0 || self.credit.has_news())
+        {
             self.news_at = Some(Box::pin(tokio::time::sleep(NEWS_AFTER)));
         }
         while let Some(timer) = &mut self.news_at {

@@ -159,7 +159,11 @@ impl Replies {
                 state.out.reserve(hint);
             }
             put(&mut state);
-            let lane = if state.unanswered == 0 || (was_full && !state.is_full()) { state.lane.take() } else { None };
+            let lane = if state.unanswered == 0 || (was_full && !state.is_full()) {
+                state.lane.take()
+            } else {
+                None
+            };
             (state.wake_writer(), lane)
         };
         writer.into_iter().chain(lane).for_each(Waker::wake);
@@ -169,7 +173,9 @@ impl Replies {
 impl ReplyPort for Replies {
     fn reply(&self, ask: u64, encode: &mut dyn FnMut(&mut Encoder) -> Result<(), EncodeError>) {
         with_encoder(self.limit, |encoder| match encode(encoder) {
-            Ok(()) if encoder.bytes().len() <= PAYLOAD_INLINE_MAX && encoder.bodies().is_empty() => {
+            Ok(())
+                if encoder.bytes().len() <= PAYLOAD_INLINE_MAX && encoder.bodies().is_empty() =>
+            {
                 self.answer(|state| put_reply(&mut state.out, ask, None, encoder.bytes()));
             }
             Ok(()) => {
@@ -179,8 +185,10 @@ impl ReplyPort for Replies {
                 if whole_beside {
                     bodies.push(Bytes::from(std::mem::take(&mut inline)));
                 }
-                let beside =
-                    Beside { lens: bodies.iter().map(|body| body.len() as u64).collect(), payload: whole_beside };
+                let beside = Beside {
+                    lens: bodies.iter().map(|body| body.len() as u64).collect(),
+                    payload: whole_beside,
+                };
                 self.answer(|state| {
                     put_reply(&mut state.out, ask, Some(&beside), &inline);
                     state.body_bytes += beside.total() as usize;
@@ -188,7 +196,9 @@ impl ReplyPort for Replies {
                     state.groups += 1;
                 });
             }
-            Err(EncodeError::TooLarge { limit }) => self.fault(ask, Fault::TooLarge { limit: limit as u64 }),
+            Err(EncodeError::TooLarge { limit }) => {
+                self.fault(ask, Fault::TooLarge { limit: limit as u64 })
+            }
             Err(EncodeError::Unencodable(why)) => self.fault(ask, Fault::Unencodable(why)),
         });
     }
@@ -218,8 +228,13 @@ mod tests {
         assert!(replies.poll_all_answered(&cx()).is_pending());
         replies.fault(7, Fault::NoReply);
         assert!(replies.poll_all_answered(&cx()).is_ready());
-        let Poll::Ready(Output::Write { bytes, .. }) = replies.poll_output(&mut cx()) else { panic!() };
-        assert_eq!(backward(&bytes[1..6], 0), Ok(Backward::Reply { ask: 5, beside: None, payload: b"\xa2hi" }));
+        let Poll::Ready(Output::Write { bytes, .. }) = replies.poll_output(&mut cx()) else {
+            panic!()
+        };
+        assert_eq!(
+            backward(&bytes[1..6], 0),
+            Ok(Backward::Reply { ask: 5, beside: None, payload: b"\xa2hi" })
+        );
         let second = &bytes[6..];
         let len = usize::from(second[0]);
         let fault = Fault::TooLarge { limit: 1000 };

@@ -27,13 +27,6 @@ pub(crate) const INITIAL_MESSAGES: u64 = 64;
 /// See [`INITIAL_MESSAGES`].
 pub(crate) const INITIAL_BYTES: u64 = 128 * 1024;
 
-/// What somebody who waits for an answer is told.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    Value { payload: Bytes, bodies: Vec<Bytes> },
-    Fault(Fault),
-}
-
 /// What a message wants in return; `S` is where an answer goes.
 #[derive(Debug)]
 pub(crate) enum Want<S> {
@@ -56,8 +49,8 @@ pub(crate) struct Effects<S> {
     pub(crate) open: bool,
     /// The stream's writer and senders in line that can go on.
     pub(crate) wake: Vec<Waker>,
-    /// Answers to deliver.
-    pub(crate) answers: Vec<(S, Answer)>,
+    /// Asks that failed.
+    pub(crate) failed: Vec<(S, Fault)>,
     /// So many more tells are in doubt.
     pub(crate) lost: u64,
     /// Whether the lane went from "no asks in flight" to some.
@@ -66,7 +59,7 @@ pub(crate) struct Effects<S> {
 
 impl<S> Default for Effects<S> {
     fn default() -> Self {
-        Self { open: false, wake: Vec::new(), answers: Vec::new(), lost: 0, expecting: false }
+        Self { open: false, wake: Vec::new(), failed: Vec::new(), lost: 0, expecting: false }
     }
 }
 
@@ -261,11 +254,15 @@ impl<S> Core<S> {
         if refuse_when_full {
             let starting = matches!(self.state, State::Closed | State::Opening);
             // Before there is a stream, as much is taken as one may carry at its start.
-            if !starting || self.queue.len() as u64 >= INITIAL_MESSAGES || total as u64 > INITIAL_BYTES / 2 {
+            if !starting
+                || self.queue.len() as u64 >= INITIAL_MESSAGES
+                || total as u64 > INITIAL_BYTES / 2
+            {
                 return Err(Fault::Full);
             }
         }
-        let (payload, bodies) = if plain { (encoder.bytes().to_vec(), Vec::new()) } else { encoder.take() };
+        let (payload, bodies) =
+            if plain { (encoder.bytes().to_vec(), Vec::new()) } else { encoder.take() };
         Ok(self.line_up(want, id, payload, bodies, false, !refuse_when_full, fx))
     }
 
@@ -336,7 +333,10 @@ impl<S> Core<S> {
                 (false, Some(slot))
             }
             want => {
-                let known = stream.numbers.iter().position(|id| std::ptr::eq(*id, message.id) || *id == message.id);
+                let known = stream
+                    .numbers
+                    .iter()
+                    .position(|id| std::ptr::eq(*id, message.id) || *id == message.id);
                 let number = known.unwrap_or(stream.numbers.len());
                 let beside = (!message.bodies.is_empty()).then(|| Beside {
                     lens: message.bodies.iter().map(|body| body.len() as u64).collect(),
@@ -377,7 +377,8 @@ impl<S> Core<S> {
         let number = stream.unconfirmed.sent(is_tell);
         if let Some(slot) = slot {
             fx.expecting |= self.asks.is_empty();
-            self.asks.insert(self.next_ask, Ask { slot, stream: self.stream_number, message: number });
+            self.asks
+                .insert(self.next_ask, Ask { slot, stream: self.stream_number, message: number });
             self.next_ask += 1;
         }
         if was_empty {
@@ -441,7 +442,7 @@ impl<S> Core<S> {
 
     fn fail(&mut self, waiting: Waiting<S>, fault: &Fault, fx: &mut Effects<S>) {
         match waiting.want {
-            Want::Answer(slot) | Want::Flushed(slot) => fx.answers.push((slot, Answer::Fault(fault.clone()))),
+            Want::Answer(slot) | Want::Flushed(slot) => fx.failed.push((slot, fault.clone())),
             Want::Nothing if waiting.ticket.is_none() => {
                 self.lost += 1;
                 fx.lost += 1;
@@ -503,7 +504,10 @@ impl<S> Core<S> {
         if !self.out.is_empty() {
             self.out_hint = self.out.len().clamp(64, 64 * 1024);
             let bytes = std::mem::take(&mut self.out);
-            return Poll::Ready(Output::Write { bytes, bodies: std::mem::take(&mut self.out_bodies) });
+            return Poll::Ready(Output::Write {
+                bytes,
+                bodies: std::mem::take(&mut self.out_bodies),
+            });
         }
         if let State::Draining { finished: finished @ false } = &mut self.state {
             *finished = true;
@@ -664,15 +668,16 @@ impl<S> Core<S> {
     }
 
     fn fail_asks_of(&mut self, stream: u64, fault: &Fault, fx: &mut Effects<S>) {
-        let lost: Vec<u64> = self.asks.iter().filter(|(_, ask)| ask.stream == stream).map(|(&ask, _)| ask).collect();
+        let lost: Vec<u64> =
+            self.asks.iter().filter(|(_, ask)| ask.stream == stream).map(|(&ask, _)| ask).collect();
         for ask in lost {
-            fx.answers.extend(self.asks.remove(&ask).map(|ask| (ask.slot, Answer::Fault(fault.clone()))));
+            fx.failed.extend(self.asks.remove(&ask).map(|ask| (ask.slot, fault.clone())));
         }
     }
 
     /// Ends every ask, in flight or in line. The messages themselves stay where they are.
     pub(crate) fn fail_asks(&mut self, fault: &Fault, fx: &mut Effects<S>) {
-        fx.answers.extend(self.asks.drain().map(|(_, ask)| (ask.slot, Answer::Fault(fault.clone()))));
+        fx.failed.extend(self.asks.drain().map(|(_, ask)| (ask.slot, fault.clone())));
         for waiting in std::mem::take(&mut self.queue) {
             match waiting.want {
                 Want::Nothing => self.queue.push_back(waiting),
@@ -711,7 +716,10 @@ impl<S> Core<S> {
 
     /// Whether nothing at all is under way or in line.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.asks.is_empty() && self.queue.is_empty() && self.out.is_empty() && self.stream.early.is_empty()
+        self.asks.is_empty()
+            && self.queue.is_empty()
+            && self.out.is_empty()
+            && self.stream.early.is_empty()
     }
 
     /// Whether a stream is in use.
@@ -732,10 +740,5 @@ impl<S> Core<S> {
     /// Whether asks are in flight.
     pub(crate) fn has_asks(&self) -> bool {
         !self.asks.is_empty()
-    }
-
-    /// Tells lost that nobody has been told of yet.
-    pub(crate) fn lost(&self) -> u64 {
-        self.lost
     }
 }

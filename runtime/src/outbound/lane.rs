@@ -1,12 +1,12 @@
 //! A lane as the rest of the runtime sees it: the core behind its lock, and what carries out its effects.
 
-use super::core::{Answer, Core, Effects, Submitted, Want};
+use super::core::{Core, Effects, Submitted, Want};
 use super::ticket::Ticket;
 use crate::error::Fault;
 use crate::links::Links;
 use crate::mesh::WeakMesh;
 use crate::payload::EncodeError;
-use crate::remote::{AskSlot, OutKind, OutMessage, OwnedPayload, Queued, RemoteTarget, WhenFull};
+use crate::remote::{AskSlot, OutKind, OutMessage, Queued, RemoteTarget, WhenFull};
 use crate::session::Session;
 use crate::watch::{WatchId, WatchSink};
 use crate::wire_ref::WireRef;
@@ -84,7 +84,10 @@ impl Lane {
     }
 
     /// Changes the core and carries out what follows.
-    pub(crate) fn change<R>(self: &Arc<Self>, change: impl FnOnce(&mut State, &mut Effects<AskSlot>) -> R) -> R {
+    pub(crate) fn change<R>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut State, &mut Effects<AskSlot>) -> R,
+    ) -> R {
         let mut fx = Effects::default();
         let result = {
             let mut state = self.state.lock();
@@ -103,11 +106,8 @@ impl Lane {
 
     fn carry_out(self: &Arc<Self>, fx: Effects<AskSlot>) {
         fx.wake.into_iter().for_each(Waker::wake);
-        for (slot, answer) in fx.answers {
-            match answer {
-                Answer::Value { payload, bodies } => slot.value(OwnedPayload { bytes: payload, bodies }),
-                Answer::Fault(fault) => slot.fault(fault),
-            }
+        for (slot, fault) in fx.failed {
+            slot.fault(fault);
         }
         if fx.lost > 0 {
             tracing::warn!(peer = %self.peer, at_most = fx.lost, "tells to an actor may be lost");
@@ -154,10 +154,13 @@ impl Lane {
                     if let OutKind::Ask(slot) = kind { Want::Answer(slot) } else { Want::Nothing }
                 }
             };
-            let submitted = self.change(|state, fx| state.core.submit(want, id, encoder, refuse, fx))?;
+            let submitted =
+                self.change(|state, fx| state.core.submit(want, id, encoder, refuse, fx))?;
             Ok(match submitted {
                 Submitted::Accepted => Queued::Accepted,
-                Submitted::Waiting(ticket) => Queued::Waiting(Box::pin(InLine { lane: self.clone(), ticket })),
+                Submitted::Waiting(ticket) => {
+                    Queued::Waiting(Box::pin(InLine { lane: self.clone(), ticket }))
+                }
             })
         })
     }

@@ -1,6 +1,6 @@
 //! The two tasks between a lane and its stream.
 
-use super::core::{Answer, Output};
+use super::core::Output;
 use super::lane::Lane;
 use crate::body::{BodyError, receive};
 use crate::error::Fault;
@@ -47,7 +47,12 @@ pub(crate) async fn open(session: &Arc<Session>, lane: &Arc<Lane>) -> Result<(),
     if session.is_draining() {
         lane.change(|state, fx| state.core.drain(fx));
     }
-    drop(tokio::spawn(forwards(session.clone(), Forwards { lane: lane.clone(), stream }, id, send)));
+    drop(tokio::spawn(forwards(
+        session.clone(),
+        Forwards { lane: lane.clone(), stream },
+        id,
+        send,
+    )));
     let reader = Reader { session: session.clone(), lane: lane.clone(), stream, id, group: 0 };
     drop(tokio::spawn(reader.run(recv)));
     Ok(())
@@ -74,7 +79,9 @@ impl Reader {
                 refuse(self.session.link(), &error);
                 Err(Fault::PeerGone)
             }
-            Err(ReaderError::Read(ReadError::ConnectionLost(_))) => Err(self.session.why_down().await),
+            Err(ReaderError::Read(ReadError::ConnectionLost(_))) => {
+                Err(self.session.why_down().await)
+            }
             Err(ReaderError::Read(_)) => Err(Fault::PeerGone),
         };
         self.session.meeting().lane_ended(self.id);
@@ -114,7 +121,8 @@ impl Reader {
                 match backward(frames.get(span), self.session.message_max())? {
                     Backward::Reply { ask, beside: None, payload } => {
                         if let Some(slot) = core.answered(stream, ask)? {
-                            let bytes = frames.share(Span { start: span.end - payload.len(), ..span });
+                            let bytes =
+                                frames.share(Span { start: span.end - payload.len(), ..span });
                             values.push((slot, OwnedPayload { bytes, bodies: Vec::new() }));
                         }
                     }
@@ -123,14 +131,23 @@ impl Reader {
                         let inline = frames.keep(Span { start: span.end - payload.len(), ..span });
                         let group = self.group;
                         self.group += 1;
-                        drop(tokio::spawn(fetch(self.session.clone(), self.id, group, beside, inline, slot)));
+                        drop(tokio::spawn(fetch(
+                            self.session.clone(),
+                            self.id,
+                            group,
+                            beside,
+                            inline,
+                            slot,
+                        )));
                     }
                     Backward::Fault { ask, fault } => {
                         if let Some(slot) = core.answered(stream, ask)? {
-                            fx.answers.push((slot, Answer::Fault(fault)));
+                            fx.failed.push((slot, fault));
                         }
                     }
-                    Backward::Credit { messages, bytes, taken } => core.credit(stream, messages, bytes, taken, fx)?,
+                    Backward::Credit { messages, bytes, taken } => {
+                        core.credit(stream, messages, bytes, taken, fx)?
+                    }
                     Backward::Opened { limit } => core.accepted(stream, limit, fx),
                     Backward::Refused(fault) => core.refused(stream, &fault, fx),
                     Backward::Drained => core.drained(stream, fx)?,
@@ -182,6 +199,8 @@ async fn fetch(
         Ok(None) => {}
         Err(BodyError::Frame(error)) => refuse(session.link(), &error),
         // The slot is dropped, which reads as a peer that is gone.
-        Err(error @ BodyError::Gone(_)) => tracing::debug!(%error, "a reply's bodies did not arrive"),
+        Err(error @ BodyError::Gone(_)) => {
+            tracing::debug!(%error, "a reply's bodies did not arrive")
+        }
     }
 }

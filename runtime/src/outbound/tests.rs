@@ -1,6 +1,8 @@
 //! The sender's half of a lane, told as stories.
 
-use super::core::{Answer, Bodies, Core, Effects, INITIAL_BYTES, INITIAL_MESSAGES, Output, Submitted, Want};
+use super::core::{
+    Bodies, Core, Effects, INITIAL_BYTES, INITIAL_MESSAGES, Output, Submitted, Want,
+};
 use super::ticket::Ticket;
 use crate::bytes::INLINE_MAX;
 use crate::error::Fault;
@@ -15,7 +17,7 @@ struct Lane {
     core: Core<u32>,
     known: Vec<String>,
     bodies: Vec<Bodies>,
-    answers: Vec<(u32, Answer)>,
+    answers: Vec<(u32, Fault)>,
     opens: usize,
     lost: u64,
 }
@@ -33,12 +35,21 @@ enum Seen {
 
 impl Lane {
     fn new() -> Self {
-        Self { core: Core::new([1; 16], "p"), known: vec![], bodies: vec![], answers: vec![], opens: 0, lost: 0 }
+        Self {
+            core: Core::new([1; 16], "p"),
+            known: vec![],
+            bodies: vec![],
+            answers: vec![],
+            opens: 0,
+            lost: 0,
+        }
     }
 
     fn opened() -> (Self, u64) {
         let mut lane = Self::new();
-        lane.core.submit(Want::Answer(999), "first", &mut encoder(&0u64), false, &mut Effects::default()).unwrap();
+        lane.core
+            .submit(Want::Answer(999), "first", &mut encoder(&0u64), false, &mut Effects::default())
+            .unwrap();
         let stream = lane.open();
         lane.with(|core, fx| core.accepted(stream, u64::MAX, fx));
         lane.credit(stream, 1000, 1 << 20, 0);
@@ -49,7 +60,7 @@ impl Lane {
     fn with<R>(&mut self, change: impl FnOnce(&mut Core<u32>, &mut Effects<u32>) -> R) -> R {
         let mut fx = Effects::default();
         let result = change(&mut self.core, &mut fx);
-        self.answers.append(&mut fx.answers);
+        self.answers.append(&mut fx.failed);
         self.opens += usize::from(fx.open);
         self.lost += fx.lost;
         result
@@ -97,8 +108,12 @@ impl Lane {
                                 self.known.extend(id.map(str::to_owned));
                                 match (beside, ask) {
                                     (Some(beside), _) => Seen::Beside(beside.lens, beside.payload),
-                                    (None, Some(ask)) => Seen::Ask(ask, rmp_serde::from_slice(payload).unwrap()),
-                                    (None, None) => Seen::Tell(rmp_serde::from_slice(payload).unwrap()),
+                                    (None, Some(ask)) => {
+                                        Seen::Ask(ask, rmp_serde::from_slice(payload).unwrap())
+                                    }
+                                    (None, None) => {
+                                        Seen::Tell(rmp_serde::from_slice(payload).unwrap())
+                                    }
                                 }
                             }
                         });
@@ -214,7 +229,9 @@ fn a_message_too_large_for_its_credit_asks_for_as_much_and_keeps_its_bytes() {
     let (mut lane, stream) = Lane::opened();
     let body = crate::Bytes::from(vec![1; 8 << 20]);
     let text = "x".repeat(2 << 20);
-    let ticket = waiting(lane.with(|core, fx| core.submit(Want::Nothing, "b", &mut encoder(&body), false, fx)));
+    let ticket = waiting(
+        lane.with(|core, fx| core.submit(Want::Nothing, "b", &mut encoder(&body), false, fx)),
+    );
     waiting(lane.with(|core, fx| core.submit(Want::Nothing, "t", &mut encoder(&text), false, fx)));
     let seen = lane.seen(stream);
     assert!(matches!(seen[..], [Seen::Need(bytes)] if bytes > 8 << 20 && bytes < (8 << 20) + 2000));
@@ -237,7 +254,7 @@ fn tells_lost_with_a_link_are_told_once_at_the_next_use() {
     lane.with(|core, fx| core.ended(stream, Err(Fault::PeerGone), fx));
     assert_eq!(lane.lost, 7);
     assert_eq!(lane.answers.len(), 2);
-    assert!(lane.answers.contains(&(5, Answer::Fault(Fault::PeerGone))));
+    assert!(lane.answers.contains(&(5, Fault::PeerGone)));
     assert_eq!(lane.tell(11).unwrap_err(), Fault::LostTells { at_most: 7 });
     let ticket = waiting(lane.tell(11));
     assert_eq!(lane.opens, 1);
@@ -314,7 +331,11 @@ fn try_tell_before_a_stream_exists_takes_no_more_than_one_may_carry() {
     }
     assert_eq!(lane.try_tell(0).unwrap_err(), Fault::Full);
     let huge = "x".repeat(INITIAL_BYTES as usize);
-    assert!(Lane::new().with(|core, fx| core.submit(Want::Nothing, "t", &mut encoder(&huge), true, fx)).is_err());
+    assert!(
+        Lane::new()
+            .with(|core, fx| core.submit(Want::Nothing, "t", &mut encoder(&huge), true, fx))
+            .is_err()
+    );
     lane.with(|core, fx| core.open_failed(&Fault::Unreachable, fx));
     assert_eq!(lane.lost, INITIAL_MESSAGES);
     assert_eq!(lane.tell(1).unwrap_err(), Fault::LostTells { at_most: INITIAL_MESSAGES });
@@ -341,7 +362,8 @@ fn a_message_larger_than_the_receiver_takes_is_refused_here() {
     let (mut lane, stream) = Lane::opened();
     lane.with(|core, fx| core.accepted(stream, 100, fx));
     let text = "x".repeat(100);
-    let refused = lane.with(|core, fx| core.submit(Want::Nothing, "t", &mut encoder(&text), false, fx));
+    let refused =
+        lane.with(|core, fx| core.submit(Want::Nothing, "t", &mut encoder(&text), false, fx));
     assert_eq!(refused.unwrap_err(), Fault::TooLarge { limit: 100 });
     assert!(matches!(lane.tell(1), Ok(Submitted::Accepted)));
 }
@@ -356,7 +378,8 @@ fn a_receiver_that_takes_more_than_was_sent_is_refused() {
 fn a_flush_takes_its_place_in_line() {
     let (mut lane, stream) = Lane::opened();
     lane.tell(1).unwrap();
-    lane.with(|core, fx| core.submit(Want::Flushed(8), "", &mut Encoder::new(0), false, fx)).unwrap();
+    lane.with(|core, fx| core.submit(Want::Flushed(8), "", &mut Encoder::new(0), false, fx))
+        .unwrap();
     lane.tell(2).unwrap();
     assert_eq!(lane.seen(stream), [Seen::Tell(1), Seen::Flush(1), Seen::Tell(2)]);
     assert_eq!(lane.core.answered(stream, 1), Ok(Some(8)));
