@@ -201,7 +201,6 @@ impl InLane {
         if !self.frames.spans().is_empty() {
             self.take_frames(cx)?;
         }
-        self.pass_on_held(cx)?;
         for batch in 0.. {
             if self.finished_reading {
                 break;
@@ -224,7 +223,8 @@ impl InLane {
                 }
             }
         }
-        self.commit();
+        // After reading, so that bodies that were announced just now are waited for too.
+        self.pass_on_held(cx)?;
         self.tell_news(cx);
         if self.finished_reading && self.held.is_empty() {
             if !std::mem::replace(&mut self.drained, true) {

@@ -2,4 +2,5 @@
 //! over a network in memory.
 
 mod basics;
+#[allow(dead_code)]
 mod common;
