@@ -92,19 +92,23 @@ pub(crate) async fn dial(
     }
     let limit = shared.config.limits.handshake_time_max;
     let sleep = shared.socket.sleep(limit);
+    let mut worst = None;
     tokio::select! {
         biased;
-        outcome = authenticate(shared, peer, roads) => outcome,
-        () = sleep => Err(ConnectError::Timeout(limit)),
+        outcome = authenticate(shared, peer, roads, &mut worst) => return outcome,
+        () = sleep => {}
     }
+    // That somebody else lives there says more than that nobody answered elsewhere.
+    Err(worst.unwrap_or(ConnectError::Timeout(limit)))
 }
 
 async fn authenticate(
     shared: &Arc<Shared>,
     peer: Option<PeerId>,
     roads: Vec<Road>,
+    worst: &mut Option<ConnectError>,
 ) -> Result<Authenticated, ConnectError> {
-    let Proven { connection, lease, secrets, peer } = race(shared, peer, roads).await?;
+    let Proven { connection, lease, secrets, peer } = race(shared, peer, roads, worst).await?;
     let (hello, stream) = match hello::begin(&connection, &shared.hello()).await {
         Ok(begun) => begun,
         Err(e) => {
@@ -115,11 +119,12 @@ async fn authenticate(
     Ok(Authenticated { connection, lease, secrets, peer, hello, stream, dialled: true })
 }
 
-/// First one handshake over all roads, then one per road.
+/// First one handshake over all roads, then one per road. `worst` is the most telling failure so far.
 async fn race(
     shared: &Arc<Shared>,
     peer: Option<PeerId>,
     roads: Vec<Road>,
+    worst: &mut Option<ConnectError>,
 ) -> Result<Proven, ConnectError> {
     if roads.len() == 1 {
         return attempt(shared, peer, roads).await;
@@ -127,12 +132,11 @@ async fn race(
     let mut attempts = FuturesUnordered::new();
     let mut first = Box::pin(attempt(shared, peer, roads.clone()));
     let patience = shared.socket.sleep(RACE_TIME);
-    let mut worst = None;
     tokio::select! {
         biased;
         outcome = &mut first => match outcome {
             Ok(proven) => return Ok(proven),
-            Err(e) => worst = Some(e),
+            Err(e) => *worst = Some(e),
         },
         () = patience => attempts.push(first),
     }
@@ -143,12 +147,11 @@ async fn race(
         match outcome {
             // Dropping the others ends them.
             Ok(proven) => return Ok(proven),
-            // That somebody else lives there says more than that nobody answered.
-            Err(e) if !matches!(worst, Some(ConnectError::WrongPeer { .. })) => worst = Some(e),
+            Err(e) if !matches!(worst, Some(ConnectError::WrongPeer { .. })) => *worst = Some(e),
             Err(_) => {}
         }
     }
-    Err(worst.unwrap_or(ConnectError::NoAddress))
+    Err(worst.take().unwrap_or(ConnectError::NoAddress))
 }
 
 /// One handshake along `roads`.

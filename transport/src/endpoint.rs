@@ -26,7 +26,7 @@ use crate::{
     link::{Link, Observer, code},
     path::{candidates::canonical, liveness::Patience, pulse::Pulses},
     peer_ref::{ContentError, PeerRef, RefContent, SignedRef},
-    peer_ref::{Origin, PeerRefStore},
+    peer_ref::{Origin, PeerRefStore, Remembered},
     placement::Placement,
     quic::{self, Quic, Windows},
     socket::{
@@ -251,11 +251,10 @@ impl Endpoint {
         self.shared().own_ref()
     }
 
-    /// Remembers how a peer can be reached, for later dials to its key. What is expired, or older than
-    /// what is known, changes nothing.
-    pub fn remember(&self, reference: &PeerRef) {
-        let now = SystemTime::now();
-        self.shared().book.lock().remember(reference, Origin::Application, now);
+    /// Remembers how a peer can be reached, for later dials to its key, and says what became of that. What
+    /// is expired, or older than what is known, changes nothing.
+    pub fn remember(&self, reference: &PeerRef) -> Remembered {
+        self.shared().remember(reference, Origin::Application)
     }
 
     /// The link to `peer` that takes new work, if there is one.
@@ -378,7 +377,16 @@ impl Shared {
         .map_err(BindError::Quic)?;
         let addresses = addresses_of(&advertise, &locals);
         let at = SystemTime::now();
-        let version = versions.next(at)?;
+        let version = match versions.next(at) {
+            Ok(version) => version,
+            Err(e) => {
+                // A full disk must not keep a host from running: the clock gives a version that is
+                // higher than all before it unless it was set back.
+                tracing::warn!("the version of the own PeerRef isn't kept on disk: {e}");
+                versions = VersionCounter::in_memory();
+                versions.next(at)?
+            }
+        };
         let signed = sign_own(&secret, version, &addresses, at)?;
         let shared = Arc::new(Self {
             admissions: Admissions::new(&limits),
@@ -423,16 +431,22 @@ impl Shared {
 
     /// A peer said HELLO: what it says about itself is remembered, and where it answered.
     pub(crate) fn met(&self, link: &Link) {
-        let now = SystemTime::now();
-        let mut book = self.book.lock();
         if let Some(reference) = &link.hello().reference
             && reference.peer() == Some(link.peer())
         {
-            book.remember(reference, Origin::Network, now);
+            self.remember(reference, Origin::Network);
         }
         if link.dialled() {
-            book.learn(link.peer(), link.via(), now);
+            self.book.lock().learn(link.peer(), link.via(), SystemTime::now());
         }
+    }
+
+    fn remember(&self, reference: &PeerRef, origin: Origin) -> Remembered {
+        let outcome = self.book.lock().remember(reference, origin, SystemTime::now());
+        if let (Remembered::Conflict(fault), Some(peer)) = (&outcome, reference.peer()) {
+            tracing::warn!(%peer, %fault, "a peer signed two references of one version");
+        }
+        outcome
     }
 
     pub(crate) fn set_up(&self, link: &Link) {
