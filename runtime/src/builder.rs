@@ -9,7 +9,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 use webmesh_registry::Directory;
@@ -230,6 +230,7 @@ impl MeshBuilder {
             placement,
             inlet_capacity: self.inlet_capacity,
             random: Mutex::new(random),
+            shut_down: AtomicBool::new(false),
             endpoint: endpoint.clone(),
             network: OnceLock::from(links.clone().network()),
         });

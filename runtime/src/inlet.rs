@@ -88,8 +88,10 @@ struct Shared<A: Actor> {
     reserved: usize,
     line: VecDeque<Waiter<A>>,
     next_ticket: u64,
-    /// Set while the pump sleeps.
+    /// Set while the pump sleeps for want of messages.
     pump: Option<Waker>,
+    /// Set while the actor waits for something else, when only a stop is to wake it.
+    waiting: Option<Waker>,
     lanes: BTreeMap<u32, Lane>,
     next_lane: u32,
     closed: Option<Fault>,
@@ -176,6 +178,7 @@ impl<A: Actor> Inlet<A> {
                 line: VecDeque::new(),
                 next_ticket: 0,
                 pump: None,
+                waiting: None,
                 lanes: BTreeMap::new(),
                 next_lane: NEAR + 1,
                 closed: None,
@@ -288,9 +291,8 @@ impl<A: Actor> Inlet<A> {
         refilled
     }
 
-    /// The pump pauses with messages still in hand, because its share of time is up (`busy`) or because the actor waits
-    /// for something: gives the places of the handled ones back.
-    pub(crate) fn settle(&self, hand: &mut Hand<A>, busy: bool) {
+    /// The pump's share of time is up while there are messages still: gives the places of the handled ones back.
+    pub(crate) fn settle(&self, hand: &mut Hand<A>) {
         self.in_hand.store(hand.items.len(), Ordering::SeqCst);
         let line_waits = self.line_waits.load(Ordering::SeqCst);
         if !line_waits && hand.taken.is_empty() {
@@ -299,9 +301,28 @@ impl<A: Actor> Inlet<A> {
         let mut wakes = Wakes::default();
         let mut shared = self.shared.lock();
         report(&mut shared, hand, &mut wakes);
-        if line_waits && (!busy || self.is_time_to_admit(&shared, hand)) {
+        if line_waits && self.is_time_to_admit(&shared, hand) {
             shared.admit(self.capacity, hand.items.len(), &mut wakes);
             self.line_waits.store(!shared.line.is_empty(), Ordering::SeqCst);
+        }
+        drop(shared);
+        wakes.wake();
+    }
+
+    /// The actor waits for something (`ctx.wait`) and takes no messages meanwhile: gives the places of the handled ones
+    /// back, and remembers how to wake the actor for a stop.
+    pub(crate) fn settle_waiting(&self, hand: &mut Hand<A>, cx: &mut Context<'_>) {
+        self.in_hand.store(hand.items.len(), Ordering::SeqCst);
+        let mut wakes = Wakes::default();
+        let mut shared = self.shared.lock();
+        report(&mut shared, hand, &mut wakes);
+        shared.admit(self.capacity, hand.items.len(), &mut wakes);
+        self.line_waits.store(!shared.line.is_empty(), Ordering::SeqCst);
+        if self.stop.load(Ordering::Acquire) {
+            // Requested since it was last looked at, when nobody was there to be woken.
+            cx.waker().wake_by_ref();
+        } else {
+            shared.waiting = Some(cx.waker().clone());
         }
         drop(shared);
         wakes.wake();
@@ -318,13 +339,13 @@ impl<A: Actor> Inlet<A> {
         false
     }
 
-    /// Tells the actor to stop as soon as its pump comes round.
+    /// Tells the actor to stop when it is next polled.
     pub(crate) fn request_stop(&self) {
         self.stop.store(true, Ordering::Release);
-        let pump = self.shared.lock().pump.take();
-        if let Some(pump) = pump {
-            pump.wake();
-        }
+        let mut shared = self.shared.lock();
+        let wakers = [shared.pump.take(), shared.waiting.take()];
+        drop(shared);
+        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
     /// Whether the actor was told to stop since this was last asked. (It may refuse, so each request counts once.)
@@ -341,7 +362,7 @@ impl<A: Actor> Inlet<A> {
             if shared.closed.is_none() {
                 shared.closed = Some(why.clone());
             }
-            shared.pump = None;
+            (shared.pump, shared.waiting) = (None, None);
             report(&mut shared, hand, &mut wakes);
             let queue = std::mem::take(&mut shared.queue);
             for item in hand.items.iter().chain(&queue) {

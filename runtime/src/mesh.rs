@@ -22,6 +22,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use webmesh_registry::Directory;
@@ -50,6 +51,7 @@ pub(crate) struct Inner {
     pub(crate) placement: Arc<dyn Placement>,
     pub(crate) inlet_capacity: usize,
     pub(crate) random: Mutex<StdRng>,
+    pub(crate) shut_down: AtomicBool,
     pub(crate) endpoint: Endpoint,
     pub(crate) network: OnceLock<Arc<dyn Network>>,
 }
@@ -207,6 +209,7 @@ impl Mesh {
     /// Ends the mesh gracefully: its actors are stopped (which answers what is queued with `Stopped`), then all peers
     /// are told goodbye. Waits at most 5 s for the actors.
     pub async fn shutdown(&self) {
+        self.inner.shut_down.store(true, Ordering::Release);
         let deadline = tokio::time::Instant::now() + ACTORS_STOP_MAX;
         self.inner.objects.stop_all();
         while !self.inner.objects.is_empty() && tokio::time::Instant::now() < deadline {

@@ -9,7 +9,7 @@ use crate::dispatch::{RemoteActor, Surroundings};
 use crate::inlet::Hand;
 use crate::watch::DownReason;
 use actix::fut::ActorFuture;
-use actix::{ActorContext, AsyncContext, Context};
+use actix::{AsyncContext, Context};
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -76,21 +76,18 @@ impl<A: RemoteActor> ActorFuture<A> for Pump<A> {
             feed.share = SHARE;
         }
         let inlet = &this.cell.inlet;
-        if inlet.stop_requested() {
-            if this.alone {
-                // The mesh ends; the actor was there before it and goes on.
-                return Poll::Ready(());
-            }
-            ctx.stop();
+        if this.alone && inlet.stop_requested() {
+            // The mesh ends; the actor was there before it and goes on.
+            return Poll::Ready(());
         }
         loop {
             if ctx.waiting() {
                 // actix polls us again when the wait is over.
-                inlet.settle(&mut feed.hand, false);
+                inlet.settle_waiting(&mut feed.hand, cx);
                 return Poll::Pending;
             }
             if feed.share == 0 {
-                inlet.settle(&mut feed.hand, true);
+                inlet.settle(&mut feed.hand);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }

@@ -5,6 +5,7 @@ use crate::actor_ref::ActorRef;
 use crate::dispatch::RemoteActor;
 use crate::mesh::Mesh;
 use crate::supervise::{Restart, Supervisor};
+use std::sync::atomic::Ordering;
 
 /// How an actor is to be spawned; made by [`Mesh::spawner`].
 #[derive(Debug)]
@@ -43,6 +44,10 @@ impl Spawner {
         let cell = ActorCell::<A>::new(&self.mesh, self.capacity);
         let reference = cell.reference::<A::Main>(&self.mesh);
         let supervisor = Supervisor::new(cell, factory, self.restart);
+        if self.mesh.inner().shut_down.load(Ordering::Acquire) {
+            // Dropped, it ends the actor.
+            return reference;
+        }
         self.mesh.inner().placement.spawn_actor(Box::new(move || Box::pin(supervisor.run())));
         reference
     }

@@ -10,8 +10,8 @@ use crate::dispatch::RemoteActor;
 use crate::inlet::Hand;
 use crate::pump::{Feed, Pump, SHARE};
 use crate::watch::DownReason;
-use actix::dev::AsyncContextParts;
-use actix::{AsyncContext, Context};
+use actix::dev::{AsyncContextParts, ContextFut};
+use actix::{ActorContext, AsyncContext, Context};
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -20,7 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{self, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -121,7 +121,7 @@ async fn run_instance<A: RemoteActor>(
         ctx.into_future(factory())
     }));
     let mut instance = match made {
-        Ok(instance) => instance,
+        Ok(context) => Instance { context: Some(context), cell: cell.clone() },
         Err(panic) => {
             report_panic::<A>(panic);
             cell.status.panicked();
@@ -130,12 +130,7 @@ async fn run_instance<A: RemoteActor>(
     };
     let panic = std::future::poll_fn(|cx| {
         feed.borrow_mut().share = SHARE;
-        let _current = Current::enter(cell.clone());
-        match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut instance).poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(())) => Poll::Ready(None),
-            Err(panic) => Poll::Ready(Some(panic)),
-        }
+        instance.poll(cx)
     })
     .await;
     let panicked = panic.is_some();
@@ -143,13 +138,61 @@ async fn run_instance<A: RemoteActor>(
         report_panic::<A>(panic);
         // Before anything of the instance is dropped, so that those who wait for it find out why.
         cell.status.panicked();
-        // Lest its drop poll the broken actor once more.
-        instance.ctx().parts().terminate();
-    }
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(move || drop(instance))) {
-        report_panic::<A>(panic);
+        instance.terminate();
     }
     panicked
+}
+
+/// One instance of the actor in its context. Whatever panics in it, also while it is dropped, stays in it.
+struct Instance<A: RemoteActor> {
+    context: Option<ContextFut<A, Context<A>>>,
+    cell: Arc<ActorCell<A>>,
+}
+
+impl<A: RemoteActor> Instance<A> {
+    /// Ready with the panic, if it ended by one.
+    fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Option<Box<dyn Any + Send>>> {
+        let Some(context) = &mut self.context else { return Poll::Ready(None) };
+        let _current = Current::enter(self.cell.clone());
+        // Here rather than in the pump, which actix doesn't poll while the actor waits for an `AtomicResponse`.
+        if self.cell.inlet.stop_requested() {
+            context.ctx().stop();
+        }
+        match catch_unwind(AssertUnwindSafe(|| Pin::new(context).poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(())) => Poll::Ready(None),
+            Err(panic) => Poll::Ready(Some(panic)),
+        }
+    }
+
+    /// Keeps actix from polling it once more when it is dropped.
+    fn terminate(&mut self) {
+        if let Some(context) = &mut self.context {
+            context.ctx().parts().terminate();
+        }
+    }
+}
+
+impl<A: RemoteActor> Drop for Instance<A> {
+    fn drop(&mut self) {
+        // It runs still if the thread itself ends. actix would then poll it to its stop in its own drop, where a panic
+        // and another one of a field that is dropped are one too many for the process.
+        if self.context.as_mut().is_some_and(ContextFut::alive) {
+            if let Some(context) = &mut self.context {
+                context.ctx().stop();
+            }
+            if let Poll::Ready(Some(panic)) =
+                self.poll(&mut task::Context::from_waker(task::Waker::noop()))
+            {
+                report_panic::<A>(panic);
+            }
+            self.terminate();
+        }
+        let context = self.context.take();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(move || drop(context))) {
+            report_panic::<A>(panic);
+        }
+    }
 }
 
 /// What a supervisor remembers of its actor's panics.

@@ -1,0 +1,85 @@
+//! Where actors run, and what senders on many threads see.
+
+use crate::actors::{Log, Note, Plain, ProbeActor, Who, mesh_on_threads};
+use std::collections::HashMap;
+use webmesh::{AskError, StartError};
+
+#[test]
+fn several_meshes_live_in_one_program_under_tokios_own_runtime() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (one, two) = (mesh_on_threads().await, mesh_on_threads().await);
+        assert_ne!(one.peer_id(), two.peer_id());
+        let (log_one, log_two) = (Log::default(), Log::default());
+        let in_one = one.spawn(ProbeActor::factory(&log_one));
+        let in_two = two.spawn(ProbeActor::factory(&log_two));
+        assert_eq!(in_one.ask(Who).await, Ok(Some(one.peer_id())));
+        assert_eq!(in_two.ask(Who).await, Ok(Some(two.peer_id())));
+        one.shutdown().await;
+        drop(one);
+        assert_eq!(in_one.ask(Plain { n: 1 }).await, Err(AskError::Stopped));
+        assert_eq!(in_two.ask(Plain { n: 2 }).await, Ok(2));
+        two.shutdown().await;
+    });
+}
+
+#[test]
+fn senders_on_many_threads_keep_their_orders_and_lose_nothing() {
+    const SENDERS: u64 = 8;
+    const MESSAGES: u64 = 5_000;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (mesh, log) = (mesh_on_threads().await, Log::default());
+        // A small inlet, so that most of them have to wait in line.
+        let probe = mesh.spawner().capacity(16).spawn(ProbeActor::factory(&log));
+        let senders: Vec<_> = (0..SENDERS)
+            .map(|sender| {
+                let probe = probe.clone();
+                tokio::spawn(async move {
+                    for n in 0..MESSAGES {
+                        probe.tell(Note { n: sender * MESSAGES + n }).await.unwrap();
+                    }
+                    probe.flush().await.unwrap();
+                })
+            })
+            .collect();
+        for sender in senders {
+            sender.await.unwrap();
+        }
+        let mut next: HashMap<u64, u64> = HashMap::new();
+        let lines = log.take();
+        assert_eq!(lines.len() as u64, SENDERS * MESSAGES);
+        for line in lines {
+            let n: u64 = line.strip_prefix("note ").unwrap().parse().unwrap();
+            let next = next.entry(n / MESSAGES).or_default();
+            assert_eq!(n % MESSAGES, *next, "of sender {}", n / MESSAGES);
+            *next += 1;
+        }
+        mesh.shutdown().await;
+    });
+}
+
+#[test]
+fn a_mesh_dropped_without_goodbye_ends_its_actors() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (mesh, log) = (mesh_on_threads().await, Log::default());
+        let probe = mesh.spawn(ProbeActor::factory(&log));
+        assert_eq!(probe.ask(Plain { n: 1 }).await, Ok(1));
+        drop(mesh);
+        let ended = async {
+            while probe.ask(Plain { n: 2 }).await != Err(AskError::Stopped) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(5), ended).await.unwrap();
+    });
+}
+
+#[test]
+fn in_place_without_a_local_set_is_an_error() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let outcome = runtime.block_on(webmesh::Mesh::builder().in_place().start());
+    assert!(matches!(outcome, Err(StartError::Placement(_))), "{outcome:?}");
+}
