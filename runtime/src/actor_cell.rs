@@ -92,6 +92,8 @@ impl<A: RemoteActor> ActorCell<A> {
         // Knowing the id is the right to call.
         if self.status.ended().is_none() {
             mesh.objects().insert(facet.object, facet.clone(), crate::access::Anyone.into());
+            // Most actors have one protocol for ever.
+            links.facets.reserve_exact(1);
             links.facets.push((P::ID, facet.clone()));
         }
         ActorRef::new(Target::Local(facet))

@@ -20,9 +20,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{self, Poll};
+use std::task::{self, Poll, ready};
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 /// What happens after an actor has panicked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,70 +77,126 @@ where
     }
 
     /// Runs the actor until it stops, or panics for good.
-    pub(crate) async fn run(self) {
-        let Self { ending, mut factory, restart } = self;
-        let cell = ending.cell.clone();
-        let feed = Feed::new();
-        let mut ending = RunEnding { ending, feed: feed.clone() };
-        let mut record = Record::default();
-        loop {
-            let before = feed.borrow().handed_out;
-            if !run_instance(&cell, &feed, &mut factory).await {
-                return;
-            }
-            let progress = feed.borrow().handed_out > before;
-            match record.after_panic(restart, progress, Instant::now()) {
-                Verdict::GiveUp => {
-                    tracing::error!(
-                        actor = std::any::type_name::<A>(),
-                        "panicked once too often, not restarted"
-                    );
-                    ending.ending.reason = DownReason::Panicked;
-                    return;
-                }
-                Verdict::Restart { pause } if pause > Duration::ZERO => {
-                    tokio::time::sleep(pause).await
-                }
-                // Its neighbours get their turn between two instances.
-                Verdict::Restart { .. } => tokio::task::yield_now().await,
-            }
-            cell.restarted(cell.status.incarnation());
+    pub(crate) fn run(self) -> Running<A, F> {
+        let Self { ending, factory, restart } = self;
+        let (feed, record) = (Feed::new(), Record::default());
+        Running {
+            instance: None,
+            feed,
+            pause: None,
+            handed_out: 0,
+            record,
+            ending,
+            factory,
+            restart,
         }
     }
 }
 
-/// Runs one instance; answers whether it ended by a panic.
-async fn run_instance<A: RemoteActor>(
-    cell: &Arc<ActorCell<A>>,
-    feed: &Rc<RefCell<Feed<A>>>,
-    factory: &mut impl FnMut() -> A,
-) -> bool {
-    let made = catch_unwind(AssertUnwindSafe(|| {
-        let mut ctx = Context::new();
-        ctx.spawn(Pump::supervised(cell.clone(), feed.clone()));
-        ctx.into_future(factory())
-    }));
-    let mut instance = match made {
-        Ok(context) => Instance { context: Some(context), cell: cell.clone() },
-        Err(panic) => {
-            report_panic::<A>(panic);
-            cell.status.panicked();
-            return true;
+/// A supervisor at work. A future by hand: an `async fn` would hold the instance twice, and an idle actor's memory is
+/// mostly this.
+pub(crate) struct Running<A: RemoteActor, F> {
+    instance: Option<Instance<A>>,
+    feed: Rc<RefCell<Feed<A>>>,
+    /// Runs before the next instance is made.
+    pause: Option<Pin<Box<Sleep>>>,
+    /// Messages handed out before the present instance.
+    handed_out: u64,
+    record: Record,
+    ending: Ending<A>,
+    factory: F,
+    restart: Restart,
+}
+
+// Nothing in it is pinned in place; actix's contexts are `Unpin`.
+impl<A: RemoteActor, F> Unpin for Running<A, F> {}
+
+impl<A, F> Future for Running<A, F>
+where
+    A: RemoteActor,
+    F: FnMut() -> A,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        if let Some(pause) = &mut this.pause {
+            ready!(pause.as_mut().poll(cx));
+            this.pause = None;
         }
-    };
-    let panic = std::future::poll_fn(|cx| {
-        feed.borrow_mut().share = SHARE;
-        instance.poll(cx)
-    })
-    .await;
-    let panicked = panic.is_some();
-    if let Some(panic) = panic {
+        let panic = match &mut this.instance {
+            Some(instance) => {
+                this.feed.borrow_mut().share = SHARE;
+                ready!(instance.poll(cx))
+            }
+            None => match this.make_instance() {
+                Ok(instance) => {
+                    let panic = this.instance.insert(instance).poll(cx);
+                    ready!(panic)
+                }
+                Err(panic) => Some(panic),
+            },
+        };
+        let Some(panic) = panic else { return Poll::Ready(()) };
         report_panic::<A>(panic);
         // Before anything of the instance is dropped, so that those who wait for it find out why.
-        cell.status.panicked();
-        instance.terminate();
+        this.ending.cell.status.panicked();
+        if let Some(mut instance) = this.instance.take() {
+            instance.terminate();
+        }
+        let progress = this.feed.borrow().handed_out > this.handed_out;
+        match this.record.after_panic(this.restart, progress, Instant::now()) {
+            Verdict::GiveUp => {
+                tracing::error!(
+                    actor = std::any::type_name::<A>(),
+                    "panicked once too often, not restarted"
+                );
+                this.ending.reason = DownReason::Panicked;
+                Poll::Ready(())
+            }
+            Verdict::Restart { pause } => {
+                if pause > Duration::ZERO {
+                    this.pause = Some(Box::pin(tokio::time::sleep(pause)));
+                }
+                // Its neighbours get their turn between two instances.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
     }
-    panicked
+}
+
+impl<A, F> Running<A, F>
+where
+    A: RemoteActor,
+    F: FnMut() -> A,
+{
+    fn make_instance(&mut self) -> Result<Instance<A>, Box<dyn Any + Send>> {
+        let cell = &self.ending.cell;
+        let incarnation = cell.status.incarnation();
+        if incarnation > 0 {
+            cell.restarted(incarnation);
+        }
+        let mut feed = self.feed.borrow_mut();
+        self.handed_out = feed.handed_out;
+        feed.share = SHARE;
+        let pump = Pump::supervised(cell.clone(), self.feed.clone());
+        let factory = &mut self.factory;
+        let context = catch_unwind(AssertUnwindSafe(move || {
+            let mut ctx = Context::new();
+            ctx.spawn(pump);
+            ctx.into_future(factory())
+        }))?;
+        Ok(Instance { context: Some(context), cell: cell.clone() })
+    }
+}
+
+impl<A: RemoteActor, F> Drop for Running<A, F> {
+    fn drop(&mut self) {
+        self.instance = None;
+        // What is in hand first; then `ending` finds nothing left to do.
+        self.ending.cell.end(&mut self.feed.borrow_mut().hand, self.ending.reason);
+    }
 }
 
 /// One instance of the actor in its context. Whatever panics in it, also while it is dropped, stays in it.
@@ -259,18 +315,6 @@ struct Ending<A: RemoteActor> {
 impl<A: RemoteActor> Drop for Ending<A> {
     fn drop(&mut self) {
         self.cell.end(&mut Hand::default(), self.reason);
-    }
-}
-
-/// The same once there are messages in hand.
-struct RunEnding<A: RemoteActor> {
-    ending: Ending<A>,
-    feed: Rc<RefCell<Feed<A>>>,
-}
-
-impl<A: RemoteActor> Drop for RunEnding<A> {
-    fn drop(&mut self) {
-        self.ending.cell.end(&mut self.feed.borrow_mut().hand, self.ending.reason);
     }
 }
 
