@@ -188,22 +188,30 @@ impl Mesh {
         Ok(Pong { peer: link.peer(), rtt, path: link.path(), via: link.via() })
     }
 
-    /// Waits for SIGINT (ctrl-c) or, on Unix, SIGTERM.
+    /// Waits for SIGINT (ctrl-c) or, on Unix, SIGTERM. Signals are caught from this call on, not only once it is awaited,
+    /// so that none is missed between a program's word that it is ready and its waiting.
     ///
     /// # Errors
     /// If the system refuses to listen for signals.
-    pub async fn until_ctrl_c(&self) -> std::io::Result<()> {
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn until_ctrl_c(&self) -> impl Future<Output = std::io::Result<()>> + Send + 'static {
         #[cfg(unix)]
         {
-            let mut terminate =
-                tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-            tokio::select! {
-                interrupted = tokio::signal::ctrl_c() => interrupted,
-                _ = terminate.recv() => Ok(()),
+            use tokio::signal::unix::{SignalKind, signal};
+            let signals = signal(SignalKind::interrupt())
+                .and_then(|interrupt| Ok((interrupt, signal(SignalKind::terminate())?)));
+            async move {
+                let (mut interrupt, mut terminate) = signals?;
+                tokio::select! {
+                    _ = interrupt.recv() => Ok(()),
+                    _ = terminate.recv() => Ok(()),
+                }
             }
         }
         #[cfg(not(unix))]
-        tokio::signal::ctrl_c().await
+        tokio::signal::ctrl_c()
     }
 
     /// Ends the mesh gracefully: its actors are stopped (which answers what is queued with `Stopped`), then all peers

@@ -1,0 +1,20 @@
+//! `webmesh id`: who this host is.
+
+use crate::{
+    DataDir,
+    output::{Failure, Output},
+};
+use serde_json::json;
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    data: DataDir,
+}
+
+pub(crate) fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
+    let peer = webmesh::identity_in(args.data.path()?).map_err(Failure::failed)?.peer_id();
+    output.print(json!({ "peer": peer.to_string() }), peer)?;
+    Ok(ExitCode::SUCCESS)
+}

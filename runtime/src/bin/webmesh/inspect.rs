@@ -1,0 +1,103 @@
+//! `webmesh inspect`: what a PeerRef says, and whether that may be believed.
+
+use crate::output::{Failure, Output};
+use serde_json::{Value, json};
+use std::{
+    fmt::Write,
+    process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
+};
+use webmesh::peer_ref::{Claims, Inspection, Verdict, inspect};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The PeerRef to explain (wm1…).
+    #[arg(value_name = "PEERREF")]
+    peer_ref: String,
+}
+
+pub(crate) fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
+    let now = SystemTime::now();
+    let inspection = inspect(args.peer_ref.trim(), now);
+    let unix_now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    output.print(as_object(&inspection), as_text(&inspection, unix_now))?;
+    match inspection.verdict {
+        Verdict::Valid | Verdict::Unsigned => Ok(ExitCode::SUCCESS),
+        Verdict::Expired(_) | Verdict::BadSignature => Err(Failure::failed(inspection.verdict)),
+        // Whatever else there is, the input isn't a whole PeerRef.
+        malformed => Err(Failure::usage(malformed)),
+    }
+}
+
+fn texts<T: ToString>(items: &[T]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
+}
+
+fn as_object(inspection: &Inspection) -> Value {
+    let mut object = json!({
+        "verdict": inspection.verdict.name(),
+        "explanation": inspection.verdict.to_string(),
+        "size": inspection.size,
+    });
+    match &inspection.claims {
+        None => {}
+        Some(Claims::Addresses(plain)) => {
+            object["class"] = "addresses".into();
+            object["addresses"] = texts(plain.addresses()).into();
+        }
+        Some(Claims::Signed { peer, content }) => {
+            object["class"] = "signed".into();
+            object["signer"] = peer.to_string().into();
+            object["version"] = content.version.into();
+            object["addresses"] = texts(&content.addresses).into();
+            object["expires"] = content.expires.into();
+            let points = content.rendezvous.iter().map(|point| {
+                let (addresses, tls) = (texts(&point.addresses), texts(&point.tls));
+                json!({ "peer": point.peer.to_string(), "addresses": addresses, "tls": tls })
+            });
+            object["rendezvous"] = points.collect();
+        }
+    }
+    object
+}
+
+fn as_text(inspection: &Inspection, unix_now: u64) -> String {
+    let mut text = format!("verdict     {}", inspection.verdict);
+    let mut line = |name: &str, value: String| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n{name:<11} {value}");
+    };
+    match &inspection.claims {
+        None => {}
+        Some(Claims::Addresses(plain)) => {
+            line("class", "addresses only".into());
+            line("addresses", texts(plain.addresses()).join(" "));
+        }
+        Some(Claims::Signed { peer, content }) => {
+            line("class", "signed".into());
+            line("signer", peer.to_string());
+            line("version", content.version.to_string());
+            line("addresses", texts(&content.addresses).join(" "));
+            for point in &content.rendezvous {
+                let addresses = [texts(&point.addresses), texts(&point.tls)].concat().join(" ");
+                line("rendezvous", format!("{} {addresses}", point.peer));
+            }
+            line("expires", expiry(content.expires, unix_now));
+        }
+    }
+    if let Some(size) = inspection.size {
+        line("size", format!("{size} bytes"));
+    }
+    text
+}
+
+/// When, in Unix seconds, and how far that is from now.
+fn expiry(expires: u64, unix_now: u64) -> String {
+    let span = |seconds: u64| {
+        format!("{} d {} h {} min", seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60)
+    };
+    match expires.checked_sub(unix_now) {
+        Some(left) => format!("{expires} (in {})", span(left)),
+        None => format!("{expires} ({} ago)", span(unix_now - expires)),
+    }
+}

@@ -1,0 +1,95 @@
+//! The `webmesh` command: a small daemon and the tools around it.
+//!
+//! One file a subcommand: [`id`], [`node`], [`ping`], [`inspect`]; [`output`] prints for people or, with `--json`, for
+//! programs (one object a line on standard output). Logs go to standard error, filtered by `RUST_LOG`.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or malformed input.
+
+mod id;
+mod inspect;
+mod node;
+mod output;
+mod ping;
+
+use clap::{Parser, Subcommand};
+use output::{Failure, Output};
+use std::{path::PathBuf, process::ExitCode};
+
+/// Distributed actors on the public internet: node and tools.
+#[derive(Parser)]
+#[command(name = "webmesh", version, propagate_version = true)]
+struct Cli {
+    /// Print one JSON object a line on standard output.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print the identity of this host, creating it on first use.
+    Id(id::Args),
+    /// Run a node until SIGINT or SIGTERM.
+    Node(node::Args),
+    /// Measure the round trip to a peer.
+    Ping(ping::Args),
+    /// Verify a PeerRef and explain it.
+    Inspect(inspect::Args),
+}
+
+fn main() -> ExitCode {
+    // clap itself exits with 2 on wrong usage.
+    let cli = Cli::parse();
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let output = Output::new(cli.json);
+    let result = match cli.command {
+        Command::Id(args) => id::run(&args, &output),
+        Command::Node(args) => on_runtime(node::run(&args, &output)),
+        Command::Ping(args) => on_runtime(ping::run(&args, &output)),
+        Command::Inspect(args) => inspect::run(&args, &output),
+    };
+    match result {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("webmesh: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn on_runtime(
+    future: impl Future<Output = Result<ExitCode, Failure>>,
+) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
+    runtime.block_on(future)
+}
+
+/// Where a host keeps its identity.
+#[derive(clap::Args)]
+struct DataDir {
+    /// The directory of this host's identity [default: $XDG_DATA_HOME/webmesh or ~/.local/share/webmesh].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+impl DataDir {
+    /// The directory, or an error where neither the option nor the environment names one.
+    fn path(&self) -> Result<PathBuf, Failure> {
+        if let Some(dir) = &self.data {
+            return Ok(dir.clone());
+        }
+        let set = |name: &str| {
+            std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+        };
+        let base =
+            set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")));
+        base.map(|base| base.join("webmesh")).ok_or_else(|| {
+            Failure::usage("neither HOME nor XDG_DATA_HOME is set: name a directory by --data DIR")
+        })
+    }
+}

@@ -1,0 +1,44 @@
+//! `webmesh node`: a node that runs until it is asked to end.
+
+use crate::{
+    DataDir,
+    output::{Failure, Output},
+};
+use serde_json::json;
+use std::{net::SocketAddr, process::ExitCode};
+use webmesh::Mesh;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    data: DataDir,
+    /// An address to listen on, repeatable [default: all interfaces, any free port].
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Vec<SocketAddr>,
+    /// An address under which others reach this node, repeatable [default: those of its interfaces].
+    #[arg(long, value_name = "IP:PORT")]
+    advertise: Vec<SocketAddr>,
+}
+
+pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
+    let mut builder = Mesh::builder().data_dir(args.data.path()?);
+    for address in &args.listen {
+        builder = builder.listen(*address);
+    }
+    for address in &args.advertise {
+        builder = builder.advertise(*address);
+    }
+    let mesh = builder.start().await.map_err(Failure::failed)?;
+    let (peer, peer_ref) = (mesh.peer_id().to_string(), mesh.peer_ref().to_string());
+    let listen: Vec<String> = mesh.listen_addresses().iter().map(ToString::to_string).collect();
+    let text = format!("peer    {peer}\nlisten  {}\n{peer_ref}", listen.join(" "));
+    let object = json!({ "event": "ready", "peer": peer, "peer_ref": peer_ref, "listen": listen });
+    // Before `ready`: whoever reads that may ask us to end at once.
+    let asked_to_end = mesh.until_ctrl_c();
+    let result = match output.print(object, text) {
+        Ok(()) => asked_to_end.await.map_err(Failure::failed),
+        Err(failure) => Err(failure),
+    };
+    mesh.shutdown().await;
+    result.map(|()| ExitCode::SUCCESS)
+}

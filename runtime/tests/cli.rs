@@ -1,0 +1,240 @@
+//! The `webmesh` command as its users meet it: real processes, their output and exit codes.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use serde_json::Value;
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, ChildStdout, Command, Output, Stdio},
+};
+
+fn webmesh(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_webmesh"));
+    command.args(args).stdin(Stdio::null()).env_remove("RUST_LOG");
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    webmesh(args).output().unwrap()
+}
+
+fn objects(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn complaint(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A running `webmesh node` and its `ready` object; killed when dropped.
+struct Node {
+    process: Child,
+    out: BufReader<ChildStdout>,
+    ready: Value,
+}
+
+impl Node {
+    fn start(data: &Path, listen: &str) -> Node {
+        let args = ["--json", "node", "--data", data.to_str().unwrap(), "--listen", listen];
+        let mut process =
+            webmesh(&args).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut out = BufReader::new(process.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let ready = serde_json::from_str(&line).unwrap();
+        Node { process, out, ready }
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.ready[key].as_str().unwrap()
+    }
+
+    fn address(&self) -> &str {
+        self.ready["listen"][0].as_str().unwrap()
+    }
+
+    /// Asks the node to end and gives its exit code.
+    fn signal(mut self, signal: &str) -> Option<i32> {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        let code = self.process.wait().unwrap().code();
+        let mut rest = String::new();
+        self.out.read_line(&mut rest).unwrap();
+        assert_eq!(rest, "", "nothing but `ready` belongs on standard output");
+        code
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn an_identity_is_created_once_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("new").join("deep");
+    let args = ["--json", "id", "--data", data.to_str().unwrap()];
+    let first = run(&args);
+    assert!(first.status.success(), "{}", complaint(&first));
+    let peer = objects(&first)[0]["peer"].as_str().unwrap().to_owned();
+    assert_eq!(peer.len(), 52);
+    assert_eq!(objects(&run(&args))[0]["peer"], peer.as_str());
+    let human = run(&args[1..]);
+    assert_eq!(String::from_utf8(human.stdout).unwrap(), format!("{peer}\n"));
+}
+
+#[test]
+fn two_processes_that_create_the_same_identity_agree() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["--json", "id", "--data", dir.path().to_str().unwrap()];
+    let started: Vec<Child> =
+        (0..8).map(|_| webmesh(&args).stdout(Stdio::piped()).spawn().unwrap()).collect();
+    let peers: Vec<Value> = started
+        .into_iter()
+        .map(|child| objects(&child.wait_with_output().unwrap())[0]["peer"].clone())
+        .collect();
+    assert!(peers.iter().all(|peer| *peer == peers[0]), "{peers:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_that_others_can_read_is_refused_and_left_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["id", "--data", dir.path().to_str().unwrap()];
+    assert!(run(&args).status.success());
+    let key = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "key"));
+    let key = key.unwrap();
+    let before = std::fs::read(&key).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = run(&args);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(complaint(&refused).contains("chmod 600"), "{}", complaint(&refused));
+    assert_eq!(std::fs::read(&key).unwrap(), before);
+}
+
+#[test]
+fn a_node_says_when_it_is_ready_answers_pings_and_ends_when_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), "127.0.0.1:0");
+    assert_eq!(node.ready["event"], "ready");
+    assert!(node.text("peer_ref").starts_with("wm1"));
+    for target in [node.text("peer_ref"), node.address()] {
+        let output = run(&["--json", "ping", target, "--count", "3", "--interval-ms", "10"]);
+        assert!(output.status.success(), "{}", complaint(&output));
+        let lines = objects(&output);
+        assert_eq!(lines.len(), 4);
+        for (seq, pong) in lines[..3].iter().enumerate() {
+            assert_eq!((&pong["event"], &pong["seq"]), (&"pong".into(), &seq.into()));
+            assert_eq!((&pong["peer"], &pong["path"]), (&node.ready["peer"], &"direct".into()));
+            assert_eq!(pong["via"], node.address());
+            assert!(pong["rtt_ms"].as_f64().unwrap() > 0.0);
+        }
+        assert_eq!(
+            (&lines[3]["event"], &lines[3]["sent"], &lines[3]["received"]),
+            (&"summary".into(), &3.into(), &3.into())
+        );
+        assert!(lines[3]["p50_ms"].as_f64().unwrap() > 0.0);
+    }
+    assert_eq!(node.signal("-TERM"), Some(0));
+}
+
+#[test]
+fn a_node_ends_on_an_interrupt_too() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(Node::start(dir.path(), "127.0.0.1:0").signal("-INT"), Some(0));
+}
+
+#[test]
+fn a_restarted_node_keeps_its_identity_and_signs_a_higher_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let version = |peer_ref: &str| {
+        objects(&run(&["--json", "inspect", peer_ref]))[0]["version"].as_u64().unwrap()
+    };
+    let first = Node::start(dir.path(), "127.0.0.1:0");
+    let (peer, before) = (first.text("peer").to_owned(), version(first.text("peer_ref")));
+    assert_eq!(first.signal("-TERM"), Some(0));
+    let second = Node::start(dir.path(), "127.0.0.1:0");
+    assert_eq!(second.text("peer"), peer);
+    assert!(version(second.text("peer_ref")) > before);
+}
+
+#[test]
+fn another_key_at_the_address_is_told_and_not_believed() {
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = Node::start(old.path(), "127.0.0.1:0");
+    let (peer_ref, address) = (first.text("peer_ref").to_owned(), first.address().to_owned());
+    assert_eq!(first.signal("-TERM"), Some(0));
+    let impostor = Node::start(new.path(), &address);
+    let output = run(&["--json", "ping", &peer_ref, "--count", "1"]);
+    assert_eq!(output.status.code(), Some(1));
+    let lost = &objects(&output)[0];
+    assert_eq!(lost["event"], "lost");
+    assert!(lost["error"].as_str().unwrap().contains(impostor.text("peer")), "{lost}");
+}
+
+#[test]
+fn a_silent_address_fails_with_a_summary() {
+    // Bound and never read: nothing answers there.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let target = silent.local_addr().unwrap().to_string();
+    let output = run(&["--json", "ping", &target, "--count", "1"]);
+    assert_eq!(output.status.code(), Some(1));
+    let summary = objects(&output).pop().unwrap();
+    assert_eq!((&summary["sent"], &summary["received"]), (&1.into(), &0.into()));
+}
+
+#[test]
+fn a_taken_address_is_a_clear_failure() {
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(&["node", "--data", dir.path().to_str().unwrap(), "--listen", &address]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(complaint(&output).contains(&address), "{}", complaint(&output));
+}
+
+#[test]
+fn inspect_explains_a_good_reference_and_tells_a_typing_error_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), "127.0.0.1:0");
+    let good = run(&["--json", "inspect", node.text("peer_ref")]);
+    assert!(good.status.success());
+    let object = &objects(&good)[0];
+    assert_eq!((&object["verdict"], &object["signer"]), (&"valid".into(), &node.ready["peer"]));
+    assert_eq!(object["addresses"], node.ready["listen"]);
+    assert!(object["size"].as_u64().unwrap() <= 1000);
+
+    let mut typo = node.text("peer_ref").to_owned().into_bytes();
+    let last = typo.len() - 10;
+    typo[last] = if typo[last] == b'a' { b'b' } else { b'a' };
+    let mistyped = run(&["--json", "inspect", std::str::from_utf8(&typo).unwrap()]);
+    assert_eq!(mistyped.status.code(), Some(2));
+    assert!(complaint(&mistyped).contains("mistyped"), "{}", complaint(&mistyped));
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_malformed_input_too() {
+    let wrong: [&[&str]; 7] = [
+        &[],
+        &["fly"],
+        &["id", "--frobnicate"],
+        &["ping", "not-a-target"],
+        &["ping", "wm1notbase32!"],
+        &["ping", "127.0.0.1:1", "--count", "0"],
+        &["node", "--listen", "127.0.0.1"],
+    ];
+    for args in wrong {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", complaint(&output));
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}");
+    }
+}
