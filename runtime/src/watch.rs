@@ -42,6 +42,19 @@ pub enum DownReason {
     Stale,
 }
 
+impl std::fmt::Display for DownReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Stopped => "it stopped",
+            Self::Panicked => "it panicked and was given up",
+            Self::NoSuchActor => "no such actor, or no right to reach it",
+            Self::PeerGone => "its host is gone",
+            Self::Revoked => "the right to reach it was taken back",
+            Self::Stale => "its host was started anew",
+        })
+    }
+}
+
 /// The end of a watch: exactly one per watch, and the last that is heard of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Down {

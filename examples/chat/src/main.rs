@@ -1,2 +1,134 @@
 //! Chat rooms as published actors.
-fn main() {}
+//!
+//! `chat` opens a room on a node of its own and prints the invite; `chat --join INVITE --name N` in another terminal
+//! enters it. The map: [`protocol`] is what room and members say to each other, [`room`] the room's actor, [`member`]
+//! one's own actor and seat, [`plain`] and [`tui`] the two faces.
+
+mod member;
+mod plain;
+mod protocol;
+mod room;
+mod tui;
+
+use anyhow::Context as _;
+use clap::Parser;
+use member::{News, Seat};
+use protocol::{PUBLISHED_NAME, Room, Welcome};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use tokio::sync::mpsc;
+use webmesh::{ActorRef, Anyone, Mesh, PeerRef};
+
+/// How long a silent peer counts as present: long enough for a hiccup of a home network, short enough that a crash is
+/// noticed while people still remember who was speaking. A guess.
+const PEER_GONE_AFTER: Duration = Duration::from_secs(10);
+
+/// How long a goodbye may take. A guess: long enough for a slow road, short enough not to annoy.
+const GOODBYE_MAX: Duration = Duration::from_secs(2);
+
+/// A chat room on your own machine.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// The invite (wm1…) of the room to enter; without it, a room is opened here.
+    #[arg(long, value_name = "INVITE")]
+    join: Option<PeerRef>,
+    /// The name to go by.
+    #[arg(long, default_value = "guest", value_parser = name)]
+    name: String,
+    /// The name of the room that is opened.
+    #[arg(long, default_value = "lobby", value_parser = name, conflicts_with = "join")]
+    room: String,
+    /// Where the identity is kept; without it a new one is made for this run.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The address to listen on; without it, the loopback interface and the local networks' addresses with any free port.
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<SocketAddr>,
+    /// Chat by lines of standard input and output (the default when standard output is no terminal).
+    #[arg(long)]
+    plain: bool,
+}
+
+fn name(text: &str) -> Result<String, String> {
+    protocol::check_name(text).map(|()| text.to_owned())
+}
+
+#[webmesh::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env()
+                .unwrap_or_else(|_| "error".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    match run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("chat: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let mut builder = Mesh::builder().peer_gone_after(PEER_GONE_AFTER);
+    if let Some(dir) = &args.data {
+        builder = builder.data_dir(dir);
+    }
+    if let Some(address) = args.listen {
+        builder = builder.listen(address);
+    }
+    let mesh = builder.start().await.context("the node did not start")?;
+    let result = chat(&mesh, &args).await;
+    mesh.shutdown().await;
+    result
+}
+
+async fn chat(mesh: &Mesh, args: &Args) -> anyhow::Result<()> {
+    let asked_to_end = mesh.until_ctrl_c();
+    let (room, invite) = match &args.join {
+        Some(host) => (enter(mesh, host).await?, None),
+        None => (open(mesh, &args.room).await?, Some(mesh.peer_ref().to_string())),
+    };
+    let (seat, welcome, news) = Seat::take(mesh, room, &args.name).await?;
+    let result = tokio::select! {
+        result = face(args, &seat, welcome, news, invite) => result,
+        signal = asked_to_end => signal.map_err(Into::into),
+    };
+    if result.is_ok() {
+        // Whether the room still hears it or not: we go.
+        let _ = tokio::time::timeout(GOODBYE_MAX, seat.leave()).await;
+    }
+    result
+}
+
+/// Shows the room, by lines or on the whole terminal, until one wants to leave or the room is lost.
+async fn face(
+    args: &Args,
+    seat: &Seat,
+    welcome: Welcome,
+    news: mpsc::Receiver<News>,
+    invite: Option<String>,
+) -> anyhow::Result<()> {
+    if !args.plain && std::io::stdout().is_terminal() {
+        return tui::run(seat, welcome, news, invite).await;
+    }
+    match invite {
+        Some(invite) => plain::print(&format!("invite {invite}"))?,
+        None => plain::print(&format!("joined {}", welcome.room))?,
+    }
+    plain::run(seat, welcome, news).await
+}
+
+async fn open(mesh: &Mesh, name: &str) -> anyhow::Result<ActorRef<Room>> {
+    let name = name.to_owned();
+    let room = mesh.spawn(move || room::RoomActor::new(name.clone()));
+    mesh.publish(PUBLISHED_NAME, &room).allow(Anyone).await?;
+    Ok(room)
+}
+
+async fn enter(mesh: &Mesh, host: &PeerRef) -> anyhow::Result<ActorRef<Room>> {
+    mesh.resolve(PUBLISHED_NAME).at(host).await.context("the room cannot be reached")
+}
