@@ -1,0 +1,118 @@
+//! What a message costs, against raw quinn moving the same bytes in the same run.
+//!
+//! `cargo bench -p webmesh --bench messaging` prints a table, `-- --json` one JSON object a line; a word
+//! (`-- tell`) runs only the cases whose name contains it, `-- --rounds 9` sets the number of interleaved rounds.
+//!
+//! Each figure of a round comes from two fresh processes on loopback, server and client, first for the reference and
+//! then for Webmesh (the order alternates), and a ratio is the median of the rounds' paired ratios. Latency cases run
+//! beside one busy loop of idle priority per CPU for every system alike: otherwise an idle CPU's wake-up, which varies
+//! threefold, would be most of what is measured.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark that fails should say so and end")]
+
+mod busy;
+mod flood;
+mod link_side;
+mod local;
+mod mesh_side;
+mod process;
+mod quinn_side;
+mod report;
+
+use process::{Role, Task};
+use report::{Better, Case};
+
+#[global_allocator]
+static ALLOCATOR: cap::Cap<std::alloc::System> = cap::Cap::new(std::alloc::System, usize::MAX);
+
+/// Every case: its name, unit, direction, what it is held against and the workload of both sides.
+fn cases() -> Vec<Case> {
+    use Better::{Higher, Lower};
+    let case = |name, unit, better, workload, webmesh, reference| Case {
+        name,
+        unit,
+        better,
+        workload,
+        webmesh,
+        reference,
+        quiet_cpu: true,
+    };
+    vec![
+        case("ask 64 B, one in flight, p50", "µs", Lower, "ping", "webmesh", "quinn"),
+        case(
+            "ask 64 B, one in flight, p50, in place",
+            "µs",
+            Lower,
+            "ping",
+            "webmesh-in-place",
+            "quinn",
+        ),
+        case(
+            "ask 64 B, one in flight, p50, against quinn multi-thread",
+            "µs",
+            Lower,
+            "ping",
+            "webmesh",
+            "quinn-multi-thread",
+        ),
+        Case {
+            quiet_cpu: false,
+            ..case(
+                "tell 100 B, ordered, one way",
+                "messages/s",
+                Higher,
+                "stream",
+                "webmesh",
+                "quinn",
+            )
+        },
+        Case {
+            quiet_cpu: false,
+            ..case("ask 64 B, 64 in flight", "asks/s", Higher, "pipeline", "webmesh", "quinn")
+        },
+        Case {
+            quiet_cpu: false,
+            ..case("1 MiB bodies, one way", "MiB/s", Higher, "bulk", "webmesh", "quinn")
+        },
+        Case {
+            quiet_cpu: false,
+            ..case(
+                "ask 64 B, 64 in flight, flooded with 50,000 garbage datagrams/s",
+                "asks/s",
+                Higher,
+                "flood",
+                "webmesh",
+                "webmesh-beside-flood",
+            )
+        },
+        Case {
+            quiet_cpu: false,
+            ..case("memory per idle connection, server", "KiB", Lower, "idle", "webmesh", "quinn")
+        },
+    ]
+}
+
+fn main() {
+    if let Some(task) = Task::from_args() {
+        match (task.role, task.system.as_str()) {
+            (Role::Busy, _) => busy::burn(),
+            (Role::Flood, _) => flood::run(&task),
+            (_, "transport") => link_side::run(&task),
+            (_, "webmesh" | "webmesh-in-place" | "webmesh-beside-flood") => mesh_side::run(&task),
+            (_, _) => quinn_side::run(&task),
+        }
+        return;
+    }
+    let options = report::Options::from_args();
+    options.print_machine();
+    for case in cases().iter().filter(|case| options.wants(case.name)) {
+        let rounds = process::rounds(case, options.rounds);
+        options.print(case, &rounds);
+    }
+    if options.wants(local::TELL) {
+        local::tell(&options);
+    }
+    if options.wants(local::ACTOR_MEMORY) {
+        local::actor_memory(&options, &ALLOCATOR);
+    }
+}
