@@ -522,7 +522,7 @@ impl<S> Core<S> {
 
     /// The receiver accepted the stream.
     pub(crate) fn accepted(&mut self, stream: u64, limit: u64, fx: &mut Effects<S>) {
-        if stream == self.stream_number {
+        if self.is_current(stream) {
             self.stream.accepted = true;
             self.limit = limit;
             for ticket in std::mem::take(&mut self.stream.early) {
@@ -534,7 +534,7 @@ impl<S> Core<S> {
 
     /// The receiver refused the stream: nothing that was sent on it was handled.
     pub(crate) fn refused(&mut self, stream: u64, fault: &Fault, fx: &mut Effects<S>) {
-        if stream != self.stream_number {
+        if !self.is_current(stream) {
             return;
         }
         let early = std::mem::take(&mut self.stream.early);
@@ -563,7 +563,7 @@ impl<S> Core<S> {
         taken: u64,
         fx: &mut Effects<S>,
     ) -> Result<(), FrameError> {
-        let unconfirmed = if stream == self.stream_number {
+        let unconfirmed = if self.is_current(stream) {
             self.stream.messages_max = self.stream.messages_max.max(messages);
             self.stream.bytes_max = self.stream.bytes_max.max(bytes);
             self.stream.asked_for_more = false;
@@ -591,7 +591,7 @@ impl<S> Core<S> {
         }
         let Some(asked) = self.asks.remove(&ask) else { return Ok(None) };
         // Handlers take messages in order: what was sent before an ask that is answered has been taken too.
-        if stream == self.stream_number {
+        if self.is_current(stream) {
             self.stream.unconfirmed.confirm(asked.message);
         }
         Ok(Some(asked.slot))
@@ -720,6 +720,11 @@ impl<S> Core<S> {
             && self.queue.is_empty()
             && self.out.is_empty()
             && self.stream.early.is_empty()
+    }
+
+    /// Whether this is the stream in use: a drained one keeps its number until the next is open.
+    fn is_current(&self, stream: u64) -> bool {
+        stream == self.stream_number && self.is_open()
     }
 
     /// Whether a stream is in use.

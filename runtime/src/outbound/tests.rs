@@ -312,6 +312,27 @@ fn a_successor_waits_until_the_drained_stream_is_in_the_inlet() {
 }
 
 #[test]
+fn a_drained_stream_that_still_talks_changes_nothing_of_its_successor() {
+    let (mut lane, stream) = Lane::opened();
+    lane.ask(5, 1).unwrap();
+    lane.tell(2).unwrap();
+    lane.with(|core, fx| core.drain(fx));
+    lane.tell(3).unwrap();
+    lane.seen(stream);
+    lane.with(|core, fx| core.drained(stream, fx)).unwrap();
+    // Its handler goes on taking messages while the successor is being opened,
+    lane.credit(stream, 2_000, 2 << 20, 3);
+    // and a peer that refuses what it accepted before doesn't have a second stream opened.
+    lane.with(|core, fx| core.refused(stream, &Fault::NoSuchActor, fx));
+    lane.tell(4).unwrap();
+    assert_eq!(lane.opens, 1);
+    let next = lane.open();
+    assert_eq!(lane.seen(next), [Seen::Open, Seen::Tell(3), Seen::Tell(4)]);
+    lane.with(|core, fx| core.ended(stream, Err(Fault::PeerGone), fx));
+    assert_eq!(lane.lost, 0);
+}
+
+#[test]
 fn a_stream_that_ended_well_leaves_nothing_in_doubt() {
     let (mut lane, stream) = Lane::opened();
     lane.tell(1).unwrap();

@@ -49,7 +49,7 @@ impl Ticket {
         }
     }
 
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         matches!(&*self.state.lock(), State::Waiting(_))
     }
 }

@@ -3,6 +3,8 @@
 
 #![allow(missing_docs)]
 
+mod lane_sender;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, de::IgnoredAny};
@@ -27,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     ("lane_forward", lane_forward),
     ("lane_backward", lane_backward),
     ("control_stream", control_stream),
+    ("lane_sender", lane_sender),
 ];
 
 /// A message with a bit of everything, and room for itself.
@@ -177,4 +180,9 @@ pub fn control_stream(data: &[u8]) {
             assert_eq!(again, Ok(read));
         }
     });
+}
+
+/// What happens to the sender's half of a lane, two bytes each.
+pub fn lane_sender(data: &[u8]) {
+    lane_sender::run(data);
 }
