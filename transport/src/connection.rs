@@ -24,9 +24,11 @@ use crate::{
     identity::PeerId,
     link::{Link, LinkDown, Parts},
     path::{
+        candidates,
         liveness::{Event, Liveness},
         pulse::Pulse,
     },
+    peer_ref::PeerRef,
 };
 
 /// Who waits for a link.
@@ -38,6 +40,10 @@ const LINGER: Duration = Duration::from_secs(3);
 
 /// Former instances of a peer that are remembered, to notice two hosts with one key.
 const PAST_MAX: usize = 4;
+
+/// Links to one peer at a time. Two come from simultaneous dials, a third from a dial over a link that the peer forgot;
+/// beyond that somebody wants to fill our memory.
+const LINKS_MAX: usize = 4;
 
 /// Addresses that wait for the dial under way to fail.
 const UNTRIED_MAX: usize = 16;
@@ -104,6 +110,8 @@ pub(crate) struct Connection {
     dialling: bool,
     untried: Vec<SocketAddr>,
     past: Vec<InstanceId>,
+    /// Whether it was reported that two hosts use the key of this peer.
+    doubted: bool,
     unreachable: bool,
     rng: StdRng,
 }
@@ -121,6 +129,7 @@ impl Connection {
             dialling: false,
             untried: Vec::new(),
             past: Vec::new(),
+            doubted: false,
             unreachable: false,
             rng,
         }
@@ -174,7 +183,9 @@ impl Connection {
     fn establish(&mut self, authenticated: Authenticated, ctx: &mut Context<Self>) {
         let Authenticated { connection, lease, secrets, hello, stream, dialled, peer } =
             authenticated;
+        let Some(road) = lease.road() else { return };
         self.replace_older(hello.instance);
+        self.end_surplus();
         self.shared.config.windows.open(&connection);
         let id = self.shared.next_link();
         let orders = ctx.address().downgrade().recipient();
@@ -183,6 +194,7 @@ impl Connection {
             &secrets,
             dialled,
             lease.handle(),
+            road,
             lease.socket().clone(),
             orders.clone(),
             self.shared.rng(id),
@@ -192,6 +204,13 @@ impl Connection {
         let link =
             Link::new(Parts { id, peer, hello, dialled, rank, connection, lease, pulse, orders });
         self.shared.met(&link);
+        let claimed = link.hello().reference.as_ref().map(PeerRef::addresses).unwrap_or_default();
+        // Its loopback is another one, unless it is on this host.
+        let local = road.remote.ip().is_loopback();
+        let claimed =
+            claimed.iter().copied().filter(|address| local || !address.ip().is_loopback());
+        let others = candidates::roads(&self.shared.socket.handles(), claimed);
+        link.pulse().add(others);
         let (notes, queue) = mpsc::unbounded_channel();
         self.shared.socket.spawn(attend(link.clone(), stream, queue, ctx.address()));
         self.entries.push(Entry {
@@ -252,7 +271,7 @@ impl Connection {
 
     /// A link to another instance than `instance` leads to a process that is no more.
     fn replace_older(&mut self, instance: InstanceId) {
-        if self.past.contains(&instance) {
+        if self.past.contains(&instance) && !std::mem::replace(&mut self.doubted, true) {
             tracing::warn!(peer = %self.peer, "two hosts use the key of this peer in turn");
         }
         let older = |entry: &&Entry| entry.link.instance() != instance;
@@ -267,6 +286,18 @@ impl Connection {
             link.end(LinkDown::Restarted);
             // Said here and now, before the new link is up.
             self.down(link.id(), LinkDown::Restarted);
+        }
+    }
+
+    /// Makes room for one more link: the oldest that drains goes, drained or not.
+    fn end_surplus(&mut self) {
+        while self.entries.len() >= LINKS_MAX
+            && let Some(entry) = self.entries.iter().find(|entry| Some(entry.link.id()) != self.up)
+        {
+            let link = entry.link.clone();
+            let why = LinkDown::Broken("too many links to this peer".into());
+            link.end(why.clone());
+            self.down(link.id(), why);
         }
     }
 
@@ -491,15 +522,19 @@ async fn attend(
     let id = link.id();
     loop {
         tokio::select! {
+            // Else chance decides between the two, and a run in place doesn't repeat itself.
+            biased;
+            Some(note) = queue.recv() => write_note(&mut stream.tx, note).await,
             note = read_note(&mut stream.rx) => match note {
-                Ok(Some(note)) => actor.do_send(Order::Noted { link: id, note }),
+                Ok(Some(Note::Knock)) => {}
+                // One at a time: a flood of notes waits in QUIC's window, not in the actor's mailbox.
+                Ok(Some(note)) => drop(actor.send(Order::Noted { link: id, note }).await),
                 Ok(None) => break,
                 Err(e) => {
                     link.end(LinkDown::Broken(e.to_string()));
                     break;
                 }
             },
-            Some(note) = queue.recv() => write_note(&mut stream.tx, note).await,
         }
     }
     let why = LinkDown::of(&link.quic().closed().await);

@@ -109,7 +109,9 @@ async fn authenticate(
     worst: &mut Option<ConnectError>,
 ) -> Result<Authenticated, ConnectError> {
     let Proven { connection, lease, secrets, peer } = race(shared, peer, roads, worst).await?;
-    let (hello, stream) = match hello::begin(&connection, &shared.hello()).await {
+    let begun = hello::begin(&connection, &shared.hello()).await;
+    let begun = begun.and_then(|(hello, stream)| Ok((hello.check(peer)?, stream)));
+    let (hello, stream) = match begun {
         Ok(begun) => begun,
         Err(e) => {
             connection.close(code::PROTOCOL, e.to_string().as_bytes());
@@ -242,6 +244,7 @@ async fn welcome(shared: &Arc<Shared>, incoming: quinn::Incoming) -> Result<Auth
     let secrets = Secrets::export(&connection).ok_or_else(|| refuse("no keys to export"))?;
     lease.settle();
     let greeted = hello::answer(&connection, &shared.hello()).await;
+    let greeted = greeted.and_then(|(hello, stream)| Ok((hello.check(peer)?, stream)));
     let (hello, stream) = greeted.map_err(|e| refuse(&e.to_string()))?;
     Ok(Authenticated { connection, lease, secrets, peer, hello, stream, dialled: false })
 }

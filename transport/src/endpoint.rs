@@ -511,6 +511,10 @@ impl Shared {
 /// Admits handshakes from outside until the endpoint closes.
 async fn accept_all(shared: Arc<Shared>) {
     while let Some(incoming) = shared.quic.endpoint.accept().await {
+        if shared.quic.endpoint.open_connections() >= shared.config.limits.connections_max {
+            incoming.refuse();
+            continue;
+        }
         let source = incoming.remote_address();
         // The flow label of a handle isn't part of a Retry token, so such a token would never be right.
         let retriable = incoming.may_retry()

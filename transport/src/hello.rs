@@ -1,7 +1,7 @@
 //! HELLO: what both sides say first on an authenticated connection, and the link stream it opens.
 //!
 //! The dialer opens the first two-way stream and writes its kind (0) and its HELLO; the other side
-//! answers with its own. Afterwards each side may write single-byte [`Note`]s about the link itself.
+//! answers with its own. Afterwards each side may write single-byte notes about the link itself.
 //!
 //! ```text
 //! length   u16   of all that follows, at most HELLO_BYTES_MAX
@@ -15,7 +15,7 @@
 
 use quinn::{ReadExactError, RecvStream, SendStream};
 
-use crate::peer_ref::PeerRef;
+use crate::{identity::PeerId, peer_ref::PeerRef};
 
 /// The version of everything that runs inside a connection, as docs/wire.md describes it.
 pub const WIRE_VERSION: u16 = 1;
@@ -107,6 +107,14 @@ impl Hello {
         bytes.extend(self.features.to_be_bytes());
         bytes.extend(reference);
         bytes
+    }
+
+    /// Whether this may be what `peer` says: a reference must be its own.
+    pub(crate) fn check(self, peer: PeerId) -> Result<Self, HelloError> {
+        match self.reference.as_ref().map(PeerRef::peer) {
+            Some(owner) if owner != Some(peer) => Err(HelloError::ForeignReference),
+            _ => Ok(self),
+        }
     }
 
     /// Reads what follows the length. Never panics, whatever the bytes.

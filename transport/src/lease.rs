@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use crate::socket::{
     cid::{CID_LEN, Cid},
+    handles::Road,
     mesh_socket::MeshSocket,
 };
 
@@ -72,10 +73,14 @@ impl Lease {
         }
     }
 
+    /// The road in use.
+    pub(crate) fn road(&self) -> Option<Road> {
+        self.socket.handles().active(self.handle)
+    }
+
     /// The peer's address on the road in use.
     pub(crate) fn via(&self) -> SocketAddr {
-        let road = self.socket.handles().active(self.handle);
-        road.map_or(self.handle, |road| road.remote)
+        self.road().map_or(self.handle, |road| road.remote)
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Limits {
     /// Handshakes per second and address prefix (/24 of IPv4, /48 of IPv6), after a burst of ten
     /// seconds' worth; loopback is exempt.
     pub handshakes_per_prefix: NonZeroU32,
+    /// Connections at a time, whoever began them; from then on those that others begin are refused.
+    pub connections_max: usize,
     /// First packets of handshakes per second that reach QUIC at all; as many again with a token.
     pub initials_per_second: NonZeroU32,
 }
@@ -41,6 +43,8 @@ impl Default for Limits {
             retry_from: 128,
             handshake_time_max: Duration::from_secs(10),
             handshakes_per_prefix: per_second(100),
+            // At 35 KB each (FIGURES.md) 350 MB.
+            connections_max: 10_000,
             initials_per_second: per_second(4000),
         }
     }
@@ -100,7 +104,10 @@ const PREFIXES_MAX: usize = 65_536;
 pub(crate) struct Admissions {
     slots: Arc<Semaphore>,
     limits: Limits,
-    prefixes: Prefixes,
+    /// By the prefix of a source: those that proved it, and those that may be spoofed and must not use up what the real
+    /// hosts there have.
+    proven: Prefixes,
+    unproven: Prefixes,
 }
 
 impl Admissions {
@@ -111,7 +118,8 @@ impl Admissions {
         Self {
             slots: Arc::new(Semaphore::new(limits.half_open_max)),
             limits: limits.clone(),
-            prefixes: RateLimiter::dashmap_with_clock(quota, TokioClock),
+            proven: RateLimiter::dashmap_with_clock(quota, TokioClock),
+            unproven: RateLimiter::dashmap_with_clock(quota, TokioClock),
         }
     }
 
@@ -124,15 +132,14 @@ impl Admissions {
         }
         let source = source.to_canonical();
         if !source.is_loopback() {
-            if self.prefixes.len() > PREFIXES_MAX {
-                self.prefixes.retain_recent();
+            let prefixes = if proven { &self.proven } else { &self.unproven };
+            if prefixes.len() > PREFIXES_MAX {
+                prefixes.retain_recent();
             }
             // Still too many: a flood of spoofed sources; only proven ones may add to the table.
-            if self.prefixes.len() > PREFIXES_MAX && !proven {
-                return Admission::Retry;
-            }
-            if self.prefixes.check_key(&prefix(source)).is_err() {
-                return Admission::Ignore;
+            let crowded = prefixes.len() > PREFIXES_MAX && !proven;
+            if crowded || prefixes.check_key(&prefix(source)).is_err() {
+                return if proven { Admission::Ignore } else { Admission::Retry };
             }
         }
         Admission::Accept(slot)
@@ -177,6 +184,19 @@ mod tests {
         assert!((0..20).all(|_| admitted("127.0.0.1")));
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(admitted("192.0.2.1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn spoofed_sources_cannot_use_up_what_real_hosts_of_their_prefix_have() {
+        let admissions = Admissions::new(&limits());
+        let ip: IpAddr = [192, 0, 2, 1].into();
+        let admitted = (0..100).filter(|_| {
+            let verdict = admissions.admit(ip, false);
+            assert!(!matches!(verdict, Admission::Ignore));
+            matches!(verdict, Admission::Accept(_))
+        });
+        assert_eq!(admitted.count(), 10);
+        assert!(matches!(admissions.admit(ip, true), Admission::Accept(_)));
     }
 
     #[tokio::test(start_paused = true)]

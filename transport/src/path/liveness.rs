@@ -7,7 +7,14 @@
 
 use std::time::{Duration, Instant};
 
-/// How patient to be with a silent peer.
+/// A timer as late as this means that the process didn't run (stopped, suspended, starved). A guess.
+const STALL_MIN: Duration = Duration::from_secs(1);
+
+/// Bounds of every length in [`Patience`], lest a probe storm or an overflow follow from a slip.
+const PATIENCE_MIN: Duration = Duration::from_millis(10);
+const PATIENCE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How patient to be with a silent peer. Lengths are brought between 10 ms and a year.
 #[derive(Debug, Clone)]
 pub struct Patience {
     /// Between probes while answers are expected, or while a probe went unanswered.
@@ -33,6 +40,16 @@ impl Default for Patience {
 }
 
 impl Patience {
+    fn bounded(self) -> Self {
+        let bounded = |length: Duration| length.clamp(PATIENCE_MIN, PATIENCE_MAX);
+        Self {
+            probe_every: bounded(self.probe_every),
+            idle_every: bounded(self.idle_every),
+            unreachable_after: bounded(self.unreachable_after),
+            gone_after: bounded(self.gone_after),
+        }
+    }
+
     /// Idle probes must notice silence early enough for `gone_after` to hold.
     fn idle_every(&self) -> Duration {
         self.idle_every.min(self.gone_after / 3).max(self.probe_every)
@@ -66,6 +83,8 @@ pub struct Liveness {
     expecting: bool,
     /// When the peer last proved to be there.
     heard: Instant,
+    /// How long this process stood still since then.
+    stalled: Duration,
     /// The first probe since then: the beginning of its silence, if it is one.
     asked: Option<Instant>,
     next_probe: Instant,
@@ -76,12 +95,14 @@ pub struct Liveness {
 impl Liveness {
     /// A peer that has just been heard.
     pub fn new(patience: Patience, now: Instant) -> Self {
+        let patience = patience.bounded();
         let next_probe = now + patience.idle_every();
         Self {
             patience,
             state: State::Reachable,
             expecting: false,
             heard: now,
+            stalled: Duration::ZERO,
             asked: None,
             next_probe,
             probe_due: false,
@@ -96,6 +117,7 @@ impl Liveness {
             return;
         }
         self.heard = at;
+        self.stalled = Duration::ZERO;
         self.asked = self.asked.filter(|asked| *asked > at);
         self.next_probe = at + self.interval();
         if self.state == State::Unreachable {
@@ -126,9 +148,10 @@ impl Liveness {
         if self.state == State::Gone {
             return;
         }
+        self.excuse_stall(now);
         if let Some(asked) = self.asked {
             let silent_at = asked + self.patience.unreachable_after;
-            let gone_at = (self.heard + self.patience.gone_after).max(silent_at);
+            let gone_at = self.gone_at(silent_at);
             if now >= gone_at {
                 self.state = State::Gone;
                 self.event = Some(Event::Gone);
@@ -144,6 +167,19 @@ impl Liveness {
             self.probe_due = true;
             self.next_probe = now + self.interval();
         }
+    }
+
+    /// Time in which this process stood still isn't the peer's silence: answers may wait unread.
+    fn excuse_stall(&mut self, now: Instant) {
+        let late = self.timeout().map_or(Duration::ZERO, |due| now.saturating_duration_since(due));
+        if late >= STALL_MIN {
+            self.asked = self.asked.map(|asked| asked + late);
+            self.stalled = self.stalled.saturating_add(late);
+        }
+    }
+
+    fn gone_at(&self, silent_at: Instant) -> Instant {
+        (self.heard + self.stalled + self.patience.gone_after).max(silent_at)
     }
 
     /// Whether a probe is to be sent now.
@@ -164,7 +200,7 @@ impl Liveness {
         let mut next = self.next_probe;
         if let Some(asked) = self.asked {
             let silent_at = asked + self.patience.unreachable_after;
-            let gone_at = (self.heard + self.patience.gone_after).max(silent_at);
+            let gone_at = self.gone_at(silent_at);
             next = next.min(gone_at);
             if self.state == State::Reachable {
                 next = next.min(silent_at);
@@ -223,7 +259,7 @@ mod tests {
             }
             events.extend(core.poll_event().map(|event| (at, event)));
             match core.timeout() {
-                Some(next) if next - start <= until => now = next,
+                Some(next) if next.saturating_duration_since(start) <= until => now = next.max(now),
                 _ => return (probes, events),
             }
             core.advance(now);
@@ -296,14 +332,50 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_stood_still_asks_again_before_it_gives_up() {
+        let start = Instant::now();
+        let mut core = Liveness::new(Patience::default(), start);
+        core.expect(true, start);
+        core.advance(start + SECOND / 2);
+        assert!(core.poll_probe());
+        let woken = start + 3600 * SECOND;
+        core.advance(woken);
+        assert!(core.poll_probe());
+        assert_eq!(core.poll_event(), None);
+        let (_, events) = run(&mut core, woken, 100 * SECOND, |_| false);
+        let [(unreachable, Event::Unreachable), (gone, Event::Gone)] = events[..] else {
+            panic!("{events:?}")
+        };
+        assert!((4_000..=5_000).contains(&unreachable), "after {unreachable} ms");
+        assert!((59_000..=60_000).contains(&gone), "after {gone} ms");
+    }
+
+    #[test]
+    fn absurd_patience_is_bounded() {
+        for length in [Duration::ZERO, Duration::MAX] {
+            let patience = Patience {
+                probe_every: length,
+                idle_every: length,
+                unreachable_after: length,
+                gone_after: length,
+            };
+            let start = Instant::now();
+            let mut core = Liveness::new(patience, start);
+            core.expect(true, start);
+            let (probes, _) = run(&mut core, start, SECOND, |_| true);
+            assert!(probes.len() <= 101);
+        }
+    }
+
+    #[test]
     fn beginning_to_expect_asks_soon_and_ceasing_to_does_not_forget_the_silence() {
         let start = Instant::now();
         let mut core = Liveness::new(Patience::default(), start);
         core.advance(start + 10 * SECOND);
         core.expect(true, start + 10 * SECOND);
         assert!(core.poll_probe());
-        core.expect(false, start + 11 * SECOND);
-        core.advance(start + 15 * SECOND);
-        assert_eq!(core.poll_event(), Some(Event::Unreachable));
+        core.expect(false, start + 10 * SECOND);
+        let (_, events) = run(&mut core, start + 10 * SECOND, 6 * SECOND, |_| false);
+        assert_eq!(events, [(5_000, Event::Unreachable)]);
     }
 }

@@ -1,9 +1,11 @@
 //! The road to a peer: is it alive, and which one is it (DESIGN.md section 5)?
 //!
 //! - [`liveness`]: core; when to probe, and what silence means
-//! - `pulse`: the probes of one connection, and the checks that bind a new address
+//! - `roads`: core; which roads to a peer are proven, and which one is in use
+//! - `pulse`: the probes of one connection: carries out what `roads` decides
 //! - `candidates`: which addresses of a peer to dial
 
 pub mod candidates;
 pub mod liveness;
 pub mod pulse;
+mod roads;

@@ -1,8 +1,4 @@
-//! The probes of one connection: sent, answered and timed; and the checks that bind a new address.
-//!
-//! A source address is used for sending only after it answered a fresh nonce that was sent to it, under
-//! the connection's exporter key (DESIGN.md section 5): a valid probe from elsewhere merely starts that
-//! check, for a MAC cannot cover a source address that NATs rewrite.
+//! The probes of one connection: sent, answered and timed, as the core in `roads` decides.
 
 use std::{
     collections::VecDeque,
@@ -16,10 +12,11 @@ use std::{
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use rand::{RngExt, rngs::StdRng};
+use rand::rngs::StdRng;
 use ring::hmac;
 use tokio::sync::oneshot;
 
+use super::roads::{Output, Roads};
 use crate::{
     connection::Order,
     socket::{
@@ -29,17 +26,14 @@ use crate::{
     wire::{Frame, Tag},
 };
 
-/// Probes whose answers are still welcome. At one each 500 ms that is more than ten seconds of them.
-const OUTSTANDING_MAX: usize = 32;
+/// Pings under way on one link; an older one is given up for a newer. A guess.
+const PINGS_MAX: usize = 32;
 
 /// How long an answer to [`Pulse::ping`] is waited for.
 const PING_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The label under which the key of probes is exported from TLS (RFC 5705).
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-webmesh/1 link";
-
-/// Silence on the old road, while a new one answers, that makes the new one active: at least this.
-const SILENCE_MIN: Duration = Duration::from_millis(300);
 
 /// Why a ping had no result. The peer may be there all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -106,25 +100,23 @@ pub(crate) struct Pulse {
 }
 
 struct State {
-    rng: StdRng,
-    outstanding: VecDeque<Outstanding>,
-    /// The last answer on the active road.
+    roads: Roads,
+    pings: VecDeque<(u64, oneshot::Sender<Duration>)>,
+    /// The last answer.
     heard: Instant,
-}
-
-struct Outstanding {
-    nonce: u64,
-    sent: Instant,
-    road: Road,
-    ping: Option<oneshot::Sender<Duration>>,
+    /// When the core will be woken.
+    wake: Option<Instant>,
 }
 
 impl Pulse {
+    /// `road` is the one that the handshake came along.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn new(
         link: u64,
         secrets: &Secrets,
         dialled: bool,
         handle: SocketAddr,
+        road: Road,
         socket: Arc<MeshSocket>,
         orders: actix::WeakRecipient<Order>,
         rng: StdRng,
@@ -134,7 +126,9 @@ impl Pulse {
         } else {
             (secrets.to_other, secrets.to_dialler)
         };
-        let state = State { rng, outstanding: VecDeque::new(), heard: now() };
+        let heard = now();
+        let roads = Roads::new(road, rng, heard);
+        let state = State { roads, pings: VecDeque::new(), heard, wake: None };
         Self {
             link,
             key: secrets.key.clone(),
@@ -173,9 +167,16 @@ impl Pulse {
         expecting && !self.armed.swap(true, Ordering::SeqCst)
     }
 
-    pub(crate) async fn ping(&self) -> Result<Duration, PingError> {
+    pub(crate) async fn ping(self: &Arc<Self>) -> Result<Duration, PingError> {
         let (tx, rx) = oneshot::channel();
-        self.probe_road(self.active().ok_or(PingError::Closed)?, Some(tx));
+        self.change(|state, now| {
+            let nonce = state.roads.probe(now);
+            state.pings.retain(|(_, ping)| !ping.is_closed());
+            if state.pings.len() == PINGS_MAX {
+                state.pings.pop_front();
+            }
+            state.pings.push_back((nonce, tx));
+        });
         match self.within(PING_TIME_MAX, rx).await {
             Some(Ok(rtt)) => Ok(rtt),
             Some(Err(_)) => Err(PingError::Closed),
@@ -192,11 +193,14 @@ impl Pulse {
         }
     }
 
-    /// Sends one probe along the active road.
-    pub(crate) fn probe(&self) {
-        if let Some(road) = self.active() {
-            self.probe_road(road, None);
-        }
+    /// Asks the peer whether it is there.
+    pub(crate) fn probe(self: &Arc<Self>) {
+        self.change(|state, now| state.roads.probe(now));
+    }
+
+    /// The peer says that it can also be reached along these.
+    pub(crate) fn add(self: &Arc<Self>, roads: impl IntoIterator<Item = Road>) {
+        self.change(|state, now| roads.into_iter().for_each(|road| state.roads.add(road, now)));
     }
 
     /// When the peer last answered.
@@ -204,94 +208,78 @@ impl Pulse {
         self.state.lock().heard
     }
 
-    fn active(&self) -> Option<Road> {
-        self.socket.handles().active(self.handle)
-    }
-
-    fn probe_road(&self, road: Road, ping: Option<oneshot::Sender<Duration>>) {
-        let nonce = {
-            let mut state = self.state.lock();
-            let nonce = state.rng.random();
-            if state.outstanding.len() >= OUTSTANDING_MAX {
-                state.outstanding.pop_front();
-            }
-            state.outstanding.push_back(Outstanding { nonce, sent: now(), road, ping });
-            nonce
-        };
-        self.socket.send_frame(road, &Frame::Probe { nonce }.seal(self.to_peer, &self.key));
-    }
-
     /// A frame with our tag came along `road`.
     fn received(self: &Arc<Self>, frame: &[u8], road: Road) {
         match Frame::open(frame, &self.key) {
             Some(Frame::Probe { nonce }) => {
-                let answer = Frame::Answer { nonce, observed: road.remote };
-                self.socket.send_frame(road, &answer.seal(self.to_peer, &self.key));
-                let known = self.active().is_some_and(|active| same(active, road));
-                if !known && !self.is_checking(road) {
-                    self.probe_road(road, None);
-                    // For comparison: is the road in use alive?
-                    self.probe();
-                }
+                self.change(|state, now| state.roads.probed(road, nonce, frame.len(), now));
             }
-            Some(Frame::Answer { nonce, .. }) => self.answered(nonce, road),
+            Some(Frame::Answer { nonce, .. }) => {
+                self.change(|state, now| {
+                    let Some(rtt) = state.roads.answered(road, nonce, now) else { return };
+                    state.heard = now;
+                    let asked = state.pings.iter().position(|(ping, _)| *ping == nonce);
+                    if let Some((_, ping)) = asked.and_then(|index| state.pings.remove(index)) {
+                        let _ = ping.send(rtt);
+                    }
+                });
+            }
             None => {}
         }
     }
 
-    fn answered(self: &Arc<Self>, nonce: u64, road: Road) {
-        let mut state = self.state.lock();
-        let Some(index) = state.outstanding.iter().position(|probe| probe.nonce == nonce) else {
-            return;
+    /// Changes the core, carries out what it says, and has it woken in time.
+    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State, Instant) -> T) {
+        let mut outputs = Vec::new();
+        let wake = {
+            let (mut state, now) = (self.state.lock(), now());
+            change(&mut state, now);
+            outputs.extend(std::iter::from_fn(|| state.roads.poll()));
+            let next = state.roads.timeout();
+            let sooner = next.filter(|next| state.wake.is_none_or(|wake| *next < wake));
+            if sooner.is_some() {
+                state.wake = sooner;
+            }
+            sooner.map(|at| (at, at.saturating_duration_since(now)))
         };
-        // The answer must come from where the probe was sent.
-        if !same(state.outstanding[index].road, road) {
-            return;
+        for output in outputs {
+            self.carry_out(output);
         }
-        let Some(probe) = state.outstanding.remove(index) else { return };
-        let heard = now();
-        drop(state);
-        if let Some(ping) = probe.ping {
-            let _ = ping.send(heard - probe.sent);
-        }
-        if self.active().is_some_and(|active| same(active, road)) {
-            self.state.lock().heard = heard;
-        } else {
-            self.consider(road, probe.sent, heard - probe.sent);
+        if let Some((at, wait)) = wake {
+            let (pulse, sleep) = (Arc::downgrade(self), self.socket.sleep(wait));
+            self.socket.spawn(async move {
+                sleep.await;
+                if let Some(pulse) = pulse.upgrade() {
+                    pulse.wake(at);
+                }
+            });
         }
     }
 
-    /// `road` is proven. It becomes the active one if the one in use stays silent meanwhile.
-    fn consider(self: &Arc<Self>, road: Road, asked: Instant, rtt: Duration) {
-        let pulse = self.clone();
-        let patience = self.socket.sleep(SILENCE_MIN.max(rtt * 3));
-        self.socket.spawn(async move {
-            patience.await;
-            let silent = pulse.heard() < asked;
-            if silent && pulse.active().is_some_and(|active| !same(active, road)) {
-                tracing::info!(to = %road.remote, "the peer is at another address now");
-                pulse.socket.handles().switch(pulse.handle, road);
-                pulse.state.lock().heard = now();
-            }
+    /// A timer that was set for `at` has fired; it may have been overtaken by another.
+    fn wake(self: &Arc<Self>, at: Instant) {
+        self.change(|state, now| {
+            state.wake = state.wake.filter(|wake| *wake != at);
+            state.roads.advance(now);
         });
     }
 
-    fn is_checking(&self, road: Road) -> bool {
-        let recent = now().checked_sub(SILENCE_MIN);
-        self.state
-            .lock()
-            .outstanding
-            .iter()
-            .any(|probe| same(probe.road, road) && recent.is_none_or(|recent| probe.sent > recent))
+    fn carry_out(&self, output: Output) {
+        let (road, frame) = match output {
+            Output::Probe(road, nonce) => (road, Frame::Probe { nonce }),
+            Output::Answer(road, nonce) => (road, Frame::Answer { nonce, observed: road.remote }),
+            Output::Switch(road) => {
+                tracing::info!(to = %road.remote, "the peer is reached at another address now");
+                self.socket.handles().switch(self.handle, road);
+                return;
+            }
+        };
+        self.socket.send_frame(road, &frame.seal(self.to_peer, &self.key));
     }
 }
 
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
-}
-
-fn same(a: Road, b: Road) -> bool {
-    (a.wire, a.remote) == (b.wire, b.remote)
 }
 
 /// The pulses of all connections, by the tags that their peers use.

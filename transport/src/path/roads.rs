@@ -1,0 +1,386 @@
+//! Core: which road leads to a peer, and which addresses were proven to be its own (DESIGN.md, section 5).
+//!
+//! Sans-IO: time and frames come in, frames and switches come out. Written contract: *after every call that takes
+//! `&mut self`, drain [`Roads::poll`], then arm a timer for [`Roads::timeout`], at which [`Roads::advance`] is called.*
+//!
+//! A road is used only after it answered a fresh nonce that was sent along it. A valid probe from elsewhere merely
+//! starts that check: its MAC can't cover a source address that NATs rewrite, and anyone on the way may replay it.
+//! Until then it gets at most [`CHECKS_MAX`] probes, and one that nobody but a probe's source address speaks for gets at
+//! most three times the bytes that came from it. When the road in use falls silent, every proven one is asked, and the
+//! fastest that answers takes over; while it works, only a much faster one does.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use rand::{RngExt, rngs::StdRng};
+
+use crate::{socket::handles::Road, wire::FRAME_BYTES};
+
+/// Roads of one peer. A guess: both families, a few interfaces and NATs on both sides.
+const ROADS_MAX: usize = 16;
+
+/// Unproven roads among them that only a source address speaks for. A guess; a moving peer has one or two.
+const OBSERVED_MAX: usize = 4;
+
+/// An observed road is given this long to answer before another may take its place. A guess, beyond most round trips.
+const CHECK_TIME: Duration = Duration::from_secs(1);
+
+/// Probes to an address that never answered (DESIGN.md, section 5).
+const CHECKS_MAX: u32 = 5;
+
+/// Between the first two checks of a road; doubled after each. A guess.
+const CHECK_EVERY: Duration = Duration::from_millis(500);
+
+/// Between probes of a proven road that isn't in use; NATs forget a mapping after 30 s (FIGURES.md).
+const STANDBY_EVERY: Duration = Duration::from_secs(20);
+
+/// Our nonces per road whose answers are still welcome; one each 500 ms makes 16 s.
+const OPEN_MAX: usize = 32;
+
+/// Nonces of the peer that are remembered, so that a replayed probe starts nothing.
+const SEEN_MAX: usize = 64;
+
+/// Bytes that an unproven source may draw for each that came from it (RFC 9000, section 8.1).
+const AMPLIFICATION_MAX: usize = 3;
+
+/// An unanswered probe means silence after three round trips, but not before this (DESIGN.md, section 5).
+const SILENCE_MIN: Duration = Duration::from_millis(300);
+
+/// The same while no round trip was measured: the first time-out of RFC 6298.
+const SILENCE_UNMEASURED: Duration = Duration::from_secs(1);
+
+/// A road that works is left for another only if that takes less than 3/4 of the time and 5 ms less, by at least three
+/// measurements of each. Guesses: beyond the noise of a Wi-Fi, below what a user would notice.
+const FASTER_BY_MIN: Duration = Duration::from_millis(5);
+const SAMPLES_MIN: u32 = 3;
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Send a probe with this nonce along this road.
+    Probe(Road, u64),
+    /// Answer the probe with this nonce along this road.
+    Answer(Road, u64),
+    /// Send everything along this road from now on.
+    Switch(Road),
+}
+
+/// Who speaks for a road.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The peer itself, by its reference, or the handshake.
+    Named,
+    /// The source address of a valid probe, which may be a replay.
+    Observed,
+}
+
+#[derive(Debug)]
+struct Known {
+    road: Road,
+    origin: Origin,
+    since: Instant,
+    proven: bool,
+    /// Our nonces that wait for an answer along this road, and when each was sent.
+    open: VecDeque<(u64, Instant)>,
+    /// The first probe since the last answer.
+    asked: Option<Instant>,
+    /// Probes since the last answer.
+    unanswered: u32,
+    heard: Option<Instant>,
+    /// When to ask next; the road in use is asked by its user.
+    next: Option<Instant>,
+    /// Smoothed as RFC 6298 does it.
+    rtt: Option<Duration>,
+    samples: u32,
+    /// Bytes received from it and sent to it while unproven.
+    given: usize,
+    drawn: usize,
+}
+
+impl Known {
+    fn new(road: Road, origin: Origin, now: Instant) -> Self {
+        Self {
+            road,
+            origin,
+            since: now,
+            proven: false,
+            open: VecDeque::new(),
+            asked: None,
+            unanswered: 0,
+            heard: None,
+            next: Some(now),
+            rtt: None,
+            samples: 0,
+            given: 0,
+            drawn: 0,
+        }
+    }
+
+    fn is(&self, road: Road) -> bool {
+        (self.road.wire, self.road.remote) == (road.wire, road.remote)
+    }
+
+    /// Whether one more frame may go to it.
+    fn affordable(&self) -> bool {
+        let allowance = self.given.saturating_mul(AMPLIFICATION_MAX);
+        self.proven || self.origin == Origin::Named || self.drawn + FRAME_BYTES <= allowance
+    }
+
+    /// When its silence is one.
+    fn silent_at(&self) -> Option<Instant> {
+        let patience = self.rtt.map_or(SILENCE_UNMEASURED, |rtt| SILENCE_MIN.max(rtt * 3));
+        self.asked.map(|asked| asked + patience)
+    }
+
+    fn measured(&self) -> Option<Duration> {
+        self.rtt.filter(|_| self.samples >= SAMPLES_MIN)
+    }
+}
+
+/// The roads to one peer.
+#[derive(Debug)]
+pub(crate) struct Roads {
+    rng: StdRng,
+    known: Vec<Known>,
+    /// Index of the road in use.
+    active: usize,
+    /// The beginning of the silence of the road in use for which the others were asked.
+    rescued: Option<Instant>,
+    seen: VecDeque<u64>,
+    outbox: VecDeque<Output>,
+}
+
+impl Roads {
+    /// A peer whose handshake came along `active`.
+    pub(crate) fn new(active: Road, rng: StdRng, now: Instant) -> Self {
+        let mut first = Known::new(active, Origin::Named, now);
+        (first.proven, first.heard, first.next) = (true, Some(now), None);
+        Self {
+            rng,
+            known: vec![first],
+            active: 0,
+            rescued: None,
+            seen: VecDeque::new(),
+            outbox: VecDeque::new(),
+        }
+    }
+
+    /// The road in use.
+    pub(crate) fn active(&self) -> Road {
+        self.known[self.active].road
+    }
+
+    /// What is to be done next.
+    pub(crate) fn poll(&mut self) -> Option<Output> {
+        self.outbox.pop_front()
+    }
+
+    /// When [`Roads::advance`] must be called next.
+    pub(crate) fn timeout(&self) -> Option<Instant> {
+        let active = &self.known[self.active];
+        let rescue = active.silent_at().filter(|_| self.known.len() > 1 && !self.is_rescued());
+        self.known.iter().filter_map(|known| known.next).chain(rescue).min()
+    }
+
+    /// The peer says that it is also at the end of `road`, which is checked if there is room for it.
+    pub(crate) fn add(&mut self, road: Road, now: Instant) {
+        if let Some(index) = self.find(road) {
+            let known = &mut self.known[index];
+            if known.origin == Origin::Observed && !known.proven {
+                (known.origin, known.next) = (Origin::Named, Some(now));
+            }
+        } else {
+            self.insert(Known::new(road, Origin::Named, now), now);
+        }
+        self.advance(now);
+    }
+
+    /// Asks the road in use, and every proven one if that is silent. Returns the nonce of the former.
+    pub(crate) fn probe(&mut self, now: Instant) -> u64 {
+        let nonce = self.ask(self.active, now);
+        if self.is_silent(now) {
+            self.ask_others(now);
+        }
+        self.advance(now);
+        nonce
+    }
+
+    /// A probe of the peer, its MAC right, came along `road` in a datagram of `bytes`.
+    pub(crate) fn probed(&mut self, road: Road, nonce: u64, bytes: usize, now: Instant) {
+        let replayed = self.seen.contains(&nonce);
+        if !replayed {
+            if self.seen.len() == SEEN_MAX {
+                self.seen.pop_front();
+            }
+            self.seen.push_back(nonce);
+        }
+        match self.find(road) {
+            Some(index) if self.known[index].proven => {
+                self.outbox.push_back(Output::Answer(road, nonce));
+                if index != self.active {
+                    self.compare(now);
+                }
+            }
+            _ if replayed => {}
+            index => {
+                let newcomer = || Known::new(road, Origin::Observed, now);
+                let Some(index) = index.or_else(|| self.insert(newcomer(), now)) else { return };
+                let known = &mut self.known[index];
+                known.given = known.given.saturating_add(bytes);
+                if known.affordable() {
+                    known.drawn += FRAME_BYTES;
+                    self.outbox.push_back(Output::Answer(road, nonce));
+                }
+                // It may afford a check again.
+                known.next.get_or_insert(now);
+                self.compare(now);
+            }
+        }
+        self.advance(now);
+    }
+
+    /// An answer of the peer, its MAC right, came along `road`. Returns the round-trip time if it is the first answer to
+    /// a nonce that was sent along that road; all others mean nothing.
+    pub(crate) fn answered(&mut self, road: Road, nonce: u64, now: Instant) -> Option<Duration> {
+        let index = self.find(road)?;
+        let known = &mut self.known[index];
+        let position = known.open.iter().position(|(open, _)| *open == nonce)?;
+        let (_, sent) = known.open.remove(position)?;
+        let rtt = now.saturating_duration_since(sent);
+        known.rtt = Some(known.rtt.map_or(rtt, |smoothed| (smoothed * 7 + rtt) / 8));
+        known.samples += 1;
+        (known.proven, known.asked, known.unanswered) = (true, None, 0);
+        known.heard = Some(now);
+        known.road.local = road.local.or(known.road.local);
+        known.next = (index != self.active).then(|| now + STANDBY_EVERY);
+        self.advance(now);
+        Some(rtt)
+    }
+
+    /// Time has passed.
+    pub(crate) fn advance(&mut self, now: Instant) {
+        for index in 0..self.known.len() {
+            if self.known[index].next.is_some_and(|next| next <= now) {
+                self.ask(index, now);
+            }
+        }
+        if self.is_silent(now) && !self.is_rescued() {
+            self.rescued = self.known[self.active].asked;
+            self.ask_others(now);
+        }
+        if let Some(better) = self.better(now) {
+            self.known[self.active].next = Some(now + STANDBY_EVERY);
+            self.known[better].next = None;
+            self.active = better;
+            self.rescued = None;
+            self.outbox.push_back(Output::Switch(self.active()));
+        }
+    }
+
+    fn find(&self, road: Road) -> Option<usize> {
+        self.known.iter().position(|known| known.is(road))
+    }
+
+    /// Makes room for a road and takes it in, if there is any room to make.
+    fn insert(&mut self, newcomer: Known, now: Instant) -> Option<usize> {
+        let waiting = |known: &Known| !known.proven && known.origin == Origin::Observed;
+        let observed = self.known.iter().filter(|known| waiting(known)).count();
+        let crowded = waiting(&newcomer) && observed >= OBSERVED_MAX;
+        if crowded || self.known.len() >= ROADS_MAX {
+            // First one that had its chance and didn't answer, then, unless the observed ones are to blame, the one that
+            // has been dead for longest.
+            let others = || self.known.iter().enumerate().filter(|(i, _)| *i != self.active);
+            let stale = others()
+                .filter(|(_, known)| waiting(known) && now >= known.since + CHECK_TIME)
+                .min_by_key(|(_, known)| known.since);
+            let dead = others()
+                .filter(|(_, known)| !crowded && known.proven && known.unanswered >= CHECKS_MAX)
+                .min_by_key(|(_, known)| known.heard);
+            let (index, _) = stale.or(dead)?;
+            self.known.remove(index);
+            if index < self.active {
+                self.active -= 1;
+            }
+        }
+        self.known.push(newcomer);
+        Some(self.known.len() - 1)
+    }
+
+    /// Sends a fresh nonce along a road, unless that road has had its share.
+    fn ask(&mut self, index: usize, now: Instant) -> u64 {
+        let nonce = self.rng.random();
+        let active = index == self.active;
+        let known = &mut self.known[index];
+        let exhausted = !known.proven && known.unanswered >= CHECKS_MAX;
+        if exhausted || !known.affordable() {
+            known.next = None;
+            return nonce;
+        }
+        if known.open.len() == OPEN_MAX {
+            known.open.pop_front();
+        }
+        known.open.push_back((nonce, now));
+        known.asked.get_or_insert(now);
+        known.unanswered = known.unanswered.saturating_add(1);
+        known.drawn = known.drawn.saturating_add(FRAME_BYTES);
+        known.next = match known.proven {
+            _ if active || known.unanswered >= CHECKS_MAX => None,
+            true => Some(now + STANDBY_EVERY),
+            false => Some(now + CHECK_EVERY * (1 << known.unanswered.saturating_sub(1))),
+        };
+        self.outbox.push_back(Output::Probe(known.road, nonce));
+        nonce
+    }
+
+    /// Asks every proven road but the one in use.
+    fn ask_others(&mut self, now: Instant) {
+        for index in 0..self.known.len() {
+            if index != self.active && self.known[index].proven {
+                self.ask(index, now);
+            }
+        }
+    }
+
+    /// The peer sends along another road than the one in use: does that still work?
+    fn compare(&mut self, now: Instant) {
+        let active = &self.known[self.active];
+        let quiet = active.heard.is_none_or(|heard| now >= heard + CHECK_EVERY);
+        if quiet && active.asked.is_none() {
+            self.ask(self.active, now);
+        }
+    }
+
+    fn is_silent(&self, now: Instant) -> bool {
+        self.known[self.active].silent_at().is_some_and(|at| now >= at)
+    }
+
+    fn is_rescued(&self) -> bool {
+        self.rescued.is_some() && self.rescued == self.known[self.active].asked
+    }
+
+    /// The road that should be in use in place of the one that is.
+    fn better(&self, now: Instant) -> Option<usize> {
+        let active = &self.known[self.active];
+        let silent = self.is_silent(now);
+        let takes_over = |known: &Known| {
+            if silent {
+                return known.heard >= active.asked;
+            }
+            match (known.measured(), active.measured()) {
+                (Some(rtt), Some(now)) => {
+                    known.asked.is_none() && rtt < now * 3 / 4 && rtt + FASTER_BY_MIN <= now
+                }
+                _ => false,
+            }
+        };
+        let others = self.known.iter().enumerate();
+        let others = others.filter(|(index, known)| *index != self.active && known.proven);
+        let best = others.filter(|(_, known)| takes_over(known)).min_by_key(|(_, known)| known.rtt);
+        best.map(|(index, _)| index)
+    }
+}
+
+#[cfg(test)]
+mod tests;

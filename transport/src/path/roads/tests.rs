@@ -1,0 +1,284 @@
+//! Scenarios under a computed clock: nothing sleeps.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use rand::SeedableRng;
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn road(n: u8) -> Road {
+    Road { wire: 0, remote: SocketAddr::from(([10, 0, 0, n], 1000)), local: None }
+}
+
+/// A peer at the other end of some roads, each with its round-trip time; it answers every probe along them.
+struct World {
+    roads: Roads,
+    start: Instant,
+    now: Instant,
+    alive: BTreeMap<u8, Duration>,
+    /// Answers on their way: when, along which road, to which nonce.
+    flying: Vec<(Instant, u8, u64)>,
+    probes: Vec<(Duration, u8)>,
+    answers: Vec<u8>,
+    switches: Vec<(Duration, u8)>,
+}
+
+impl World {
+    /// Road 1 is in use, with a round trip of 20 ms.
+    fn new() -> Self {
+        let start = Instant::now();
+        Self {
+            roads: Roads::new(road(1), StdRng::seed_from_u64(1), start),
+            start,
+            now: start,
+            alive: BTreeMap::from([(1, 20 * MS)]),
+            flying: Vec::new(),
+            probes: Vec::new(),
+            answers: Vec::new(),
+            switches: Vec::new(),
+        }
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.roads.poll() {
+            let at = self.now - self.start;
+            let number = |road: Road| match road.remote.ip() {
+                std::net::IpAddr::V4(ip) => ip.octets()[3],
+                std::net::IpAddr::V6(_) => unreachable!(),
+            };
+            match output {
+                Output::Probe(road, nonce) => {
+                    let n = number(road);
+                    self.probes.push((at, n));
+                    if let Some(rtt) = self.alive.get(&n) {
+                        self.flying.push((self.now + *rtt, n, nonce));
+                    }
+                }
+                Output::Answer(road, _) => self.answers.push(number(road)),
+                Output::Switch(road) => self.switches.push((at, number(road))),
+            }
+        }
+    }
+
+    /// Lets time pass, asking the road in use each 500 ms if somebody expects answers.
+    fn run(&mut self, length: Duration, expecting: bool) {
+        let (end, mut next_probe) = (self.now + length, self.now);
+        loop {
+            self.drain();
+            let arrival = self.flying.iter().map(|(at, ..)| *at).min();
+            let probe = expecting.then_some(next_probe);
+            let next = [arrival, probe, self.roads.timeout()].into_iter().flatten().min();
+            let Some(next) = next.filter(|next| *next <= end) else { break };
+            self.now = self.now.max(next);
+            if arrival == Some(next) {
+                let index = self.flying.iter().position(|(at, ..)| *at == next).unwrap();
+                let (_, n, nonce) = self.flying.remove(index);
+                self.roads.answered(road(n), nonce, self.now);
+            } else if probe == Some(next) {
+                self.roads.probe(self.now);
+                next_probe = self.now + 500 * MS;
+            } else {
+                self.roads.advance(self.now);
+            }
+        }
+        self.now = end;
+        self.roads.advance(end);
+        self.drain();
+    }
+
+    fn probed(&mut self, n: u8, nonce: u64) {
+        self.roads.probed(road(n), nonce, FRAME_BYTES, self.now);
+        self.drain();
+    }
+
+    fn probes_to(&self, n: u8) -> usize {
+        self.probes.iter().filter(|(_, to)| *to == n).count()
+    }
+}
+
+#[test]
+fn a_peer_that_moved_is_followed_once_its_new_address_answered_and_the_old_one_is_silent() {
+    let mut world = World::new();
+    world.run(3 * SECOND, true);
+    world.alive = BTreeMap::from([(2, 30 * MS)]);
+    world.probed(2, 77);
+    assert_eq!(world.answers, [2]);
+    world.run(2 * SECOND, true);
+    let [(at, to)] = world.switches[..] else { panic!("{:?}", world.switches) };
+    assert_eq!(to, 2);
+    assert!(at <= 4 * SECOND, "after {at:?}");
+    assert_eq!(world.roads.active(), road(2));
+}
+
+#[test]
+fn a_probe_from_elsewhere_moves_nothing_while_the_road_in_use_works() {
+    let mut world = World::new();
+    world.alive.insert(2, 19 * MS);
+    for n in 0..20 {
+        world.probed(2, n);
+        world.run(500 * MS, true);
+    }
+    assert!(world.roads.known[1].proven);
+    assert_eq!(world.switches, []);
+}
+
+#[test]
+fn a_silent_source_gets_no_more_than_five_probes_and_three_times_its_bytes() {
+    let mut world = World::new();
+    world.probed(2, 1);
+    world.run(60 * SECOND, true);
+    assert_eq!((world.probes_to(2), world.answers.len()), (2, 1));
+    for nonce in 2..100 {
+        world.probed(2, nonce);
+        world.run(100 * MS, true);
+    }
+    assert_eq!(world.probes_to(2), 5);
+}
+
+#[test]
+fn an_address_that_the_peer_names_gets_five_probes_and_no_more_when_it_is_named_again() {
+    let mut world = World::new();
+    for _ in 0..10 {
+        world.roads.add(road(2), world.now);
+        world.run(20 * SECOND, false);
+    }
+    let times: Vec<_> = world.probes.iter().map(|(at, _)| at.as_millis()).collect();
+    assert_eq!(times, [0, 500, 1500, 3500, 7500]);
+}
+
+#[test]
+fn a_replayed_probe_starts_nothing() {
+    let mut world = World::new();
+    world.probed(1, 5);
+    for n in 2..200 {
+        world.probed(n, 5);
+    }
+    assert_eq!((world.answers.as_slice(), world.probes.len()), (&[1][..], 0));
+    assert_eq!(world.roads.known.len(), 1);
+}
+
+#[test]
+fn fresh_probes_from_everywhere_take_few_places_and_cost_no_answer_of_ours() {
+    let mut world = World::new();
+    for n in 0..2000_u64 {
+        world.probed((2 + n % 250) as u8, 1000 + n);
+        if n % 10 == 0 {
+            world.run(20 * MS, false);
+        }
+        assert!(world.roads.known.len() <= 1 + OBSERVED_MAX);
+    }
+    let nonce = world.roads.probe(world.now);
+    assert!(world.roads.answered(road(1), nonce, world.now + 20 * MS).is_some());
+    assert_eq!(world.switches, []);
+}
+
+#[test]
+fn an_answer_counts_once_and_only_along_the_road_that_was_asked() {
+    let mut world = World::new();
+    world.roads.add(road(2), world.now);
+    let nonce = world.roads.probe(world.now);
+    let later = world.now + 10 * MS;
+    assert_eq!(world.roads.answered(road(2), nonce, later), None);
+    assert_eq!(world.roads.answered(road(9), nonce, later), None);
+    assert!(!world.roads.known[1].proven);
+    assert_eq!(world.roads.answered(road(1), nonce, later), Some(10 * MS));
+    assert_eq!(world.roads.answered(road(1), nonce, later), None);
+}
+
+#[test]
+fn a_standby_takes_over_half_a_second_after_the_road_in_use_died() {
+    let mut world = World::new();
+    world.alive.insert(2, 60 * MS);
+    world.roads.add(road(2), world.now);
+    world.run(30 * SECOND, true);
+    assert_eq!(world.switches, []);
+    world.alive.remove(&1);
+    world.run(5 * SECOND, true);
+    let [(at, 2)] = world.switches[..] else { panic!("{:?}", world.switches) };
+    assert!(at - 30 * SECOND <= 900 * MS, "after {:?}", at - 30 * SECOND);
+    // And back, when that dies and the first works again.
+    world.alive = BTreeMap::from([(1, 20 * MS)]);
+    world.run(5 * SECOND, true);
+    assert_eq!(world.switches.last().map(|(_, to)| *to), Some(1));
+}
+
+#[test]
+fn a_much_faster_road_takes_over_once_and_a_little_faster_one_never() {
+    for (rtt, switches) in [(60, 1), (76, 0), (97, 0)] {
+        let mut world = World::new();
+        world.alive = BTreeMap::from([(1, 100 * MS), (2, rtt * MS)]);
+        world.roads.add(road(2), world.now);
+        world.run(300 * SECOND, true);
+        assert_eq!(world.switches.len(), switches, "{rtt} ms");
+    }
+}
+
+#[test]
+fn a_dead_standby_is_left_in_peace_and_asked_again_in_need() {
+    let mut world = World::new();
+    world.alive.insert(2, 60 * MS);
+    world.roads.add(road(2), world.now);
+    world.run(SECOND, false);
+    world.alive.remove(&2);
+    world.run(600 * SECOND, false);
+    assert_eq!(world.probes_to(2), 1 + 5);
+    world.alive = BTreeMap::from([(2, 60 * MS)]);
+    world.run(2 * SECOND, true);
+    assert_eq!(world.switches.len(), 1);
+}
+
+#[test]
+fn a_road_in_use_that_is_silent_alone_is_kept() {
+    let mut world = World::new();
+    world.run(3 * SECOND, true);
+    world.alive.clear();
+    world.run(60 * SECOND, true);
+    assert_eq!(world.roads.active(), road(1));
+    assert!(world.roads.known[0].open.len() <= OPEN_MAX);
+    world.alive.insert(1, 20 * MS);
+    world.run(SECOND, true);
+    assert!(!world.roads.is_silent(world.now));
+}
+
+#[test]
+fn whatever_happens_bounds_hold_and_the_road_in_use_was_proven() {
+    for seed in 0..200 {
+        let mut dice = StdRng::seed_from_u64(seed);
+        let mut world = World::new();
+        let (mut given, mut nonce) = (BTreeMap::<u8, usize>::new(), 0);
+        let mut answered = std::collections::BTreeSet::from([1]);
+        for _ in 0..300 {
+            let n = dice.random_range(1..30);
+            match dice.random_range(0..8) {
+                0 => drop(world.alive.insert(n, dice.random_range(1..400) * MS)),
+                1 => drop(world.alive.remove(&n)),
+                2 if n < 10 => world.roads.add(road(n), world.now),
+                3 | 4 => {
+                    nonce += 1;
+                    *given.entry(n).or_default() += FRAME_BYTES;
+                    let replay = dice.random_range(0..4) == 0;
+                    world.probed(n, if replay { nonce / 2 } else { nonce });
+                }
+                5 => drop(world.roads.answered(road(n), dice.random(), world.now)),
+                _ => {
+                    let length = dice.random_range(0..2000) * MS;
+                    world.run(length, dice.random_range(0..2) == 0);
+                }
+            }
+            world.drain();
+            answered.extend(world.alive.keys());
+            assert!(world.roads.known.len() <= ROADS_MAX, "seed {seed}");
+            assert!(world.roads.known[world.roads.active].proven, "seed {seed}");
+            assert!(world.roads.outbox.is_empty());
+        }
+        // Addresses that never answered and that nobody named drew at most three times what came from them.
+        for (n, given) in given.into_iter().filter(|(n, _)| *n >= 10 && !answered.contains(n)) {
+            let answers = world.answers.iter().filter(|to| **to == n).count();
+            let drawn = (answers + world.probes_to(n)) * FRAME_BYTES;
+            assert!(drawn <= AMPLIFICATION_MAX * given, "seed {seed}: {n} drew {drawn} of {given}");
+        }
+    }
+}
