@@ -1,6 +1,6 @@
 //! The seeds of this crate's fuzz targets, and mutations of them.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests, which end by panicking")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../../fuzz/seed_tests.rs"]
 mod seed_tests;

@@ -1,7 +1,7 @@
 //! PeerRefs against their vectors (vectors/peer_ref.json, written by another implementation of docs/peer-ref.md), and
 //! properties that hold for every reference.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests, which end by panicking")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::cmp::Ordering;
 use std::net::{IpAddr, SocketAddr};
