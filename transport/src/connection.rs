@@ -328,7 +328,11 @@ impl Connection {
     fn down(&mut self, id: u64, why: LinkDown) {
         let Some(index) = self.position(id) else { return };
         let entry = self.entries.remove(index);
-        let why = entry.ending.unwrap_or(why);
+        let why = match (entry.ending, why) {
+            (Some(why), _) => why,
+            (None, LinkDown::Local { .. }) => LinkDown::Local { reason: self.shared.closing() },
+            (None, why) => why,
+        };
         self.shared.pulses.remove(entry.link.pulse());
         let linger = self.shared.socket.sleep(LINGER);
         let link = entry.link.clone();

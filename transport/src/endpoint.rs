@@ -5,7 +5,7 @@ use std::{
     fmt, io,
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -165,6 +165,8 @@ pub(crate) struct Shared {
     own_ref: Mutex<OwnRef>,
     links: AtomicU64,
     seed: Option<u64>,
+    /// Why this endpoint is being closed.
+    closing: OnceLock<String>,
 }
 
 /// The part of the configuration that is needed later.
@@ -298,6 +300,11 @@ impl Endpoint {
 
     async fn connect_address(&self, addresses: &[SocketAddr]) -> Result<Link, ConnectError> {
         let shared = self.shared().clone();
+        // Who answered there and is still there need not be asked again.
+        let there = |link: &Link| addresses.contains(&link.via()) && !link.is_closed();
+        if let Some(link) = shared.up.iter().find(|link| there(link.value())) {
+            return Ok(link.clone());
+        }
         let addresses = addresses.to_vec();
         let (waiter, outcome) = oneshot::channel();
         let network = shared.placement.clone();
@@ -316,6 +323,7 @@ impl Endpoint {
     /// a second for that to arrive.
     pub async fn close(&self, reason: &str) {
         let shared = self.shared();
+        let _ = shared.closing.set(reason.to_owned());
         shared.quic.endpoint.close(code::SHUTDOWN, reason.as_bytes());
         let sleep = shared.socket.sleep(CLOSE_TIME_MAX);
         tokio::select! {
@@ -406,6 +414,7 @@ impl Shared {
             own_ref: Mutex::new(OwnRef { versions, addresses, signed, at }),
             links: AtomicU64::new(1),
             seed,
+            closing: OnceLock::new(),
         });
         actix_rt::spawn(accept_all(shared.clone()));
         Ok(shared)
@@ -447,6 +456,11 @@ impl Shared {
             tracing::warn!(%peer, %fault, "a peer signed two references of one version");
         }
         outcome
+    }
+
+    /// Why this side ends links that nobody ended one by one.
+    pub(crate) fn closing(&self) -> String {
+        self.closing.get().cloned().unwrap_or_default()
     }
 
     pub(crate) fn set_up(&self, link: &Link) {

@@ -33,6 +33,8 @@ async fn an_address_alone_leads_to_whoever_answers_and_says_who_it_is() {
     let (a, b) = (host(1).await, host(2).await);
     let link = a.endpoint.connect(&address_only(&[b.address()])).await.unwrap();
     assert_eq!(link.peer(), b.peer());
+    let again = a.endpoint.connect(&address_only(&[b.address()])).await.unwrap();
+    assert_eq!(again, link);
 }
 
 #[tokio::test]
@@ -60,11 +62,12 @@ async fn the_reason_of_a_close_arrives() {
 #[tokio::test]
 async fn closing_an_endpoint_tells_its_peers_that_it_shuts_down() {
     let (a, b) = (host(1).await, host(2).await);
-    let _at_a = a.connect(&b).await;
+    let at_a = a.connect(&b).await;
     let at_b = b.diary.up().await;
     a.endpoint.close("good night").await;
     let reason = "good night".to_owned();
-    assert_eq!(b.diary.down(&at_b).await, LinkDown::Shutdown { reason });
+    assert_eq!(b.diary.down(&at_b).await, LinkDown::Shutdown { reason: reason.clone() });
+    assert_eq!(a.diary.down(&at_a).await, LinkDown::Local { reason });
     let error = a.endpoint.connect(&b.endpoint.peer_ref()).await.unwrap_err();
     assert!(matches!(error, ConnectError::Closed), "{error:?}");
 }
