@@ -94,6 +94,8 @@ struct Entry {
     ending: Option<LinkDown>,
     liveness: Liveness,
     frames_seen: u64,
+    /// When they were counted.
+    ticked: Instant,
     wake: Wake,
     timer: Option<SpawnHandle>,
 }
@@ -222,6 +224,7 @@ impl Connection {
             ending: None,
             liveness: Liveness::new(self.shared.config.patience.clone(), now()),
             frames_seen: 0,
+            ticked: now(),
             wake: Wake::Awake,
             timer: None,
         });
@@ -357,14 +360,17 @@ impl Connection {
         let Some(index) = self.position(id) else { return };
         let now = now();
         let entry = &mut self.entries[index];
+        let probe_every = self.shared.config.patience.probe_every;
         let frames = frames_received(&entry.link);
+        let ticked = std::mem::replace(&mut entry.ticked, now);
         if frames != entry.frames_seen {
             entry.frames_seen = frames;
-            entry.liveness.heard(now, now);
+            // They came after the tick before, nobody knows when: rather early, lest silence begin too late.
+            let earliest = now.checked_sub(probe_every).unwrap_or(now).max(ticked);
+            entry.liveness.heard(now.min(earliest + Duration::from_millis(1)), now);
         }
         entry.liveness.heard(entry.link.pulse().heard(), now);
         entry.liveness.expect(entry.link.pulse().still_expecting(), now);
-        let probe_every = self.shared.config.patience.probe_every;
         let probe = entry.liveness.poll_probe();
         if probe {
             entry.link.pulse().probe();

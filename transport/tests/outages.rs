@@ -55,7 +55,9 @@ fn what_waits_for_a_silent_peer_is_told_within_six_seconds_and_all_goes_on_when_
         let mut stream = at_a.quic().open_uni().await.unwrap();
         stream.write_all(b"hello").await.unwrap();
         unreachable(&world.a).await;
-        assert!((5 * SECOND..6 * SECOND).contains(&cut.elapsed()), "{:?}", cut.elapsed());
+        // Five seconds from its last sign of life, up to a probe's interval before.
+        let told = cut.elapsed();
+        assert!((9 * SECOND / 2..26 * SECOND / 5).contains(&told), "{told:?}");
         tokio::time::sleep(40 * SECOND).await;
         world.cut(false);
         let healed = Instant::now();

@@ -21,7 +21,7 @@ pub struct Patience {
     pub probe_every: Duration,
     /// Between probes while nothing is expected; NATs forget a mapping after 30 s (FIGURES.md).
     pub idle_every: Duration,
-    /// Silence in the face of probes after which the peer counts as unreachable.
+    /// Silence in the face of probes after which the peer counts as unreachable, counted from the last sign of life.
     pub unreachable_after: Duration,
     /// Silence after which the peer counts as gone.
     pub gone_after: Duration,
@@ -150,7 +150,7 @@ impl Liveness {
         }
         self.excuse_stall(now);
         if let Some(asked) = self.asked {
-            let silent_at = asked + self.patience.unreachable_after;
+            let silent_at = self.silent_at(asked);
             let gone_at = self.gone_at(silent_at);
             if now >= gone_at {
                 self.state = State::Gone;
@@ -178,6 +178,14 @@ impl Liveness {
         }
     }
 
+    /// Counted from the last sign of life if the peer was under watch since, else from the first probe: whom nobody asked
+    /// wasn't silent.
+    fn silent_at(&self, asked: Instant) -> Instant {
+        let heard = self.heard + self.stalled;
+        let watched = asked <= heard + 2 * self.patience.probe_every;
+        (if watched { heard } else { asked }) + self.patience.unreachable_after
+    }
+
     fn gone_at(&self, silent_at: Instant) -> Instant {
         (self.heard + self.stalled + self.patience.gone_after).max(silent_at)
     }
@@ -199,7 +207,7 @@ impl Liveness {
         }
         let mut next = self.next_probe;
         if let Some(asked) = self.asked {
-            let silent_at = asked + self.patience.unreachable_after;
+            let silent_at = self.silent_at(asked);
             let gone_at = self.gone_at(silent_at);
             next = next.min(gone_at);
             if self.state == State::Reachable {
@@ -282,7 +290,7 @@ mod tests {
         core.expect(true, start);
         let (probes, events) = run(&mut core, start, 100 * SECOND, |at| at < 10_000);
         assert_eq!(&probes[..3], [500, 1000, 1500]);
-        assert_eq!(events, [(15_000, Event::Unreachable), (69_500, Event::Gone)]);
+        assert_eq!(events, [(14_500, Event::Unreachable), (69_500, Event::Gone)]);
     }
 
     #[test]
@@ -312,7 +320,7 @@ mod tests {
         core.expect(true, start);
         let silent = |at| (10_000..20_000).contains(&at);
         let (_, events) = run(&mut core, start, 40 * SECOND, |at| !silent(at));
-        assert_eq!(events, [(15_000, Event::Unreachable), (20_000, Event::Reachable)]);
+        assert_eq!(events, [(14_500, Event::Unreachable), (20_000, Event::Reachable)]);
     }
 
     #[test]
