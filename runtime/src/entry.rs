@@ -51,10 +51,16 @@ fn run<F: Future>(builder: &mut Builder, future: F) -> F::Output {
         Ok(runtime) => runtime,
         Err(error) => panic!("the runtime could not be started: {error}"),
     };
-    // Entered until the end, for what is left in the set may still spawn when it is dropped.
-    let _entered = runtime.enter();
-    let local = LocalSet::new();
-    local.block_on(&runtime, future)
+    let output = {
+        // Entered until the end, for what is left in the set may still spawn when it is dropped.
+        let _entered = runtime.enter();
+        let local = LocalSet::new();
+        local.block_on(&runtime, future)
+    };
+    // Without waiting for blocking calls, for some never end: a read of a terminal would keep the program from ending
+    // until somebody presses a key.
+    runtime.shutdown_background();
+    output
 }
 
 /// [`block_on_paused`], or a sentence that says what is missing for it. A feature of this crate is asked here, where it is known.

@@ -1,0 +1,156 @@
+//! Chat between processes, by lines.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    time::{Duration, Instant},
+};
+
+/// Longer than it takes to notice that a host is silent (10 s), on a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Chat {
+    process: Child,
+    input: ChildStdin,
+    lines: Receiver<String>,
+}
+
+impl Chat {
+    fn start(args: &[&str]) -> Chat {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_chat"))
+            .arg("--plain")
+            .args(args)
+            .args(["--listen", "127.0.0.1:0"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = channel();
+        let out = BufReader::new(process.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        Chat { input: process.stdin.take().unwrap(), process, lines }
+    }
+
+    /// A room, and its invite.
+    fn host(room: &str) -> (Chat, String) {
+        let host = Chat::start(&["--name", "host", "--room", room]);
+        let invite = host.line().strip_prefix("invite ").unwrap().to_owned();
+        (host, invite)
+    }
+
+    fn guest(invite: &str, name: &str, room: &str) -> Chat {
+        let guest = Chat::start(&["--join", invite, "--name", name]);
+        assert_eq!(guest.line(), format!("joined {room}"));
+        guest
+    }
+
+    fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).unwrap()
+    }
+
+    fn say(&mut self, text: &str) {
+        writeln!(self.input, "{text}").unwrap();
+    }
+
+    /// The exit code, or a panic when the process does not end.
+    fn code(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "the process does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        assert!(
+            Command::new("kill")
+                .args([signal, &self.process.id().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+impl Drop for Chat {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn everybody_reads_the_same_in_the_same_order_and_a_late_comer_gets_the_history() {
+    let (mut host, invite) = Chat::host("attic");
+    let mut ann = Chat::guest(&invite, "ann", "attic");
+    assert_eq!(host.line(), "* ann joined");
+    ann.say("hello from ann");
+    assert_eq!(host.line(), "<ann> hello from ann");
+    assert_eq!(ann.line(), "<ann> hello from ann");
+    host.say("hello ann");
+    assert_eq!(ann.line(), "<host> hello ann");
+    assert_eq!(host.line(), "<host> hello ann");
+
+    let bob = Chat::guest(&invite, "bob", "attic");
+    assert_eq!(bob.line(), "<ann> hello from ann");
+    assert_eq!(bob.line(), "<host> hello ann");
+    assert_eq!(ann.line(), "* bob joined");
+    for number in 0..50 {
+        ann.say(&format!("number {number}"));
+    }
+    assert_eq!(host.line(), "* bob joined");
+    for chat in [&host, &ann, &bob] {
+        for number in 0..50 {
+            assert_eq!(chat.line(), format!("<ann> number {number}"));
+        }
+    }
+}
+
+#[test]
+fn a_name_that_is_taken_gets_a_number() {
+    let (host, invite) = Chat::host("lobby");
+    let mut second = Chat::guest(&invite, "host", "lobby");
+    assert_eq!(host.line(), "* host-2 joined");
+    second.say("me too");
+    assert_eq!(host.line(), "<host-2> me too");
+}
+
+#[test]
+fn who_leaves_and_who_is_lost_is_told_apart() {
+    let (host, invite) = Chat::host("lobby");
+    let mut polite = Chat::guest(&invite, "polite", "lobby");
+    let crashing = Chat::guest(&invite, "crashing", "lobby");
+    assert_eq!(host.line(), "* polite joined");
+    assert_eq!(host.line(), "* crashing joined");
+    polite.signal("-TERM");
+    assert_eq!(host.line(), "* polite left");
+    assert_eq!(crashing.line(), "* polite left");
+    assert_eq!(polite.code(), Some(0));
+    crashing.signal("-KILL");
+    assert_eq!(host.line(), "* crashing was lost");
+}
+
+#[test]
+fn a_guest_ends_with_an_error_when_its_host_goes() {
+    let (host, invite) = Chat::host("lobby");
+    let mut guest = Chat::guest(&invite, "ann", "lobby");
+    host.signal("-TERM");
+    assert_eq!(guest.code(), Some(1));
+}
+
+#[test]
+fn a_wrong_invite_is_wrong_usage_and_a_dead_one_a_failure() {
+    let (host, invite) = Chat::host("lobby");
+    drop(host);
+    for (join, code) in [("wm1nonsense", 2), (invite.as_str(), 1)] {
+        let mut guest = Chat::start(&["--join", join]);
+        assert_eq!(guest.code(), Some(code), "{join}");
+    }
+}
