@@ -148,3 +148,45 @@ fn a_peer_whose_nat_gave_it_another_address_keeps_its_link() {
         });
     }
 }
+
+#[test]
+fn a_transfer_that_an_outage_interrupted_goes_on_soon_after_it() {
+    for seconds in [2, 10, 40] {
+        in_place(1, async |placement| {
+            let world = World::new(&placement).await;
+            let at_a = world.a.connect(&world.b).await;
+            let at_b = world.b.diary.up().await;
+            let _waiting = (at_a.expect_answers(), at_b.expect_answers());
+            let (mut tx, _rx) = at_a.quic().open_bi().await.unwrap();
+            let sender = tokio::task::spawn_local(async move {
+                loop {
+                    if tx.write_all(&[1; 10_000]).await.is_err() {
+                        break;
+                    }
+                }
+            });
+            let (_tx, mut rx) = at_b.quic().accept_bi().await.unwrap();
+            let mut buffer = vec![0; 1 << 20];
+            let warm = Instant::now();
+            while warm.elapsed() < SECOND / 2 {
+                rx.read(&mut buffer).await.unwrap();
+            }
+            world.cut(true);
+            let cut = Instant::now();
+            // What had arrived by then doesn't count.
+            while let Ok(read) = tokio::time::timeout(SECOND, rx.read(&mut buffer)).await {
+                read.unwrap();
+            }
+            tokio::time::sleep_until(cut + seconds * SECOND).await;
+            world.cut(false);
+            let healed = Instant::now();
+            let mut got = 0;
+            while got < 5_000_000 {
+                got += rx.read(&mut buffer).await.unwrap().unwrap();
+            }
+            println!("{seconds} s of outage: 5 MB after {:?}", healed.elapsed());
+            assert!(healed.elapsed() < 3 * SECOND, "{:?}", healed.elapsed());
+            sender.abort();
+        });
+    }
+}
