@@ -17,8 +17,8 @@ use ring::hmac;
 /// Names a connection to the receiver of a frame.
 pub(crate) type Tag = [u8; 8];
 
-const PROBE: u8 = 0x01;
-const ANSWER: u8 = 0x02;
+pub(crate) const PROBE: u8 = 0x01;
+pub(crate) const ANSWER: u8 = 0x02;
 const MAC_BYTES: usize = 16;
 const BODY_BYTES: usize = 1 + 8 + 8 + 18;
 

@@ -5,9 +5,11 @@
 //! - `sift`: sorts received batches
 //! - `cid`: connection ids that survive a restart
 //! - `udp`: a kernel socket
+//! - `filter`: what the kernel drops for us
 //! - [`memory`]: a network in memory, for tests
 
 pub(crate) mod cid;
+pub(crate) mod filter;
 pub(crate) mod handles;
 pub mod memory;
 pub(crate) mod mesh_socket;

@@ -19,7 +19,7 @@ const CID_BYTES_MAX: usize = 20;
 
 /// Less can't be a short-header packet of ours: first byte, id, packet number and header protection
 /// sample (RFC 9001, section 5.4.2), nor a stateless reset (21 bytes, RFC 9000, section 10.3).
-const SHORT_BYTES_MIN: usize = 21;
+pub(crate) const SHORT_BYTES_MIN: usize = 21;
 
 /// What one received datagram is, by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,8 @@ use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 
+use super::filter;
+
 /// What is asked for each buffer: measured as what takes loss on loopback to zero (FIGURES.md).
 pub(crate) const BUFFER_BYTES: usize = 4 << 20;
 
@@ -41,6 +43,7 @@ impl UdpWire {
             socket.set_only_v6(true)?;
         }
         let buffers = enlarge(&socket);
+        filter::attach(&socket);
         socket.bind(&address.into())?;
         let socket: std::net::UdpSocket = socket.into();
         socket.set_nonblocking(true)?;
