@@ -11,7 +11,7 @@
 //! - `frame`, `stream`, `scratch`: frames as bytes, and how streams are filled with them.
 //! - `links`, `session`, `watches`: a mesh's connections, one connection at work, watches over them.
 //! - `objects`, [`access`]: what can be reached from outside, and by whom.
-//! - `inlet`, `pump`: the bounded queue in front of an actor, and what feeds the actor from it.
+//! - `inlet`, `pump`, `cork`: the bounded queue in front of an actor, and what feeds the actor from it.
 //! - `actor_cell`, `supervise`, `status`: what stays of an actor over its restarts, and who restarts it.
 //! - `context`, `caller`, [`watch`](mod@watch), `attach`: what an actor can do from inside.
 //! - `mesh`, `builder`, `spawn`, `publish`: one node.
@@ -30,6 +30,7 @@ pub mod bytes;
 mod caller;
 mod calls;
 mod context;
+mod cork;
 mod dispatch;
 mod entry;
 pub mod error;

@@ -5,6 +5,7 @@
 
 use crate::actor_cell::ActorCell;
 use crate::context::Current;
+use crate::cork::Cork;
 use crate::dispatch::{RemoteActor, Surroundings};
 use crate::inlet::Hand;
 use crate::watch::DownReason;
@@ -75,6 +76,8 @@ impl<A: RemoteActor> ActorFuture<A> for Pump<A> {
         if this.alone {
             feed.share = SHARE;
         }
+        // What the handlers answer and send leaves together.
+        let mut cork = Cork::enter();
         let inlet = &this.cell.inlet;
         if this.alone && inlet.stop_requested() {
             // The mesh ends; the actor was there before it and goes on.
@@ -100,6 +103,7 @@ impl<A: RemoteActor> ActorFuture<A> for Pump<A> {
             feed.share -= 1;
             feed.handed_out += 1;
             delivery.deliver(actor, ctx, &this.around);
+            cork.breathe();
         }
     }
 }

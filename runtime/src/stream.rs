@@ -18,6 +18,8 @@ pub(crate) const CHUNKS: usize = 32;
 
 /// Where a writer gets what it writes.
 pub(crate) trait Source {
+    /// Ready as soon as there's something to do.
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()>;
     /// What to do next.
     fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output>;
     /// So many bytes of bodies were handed to QUIC.
@@ -33,6 +35,9 @@ pub(crate) async fn write(
     source: impl Source + Clone + Send + 'static,
 ) {
     loop {
+        std::future::poll_fn(|cx| source.poll_ready(cx)).await;
+        // Whoever woke us is likely to have more; and the connection gets to send what was written before.
+        tokio::task::yield_now().await;
         match std::future::poll_fn(|cx| source.poll_output(cx)).await {
             Output::Write { bytes, bodies } => {
                 for group in bodies {
@@ -48,8 +53,6 @@ pub(crate) async fn write(
                 if send.write_chunk(bytes.into()).await.is_err() {
                     return;
                 }
-                // Lets the connection send and the senders fill the buffer again, so that the next chunk is a large one.
-                tokio::task::yield_now().await;
             }
             Output::Finish => {
                 let _ = send.finish();

@@ -1,5 +1,6 @@
 //! The way back of one lane: replies are encoded on the actors' threads into a buffer that the stream's writer takes.
 
+use crate::cork;
 use crate::error::Fault;
 use crate::frame::PAYLOAD_INLINE_MAX;
 use crate::frame::lane::{Backward, Beside, put_backward, put_reply};
@@ -41,6 +42,13 @@ struct State {
 impl State {
     fn is_full(&self) -> bool {
         self.out.len() + self.body_bytes > BACKLOG_MAX || self.unanswered >= UNANSWERED_MAX
+    }
+
+    fn keep_writer(&mut self, cx: &Context<'_>) {
+        match &mut self.writer {
+            Some(waker) => waker.clone_from(cx.waker()),
+            writer => *writer = Some(cx.waker().clone()),
+        }
     }
 
     /// After something was put into `out`: whom to wake.
@@ -114,6 +122,16 @@ impl Replies {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
+    /// Ready when the stream's writer has something to do. Stores its waker if there's nothing.
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if !state.out.is_empty() || state.closed || state.finish {
+            return Poll::Ready(());
+        }
+        state.keep_writer(cx);
+        Poll::Pending
+    }
+
     /// What the stream's writer has to do. Stores its waker if there's nothing.
     pub(crate) fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output> {
         let mut state = self.state.lock();
@@ -129,10 +147,7 @@ impl Replies {
         if std::mem::take(&mut state.finish) {
             return Poll::Ready(Output::Finish);
         }
-        match &mut state.writer {
-            Some(waker) => waker.clone_from(cx.waker()),
-            writer => *writer = Some(cx.waker().clone()),
-        }
+        state.keep_writer(cx);
         Poll::Pending
     }
 
@@ -166,7 +181,7 @@ impl Replies {
             };
             (state.wake_writer(), lane)
         };
-        writer.into_iter().chain(lane).for_each(Waker::wake);
+        writer.into_iter().chain(lane).for_each(cork::wake);
     }
 }
 

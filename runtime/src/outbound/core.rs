@@ -496,6 +496,25 @@ impl<S> Core<S> {
         }
     }
 
+    /// Ready when the writer of a stream has something to do. Stores its waker if there's nothing.
+    pub(crate) fn poll_ready(&mut self, stream: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let gone =
+            stream != self.stream_number || matches!(self.state, State::Closed | State::Opening);
+        let ending = self.state == (State::Draining { finished: false });
+        if gone || ending || !self.out.is_empty() {
+            return Poll::Ready(());
+        }
+        self.keep_writer(cx);
+        Poll::Pending
+    }
+
+    fn keep_writer(&mut self, cx: &Context<'_>) {
+        match &mut self.writer {
+            Some(waker) => waker.clone_from(cx.waker()),
+            writer => *writer = Some(cx.waker().clone()),
+        }
+    }
+
     /// What the writer of a stream has to do. Stores its waker if there's nothing.
     pub(crate) fn poll_output(&mut self, stream: u64, cx: &mut Context<'_>) -> Poll<Output> {
         if stream != self.stream_number || matches!(self.state, State::Closed | State::Opening) {
@@ -513,10 +532,7 @@ impl<S> Core<S> {
             *finished = true;
             return Poll::Ready(Output::Finish);
         }
-        match &mut self.writer {
-            Some(waker) => waker.clone_from(cx.waker()),
-            writer => *writer = Some(cx.waker().clone()),
-        }
+        self.keep_writer(cx);
         Poll::Pending
     }
 

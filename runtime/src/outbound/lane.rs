@@ -2,6 +2,7 @@
 
 use super::core::{Core, Effects, Submitted, Want};
 use super::ticket::Ticket;
+use crate::cork;
 use crate::error::Fault;
 use crate::links::Links;
 use crate::mesh::WeakMesh;
@@ -15,7 +16,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use webmesh_transport::{Expecting, PeerId};
 
 /// What the lock of a lane protects.
@@ -105,7 +106,7 @@ impl Lane {
     }
 
     fn carry_out(self: &Arc<Self>, fx: Effects<AskSlot>) {
-        fx.wake.into_iter().for_each(Waker::wake);
+        fx.wake.into_iter().for_each(cork::wake);
         for (slot, fault) in fx.failed {
             slot.fault(fault);
         }

@@ -1,0 +1,120 @@
+//! Holds back wake-ups until an actor's turn is over.
+//!
+//! An actor that answers 64 asks in a row would wake the network's thread with the first, which then sends 64 small
+//! packets beside it. Corked, it wakes it once, and the answers leave together. An actor that takes its time isn't held
+//! back: as soon as one handler took longer than [`BRISK`], wake-ups go out at once for the rest of the turn.
+
+use std::cell::RefCell;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// A handler that takes longer makes others wait for what is corked. A guess: well below a round trip between hosts.
+const BRISK: Duration = Duration::from_micros(50);
+
+thread_local! {
+    static HELD: RefCell<Option<Held>> = const { RefCell::new(None) };
+}
+
+struct Held {
+    wakers: Vec<Waker>,
+    since: Option<Instant>,
+}
+
+/// While it lives, [`wake`] on this thread waits.
+pub(crate) struct Cork {
+    outermost: bool,
+}
+
+impl Cork {
+    pub(crate) fn enter() -> Self {
+        HELD.with_borrow_mut(|held| {
+            let outermost = held.is_none();
+            if outermost {
+                *held = Some(Held { wakers: Vec::new(), since: None });
+            }
+            Self { outermost }
+        })
+    }
+
+    /// To be called between two messages: lets go if the last one took long.
+    pub(crate) fn breathe(&mut self) {
+        if !self.outermost {
+            return;
+        }
+        let slow = HELD.with_borrow_mut(|held| {
+            let since = held.as_mut()?.since.as_mut()?;
+            let now = Instant::now();
+            let slow = now.duration_since(*since) > BRISK;
+            *since = now;
+            slow.then_some(())
+        });
+        if slow.is_some() {
+            self.pull();
+        }
+    }
+
+    fn pull(&mut self) {
+        if std::mem::take(&mut self.outermost) {
+            let held = HELD.take();
+            held.into_iter().flat_map(|held| held.wakers).for_each(Waker::wake);
+        }
+    }
+}
+
+impl Drop for Cork {
+    fn drop(&mut self) {
+        self.pull();
+    }
+}
+
+/// Wakes, now or at the end of the turn.
+pub(crate) fn wake(waker: Waker) {
+    let now = HELD.with_borrow_mut(|held| match held {
+        Some(held) => {
+            held.since.get_or_insert_with(Instant::now);
+            held.wakers.push(waker);
+            None
+        }
+        None => Some(waker),
+    });
+    if let Some(waker) = now {
+        waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    struct Count(AtomicUsize);
+    impl std::task::Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn wake_ups_wait_for_the_end_of_a_brisk_turn_and_for_nothing_in_a_slow_one() {
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let woken = || count.0.load(Ordering::Relaxed);
+        wake(count.clone().into());
+        assert_eq!(woken(), 1);
+        {
+            let mut cork = Cork::enter();
+            drop(Cork::enter());
+            wake(count.clone().into());
+            cork.breathe();
+            assert_eq!(woken(), 1);
+        }
+        assert_eq!(woken(), 2);
+        let mut cork = Cork::enter();
+        wake(count.clone().into());
+        std::thread::sleep(2 * BRISK);
+        cork.breathe();
+        assert_eq!(woken(), 3);
+        wake(count.clone().into());
+        assert_eq!(woken(), 4);
+    }
+}
