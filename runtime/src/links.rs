@@ -40,6 +40,9 @@ const OPEN_TRIES: usize = 5;
 /// How long a mesh that ends waits for what it sent to arrive.
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 
+/// How often a name is asked for while links end before they answer.
+const RESOLVE_TRIES: usize = 3;
+
 /// How long a name's resolution may take once there's a link.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -178,6 +181,29 @@ impl Links {
                 lane.change(|state, fx| state.core.open_failed(&fault, fx));
             })
         }));
+    }
+
+    async fn resolve_once(
+        self: &Arc<Self>,
+        at: &PeerRef,
+        query: Query,
+    ) -> Result<WireRef, ResolveError> {
+        let endpoint = self.endpoint().ok_or(ResolveError::ShutDown)?;
+        let link = endpoint.connect(at).await.map_err(|error| match error {
+            ConnectError::Closed => ResolveError::ShutDown,
+            error => ResolveError::Connect(error.to_string()),
+        })?;
+        // Sessions start on the network's thread.
+        let (done, answer) = tokio::sync::oneshot::channel();
+        let links = self.clone();
+        self.placement.spawn_network(Box::new(move || {
+            Box::pin(async move {
+                let session = links.session(&link);
+                let answer = tokio::time::timeout(RESOLVE_WITHIN, session.resolve(&query)).await;
+                let _ = done.send(answer.unwrap_or(Err(ResolveError::NoAnswer)));
+            })
+        }));
+        answer.await.unwrap_or(Err(ResolveError::ShutDown))
     }
 
     /// Watches an object of another mesh.
@@ -355,23 +381,15 @@ impl Network for LinkNetwork {
     ) -> BoxFuture<'static, Result<WireRef, ResolveError>> {
         let links = self.0.clone();
         Box::pin(async move {
-            let endpoint = links.endpoint().ok_or(ResolveError::ShutDown)?;
-            let link = endpoint.connect(&at).await.map_err(|error| match error {
-                ConnectError::Closed => ResolveError::ShutDown,
-                error => ResolveError::Connect(error.to_string()),
-            })?;
-            // Sessions start on the network's thread.
-            let (done, answer) = tokio::sync::oneshot::channel();
-            let asking = links.clone();
-            links.placement.spawn_network(Box::new(move || {
-                Box::pin(async move {
-                    let session = asking.session(&link);
-                    let answer =
-                        tokio::time::timeout(RESOLVE_WITHIN, session.resolve(&query)).await;
-                    let _ = done.send(answer.unwrap_or(Err(ResolveError::NoAnswer)));
-                })
-            }));
-            let mut wire = answer.await.unwrap_or(Err(ResolveError::ShutDown))?;
+            let mut answer = Err(ResolveError::NoAnswer);
+            // A link may turn out to be a duplicate just when it's asked; then the other one knows as well.
+            for _ in 0..RESOLVE_TRIES {
+                answer = links.resolve_once(&at, query.clone()).await;
+                if answer != Err(ResolveError::NoAnswer) {
+                    break;
+                }
+            }
+            let mut wire = answer?;
             // Where it was found is where it can be reached.
             for address in at.addresses() {
                 if wire.hints.len() < HINTS_MAX && !wire.hints.contains(address) {

@@ -178,6 +178,7 @@ impl Session {
         if self.is_draining()
             && self.lanes.lock().is_empty()
             && self.lanes_in.load(Ordering::Acquire) == 0
+            && self.requests.lock().is_empty()
         {
             self.link.drained();
         }
@@ -331,7 +332,10 @@ impl Session {
         let request = self.next_request.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         self.requests.lock().insert(request, answer);
-        let _forget = Forget(|| drop(self.requests.lock().remove(&request)));
+        let _forget = Forget(|| {
+            drop(self.requests.lock().remove(&request));
+            self.tell_drained();
+        });
         let _expecting = self.link.expect_answers();
         self.say(&Control::Resolve {
             request,

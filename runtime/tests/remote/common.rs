@@ -60,15 +60,21 @@ impl Actor for RecorderActor {
 }
 
 impl Handler<Note> for RecorderActor {
-    type Result = u64;
-    fn handle(&mut self, note: Note, ctx: &mut Context<Self>) -> u64 {
-        if !self.slow.is_zero() {
-            std::thread::sleep(self.slow);
-        }
+    type Result = actix::AtomicResponse<Self, u64>;
+    fn handle(&mut self, note: Note, ctx: &mut Context<Self>) -> Self::Result {
         self.callers.lock().unwrap().extend(webmesh::caller(ctx).map(|caller| caller.peer()));
         assert!(note.body.iter().all(|byte| *byte == note.number as u8));
-        self.log.lock().unwrap().push((note.sender, note.number, note.body.len()));
-        note.number
+        let pause = self.slow;
+        // A slow actor, not a blocked thread: its neighbours go on.
+        let slept = async move {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+        };
+        actix::AtomicResponse::new(Box::pin(slept.into_actor(self).map(move |(), act, _| {
+            act.log.lock().unwrap().push((note.sender, note.number, note.body.len()));
+            note.number
+        })))
     }
 }
 

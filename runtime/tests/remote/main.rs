@@ -2,5 +2,11 @@
 //! over a network in memory.
 
 mod basics;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "not every story needs all of it")]
 mod common;
+mod failures;
+mod hostile;
+mod in_place;
+mod mixed;
+mod restarts;
+mod watches;
