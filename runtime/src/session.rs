@@ -41,9 +41,9 @@ const CONTROL_BACKLOG_MAX: usize = 1 << 20;
 /// may send at once is the same by both counts.
 const WINDOWS_MAX: u64 = 16 << 20;
 
-/// Lanes that this side opens on one link before it ends an old one for each new one. A peer allows 100 streams by
-/// default; a few remain for lanes that are being drained.
-const LANES_MAX: usize = 90;
+/// Lanes that this side opens on one link before it ends an old one for each new one. A peer allows 100 streams by default,
+/// and quinn announces room for more only after an eighth of them has ended.
+const LANES_MAX: usize = 80;
 
 /// How long a lane that lost its connection waits to be told why. A guess; it comes at once.
 const WHY_WITHIN: Duration = Duration::from_secs(2);
@@ -139,16 +139,17 @@ impl Session {
 
     /// Ends the lane that was used longest ago, if there are as many as there may be.
     pub(crate) fn make_room(&self) {
+        if self.lanes.lock().len() >= LANES_MAX {
+            self.evict();
+        }
+    }
+
+    /// Ends the lane that was used longest ago.
+    pub(crate) fn evict(&self) {
         let oldest = {
             let lanes = self.lanes.lock();
-            if lanes.len() < LANES_MAX {
-                return;
-            }
-            lanes
-                .values()
-                .filter(|lane| lane.look(|s| s.core.is_flowing()))
-                .min_by_key(|lane| lane.last_used())
-                .cloned()
+            let flowing = lanes.values().filter(|lane| lane.look(|s| s.core.is_flowing()));
+            flowing.min_by_key(|lane| lane.last_used()).cloned()
         };
         if let Some(lane) = oldest {
             lane.change(|state, fx| state.core.drain(fx));

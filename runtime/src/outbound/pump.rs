@@ -14,6 +14,10 @@ use bytes::Bytes;
 use quinn::{ConnectionError, ReadError, RecvStream, SendStream};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How long a lane waits for the peer to allow one more stream before another lane must make room. A guess.
+const STREAM_WITHIN: Duration = Duration::from_millis(200);
 
 /// One stream of a lane, as its writer sees it.
 #[derive(Clone)]
@@ -34,7 +38,14 @@ impl Source for Forwards {
 
 /// Opens a stream for the lane on this link and starts its tasks.
 pub(crate) async fn open(session: &Arc<Session>, lane: &Arc<Lane>) -> Result<(), ConnectionError> {
-    let (mut send, recv) = session.link().quic().open_bi().await?;
+    let (mut send, recv) = loop {
+        let opening = session.link().quic().open_bi();
+        match tokio::time::timeout(STREAM_WITHIN, opening).await {
+            Ok(opened) => break opened?,
+            // The peer allows fewer streams than we think.
+            Err(_) => session.evict(),
+        }
+    };
     let id = u64::from(quinn::VarInt::from(send.id()));
     session.meeting().lane_began(id);
     if send.write_all(&[stream_kind::LANE]).await.is_err() {
