@@ -50,7 +50,7 @@ struct Links {
 impl<A: RemoteActor> ActorCell<A> {
     pub(crate) fn new(mesh: &Mesh, capacity: usize) -> Arc<Self> {
         Arc::new(Self {
-            inlet: Inlet::new(capacity),
+            inlet: Inlet::new(capacity, mesh.inner().placement.seed().is_none()),
             status: Arc::new(Status::default()),
             peer: mesh.peer_id(),
             mesh: mesh.downgrade(),
@@ -223,14 +223,12 @@ struct Facet<A: Actor> {
 
 impl<A: RemoteActor> LocalTarget for Facet<A> {
     fn send(&self, index: usize, slot: &mut dyn Any, when_full: WhenFull) -> Result<Queued, Fault> {
-        let Some(delivery) = self.table.get(index).and_then(|dispatch| dispatch.pack(slot)) else {
-            return Err(Fault::UnknownMessage);
-        };
-        self.cell.inlet.send(delivery, when_full, slot)
+        let dispatch = self.table.get(index).ok_or(Fault::UnknownMessage)?;
+        self.cell.inlet.send(when_full, |spare| dispatch.pack(slot, spare))
     }
 
     fn flush(&self, done: oneshot::Sender<Result<(), Fault>>) -> Result<Queued, Fault> {
-        self.cell.inlet.send(Box::new(Marker::Local(done)), WhenFull::Queue, &mut ())
+        self.cell.inlet.send(WhenFull::Queue, |_| Some(Box::new(Some(Marker::Local(done)))))
     }
 
     fn status(&self) -> &Status {
@@ -345,7 +343,7 @@ impl<A: RemoteActor> Inbound for Lane<A> {
     }
 
     fn stage_flush(&mut self, reply: RemoteReply) {
-        self.staged.push(Box::new(Marker::Remote(reply)));
+        self.staged.push(Box::new(Some(Marker::Remote(reply))));
     }
 
     fn poll_reserve(&mut self, cx: &mut Context<'_>, want: u32) -> Poll<u32> {

@@ -36,19 +36,18 @@ pub fn caller<A: Actor<Context = Context<A>>>(_ctx: &Context<A>) -> Option<Calle
     CALLER.get()
 }
 
-/// While it lives, [`caller`] answers with the given one on this thread.
-pub(crate) struct CallerScope {
-    outer: Option<Caller>,
-}
+/// While it lives, [`caller`] answers with the given one on this thread. Handlers don't nest, so there's no outer one.
+pub(crate) struct CallerScope(());
 
 impl CallerScope {
     pub(crate) fn enter(caller: Caller) -> Self {
-        Self { outer: CALLER.replace(Some(caller)) }
+        CALLER.set(Some(caller));
+        Self(())
     }
 }
 
 impl Drop for CallerScope {
     fn drop(&mut self) {
-        CALLER.set(self.outer);
+        CALLER.set(None);
     }
 }

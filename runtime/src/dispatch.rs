@@ -44,7 +44,7 @@ pub trait RemoteActor: Actor<Context = Context<Self>> + Handler<Attach<Self>> {
 #[doc(hidden)]
 pub const fn assert_served<P: ServedBy<A>, A: Actor<Context = Context<A>>>() {}
 
-type Pack<A> = fn(&mut dyn Any) -> Option<Box<dyn Delivery<A>>>;
+type Pack<A> = fn(&mut dyn Any, &mut Vec<Box<dyn Delivery<A>>>) -> Option<Box<dyn Delivery<A>>>;
 
 type Decode<A> = fn(
     Payload<'_>,
@@ -68,9 +68,14 @@ impl<A: Actor<Context = Context<A>>> Dispatch<A> {
         Self { local: pack::<A, M>, remote: decode::<A, M> }
     }
 
-    /// Boxes the `Option<Parcel<M>>` in the slot, leaving `None`. `None`: it holds another type, or nothing.
-    pub(crate) fn pack(&self, slot: &mut dyn Any) -> Option<Box<dyn Delivery<A>>> {
-        (self.local)(slot)
+    /// Boxes the `Option<Parcel<M>>` in the slot, leaving `None`; in the last of the spare boxes, if it fits. `None`: the
+    /// slot holds another type, or nothing. Runs no code of the application.
+    pub(crate) fn pack(
+        &self,
+        slot: &mut dyn Any,
+        spare: &mut Vec<Box<dyn Delivery<A>>>,
+    ) -> Option<Box<dyn Delivery<A>>> {
+        (self.local)(slot, spare)
     }
 
     /// Decodes a message from the network.
@@ -84,13 +89,24 @@ impl<A: Actor<Context = Context<A>>> Dispatch<A> {
     }
 }
 
-fn pack<A, M>(slot: &mut dyn Any) -> Option<Box<dyn Delivery<A>>>
+fn pack<A, M>(
+    slot: &mut dyn Any,
+    spare: &mut Vec<Box<dyn Delivery<A>>>,
+) -> Option<Box<dyn Delivery<A>>>
 where
     A: Actor<Context = Context<A>> + Handler<M>,
     M: Message,
 {
-    let parcel = slot.downcast_mut::<Option<Parcel<M>>>()?.take()?;
-    Some(Box::new(parcel))
+    let parcel = slot.downcast_mut::<Option<Parcel<M>>>()?;
+    let fitting =
+        spare.last_mut().and_then(|spare| spare.reusable()).and_then(|spare| spare.downcast_mut());
+    match fitting {
+        Some(empty) => {
+            std::mem::swap::<Option<Parcel<M>>>(empty, parcel);
+            spare.pop()
+        }
+        None => Some(Box::new(Some(parcel.take()?))),
+    }
 }
 
 fn decode<A, M>(
@@ -103,7 +119,7 @@ where
     M: Message,
 {
     match payload.decode::<M>() {
-        Ok(message) => Ok(Box::new(RemoteParcel { message, caller, reply })),
+        Ok(message) => Ok(Box::new(Some(RemoteParcel { message, caller, reply }))),
         Err(error) => Err((error, reply)),
     }
 }
@@ -119,12 +135,15 @@ pub(crate) struct Surroundings {
 
 /// A message (or marker) on its way to an actor of type `A`. Dropped undelivered, it answers as `NoReply`.
 pub(crate) trait Delivery<A: Actor>: Send {
-    /// Hands it to the handler, now.
-    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut A::Context, around: &Surroundings);
+    /// Hands it to the handler, now. What is left is an empty box.
+    fn deliver(&mut self, actor: &mut A, ctx: &mut A::Context, around: &Surroundings);
     /// Answers that it will never be handled.
-    fn refuse(self: Box<Self>, why: Fault);
-    /// Puts a local message back into the slot that it was packed from.
-    fn unpack(self: Box<Self>, slot: &mut dyn Any);
+    fn refuse(&mut self, why: Fault);
+    /// The box itself, if another message can be put into it. Freeing on one thread what another one allocates costs
+    /// more than all the rest of a tell.
+    fn reusable(&mut self) -> Option<&mut dyn Any> {
+        None
+    }
 }
 
 /// A message of a local sender.
@@ -133,13 +152,16 @@ pub(crate) struct Parcel<M: Message> {
     pub(crate) reply: Option<LocalReply<M>>,
 }
 
-impl<A, M> Delivery<A> for Parcel<M>
+/// The largest parcel whose box is kept for another one, in bytes: with as many as an inlet keeps, 8 KiB. A guess.
+const REUSABLE_BYTES_MAX: usize = 128;
+
+impl<A, M> Delivery<A> for Option<Parcel<M>>
 where
     A: Actor<Context = Context<A>> + Handler<M>,
     M: Message,
 {
-    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut Context<A>, around: &Surroundings) {
-        let Parcel { message, reply } = *self;
+    fn deliver(&mut self, actor: &mut A, ctx: &mut Context<A>, around: &Surroundings) {
+        let Some(Parcel { message, reply }) = self.take() else { return };
         if let Some(reply) = &reply {
             reply.fate.handled_by(around.incarnation);
         }
@@ -150,16 +172,14 @@ where
         response.handle(ctx, reply.and_then(LocalReply::into_sender));
     }
 
-    fn refuse(self: Box<Self>, why: Fault) {
-        if let Some(reply) = &self.reply {
+    fn refuse(&mut self, why: Fault) {
+        if let Some(Parcel { reply: Some(reply), .. }) = self.take() {
             reply.fate.refused(&why);
         }
     }
 
-    fn unpack(self: Box<Self>, slot: &mut dyn Any) {
-        if let Some(slot) = slot.downcast_mut::<Option<Self>>() {
-            *slot = Some(*self);
-        }
+    fn reusable(&mut self) -> Option<&mut dyn Any> {
+        (size_of::<Self>() <= REUSABLE_BYTES_MAX).then_some(self)
     }
 }
 
@@ -229,13 +249,13 @@ struct RemoteParcel<M> {
     reply: Option<RemoteReply>,
 }
 
-impl<A, M> Delivery<A> for RemoteParcel<M>
+impl<A, M> Delivery<A> for Option<RemoteParcel<M>>
 where
     A: Actor<Context = Context<A>> + Handler<M>,
     M: Message,
 {
-    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut Context<A>, around: &Surroundings) {
-        let RemoteParcel { message, caller, reply } = *self;
+    fn deliver(&mut self, actor: &mut A, ctx: &mut Context<A>, around: &Surroundings) {
+        let Some(RemoteParcel { message, caller, reply }) = self.take() else { return };
         let response = {
             let _scope = CallerScope::enter(caller);
             actor.handle(message, ctx)
@@ -263,14 +283,10 @@ where
         }
     }
 
-    fn refuse(self: Box<Self>, why: Fault) {
-        if let Some(reply) = self.reply {
+    fn refuse(&mut self, why: Fault) {
+        if let Some(RemoteParcel { reply: Some(reply), .. }) = self.take() {
             reply.fault(why);
         }
-    }
-
-    fn unpack(self: Box<Self>, _slot: &mut dyn Any) {
-        // Only local senders try and take back; a message from the network waits for its reservation instead.
     }
 }
 
@@ -282,21 +298,21 @@ pub(crate) enum Marker {
     Remote(RemoteReply),
 }
 
-impl<A: Actor> Delivery<A> for Marker {
-    fn deliver(self: Box<Self>, _actor: &mut A, _ctx: &mut A::Context, _around: &Surroundings) {
-        match *self {
-            Marker::Local(done) => drop(done.send(Ok(()))),
+impl<A: Actor> Delivery<A> for Option<Marker> {
+    fn deliver(&mut self, _actor: &mut A, _ctx: &mut A::Context, _around: &Surroundings) {
+        match self.take() {
+            Some(Marker::Local(done)) => drop(done.send(Ok(()))),
             // A flush is answered with no payload at all.
-            Marker::Remote(reply) => reply.reply(&mut |_| Ok(())),
+            Some(Marker::Remote(reply)) => reply.reply(&mut |_| Ok(())),
+            None => {}
         }
     }
 
-    fn refuse(self: Box<Self>, why: Fault) {
-        match *self {
-            Marker::Local(done) => drop(done.send(Err(why))),
-            Marker::Remote(reply) => reply.fault(why),
+    fn refuse(&mut self, why: Fault) {
+        match self.take() {
+            Some(Marker::Local(done)) => drop(done.send(Err(why))),
+            Some(Marker::Remote(reply)) => reply.fault(why),
+            None => {}
         }
     }
-
-    fn unpack(self: Box<Self>, _slot: &mut dyn Any) {}
 }

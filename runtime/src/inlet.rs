@@ -10,7 +10,6 @@ use crate::error::Fault;
 use crate::remote::{Queued, WhenFull};
 use actix::Actor;
 use parking_lot::Mutex;
-use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,9 +27,19 @@ pub(crate) const CAPACITY: usize = 1024;
 /// A queue that grew beyond this gives its memory back when it runs empty. A guess: 1.5 KiB of 24-byte items.
 const KEEP_ITEMS: usize = 64;
 
-/// How long the line may wait for a quarter of the places to be free while the actor is busy without a pause. Letting
+/// How long the line may wait for half of the places to be free while the actor is busy without a pause. Letting
 /// it in for every few places would wake the sender's thread as often. A guess, well below what a person notices.
 const HOLD_LINE: Duration = Duration::from_millis(1);
+
+/// Messages that make a busy spell, after which the pump looks around for more before it sleeps. A guess.
+const SPELL_MESSAGES: u32 = 32;
+
+/// How often it looks around then, giving way to others in between: a few microseconds. Where sender and actor are about
+/// equally fast, a sleep and a wake-up every few messages cost more than the messages.
+const LOOKS: u32 = 16;
+
+/// How often it does so when a sender in line was just let in, whose thread takes 10 to 50 µs to wake up (measured).
+const LOOKS_FOR_SENDER: u32 = 100;
 
 /// No lane: a message of this process.
 const NEAR: u32 = 0;
@@ -47,13 +56,29 @@ pub(crate) struct Hand<A: Actor> {
     items: VecDeque<Item<A>>,
     /// Messages taken per lane since they were last reported.
     taken: Vec<(u32, u64)>,
+    /// Messages taken since the pump last slept, up to [`SPELL_MESSAGES`].
+    spell: u32,
+    /// Looks around since there last was a message.
+    looks: u32,
+    /// A sender of this process was let in and is about to go on.
+    sender_wakes: bool,
     /// When places were last offered to the line.
     offered: Option<Instant>,
+    /// Boxes of messages that were handled.
+    spare: Vec<Box<dyn Delivery<A>>>,
 }
 
 impl<A: Actor> Default for Hand<A> {
     fn default() -> Self {
-        Self { items: VecDeque::new(), taken: Vec::new(), offered: None }
+        Self {
+            items: VecDeque::new(),
+            taken: Vec::new(),
+            spell: 0,
+            looks: 0,
+            sender_wakes: false,
+            offered: None,
+            spare: Vec::new(),
+        }
     }
 }
 
@@ -61,6 +86,7 @@ impl<A: Actor> Hand<A> {
     /// The next message, which counts as taken from here on.
     pub(crate) fn take(&mut self) -> Option<Box<dyn Delivery<A>>> {
         let Item { delivery, lane } = self.items.pop_front()?;
+        self.spell = (self.spell + 1).min(SPELL_MESSAGES);
         if lane != NEAR {
             match self.taken.last_mut() {
                 Some((last, count)) if *last == lane => *count += 1,
@@ -69,13 +95,24 @@ impl<A: Actor> Hand<A> {
         }
         Some(delivery)
     }
+
+    /// Keeps the box of a handled message for another one.
+    pub(crate) fn keep(&mut self, mut delivery: Box<dyn Delivery<A>>) {
+        if delivery.reusable().is_some() {
+            self.spare.push(delivery);
+        }
+    }
 }
 
 pub(crate) struct Inlet<A: Actor> {
     shared: Mutex<Shared<A>>,
     capacity: usize,
+    /// Whether senders may be on other threads, so that looking around is of use.
+    looks_around: bool,
     /// Length of the pump's hand when it last reported; never less than the truth.
     in_hand: AtomicUsize,
+    /// Whether there is something in the queue, or in line, for a pump that looks around without the lock.
+    news: AtomicBool,
     /// Whether anybody stands in line, for the pump to see without the lock.
     line_waits: AtomicBool,
     /// Whether the actor was told to stop from outside.
@@ -84,6 +121,8 @@ pub(crate) struct Inlet<A: Actor> {
 
 struct Shared<A: Actor> {
     queue: VecDeque<Item<A>>,
+    /// Empty boxes for messages of this process; with those in hand, no more than twice as many as places.
+    spare: Vec<Box<dyn Delivery<A>>>,
     /// Places granted to lanes that haven't committed yet.
     reserved: usize,
     line: VecDeque<Waiter<A>>,
@@ -170,10 +209,11 @@ impl<A: Actor> Shared<A> {
 }
 
 impl<A: Actor> Inlet<A> {
-    pub(crate) fn new(capacity: usize) -> Arc<Self> {
+    pub(crate) fn new(capacity: usize, looks_around: bool) -> Arc<Self> {
         Arc::new(Self {
             shared: Mutex::new(Shared {
                 queue: VecDeque::new(),
+                spare: Vec::new(),
                 reserved: 0,
                 line: VecDeque::new(),
                 next_ticket: 0,
@@ -184,43 +224,42 @@ impl<A: Actor> Inlet<A> {
                 closed: None,
             }),
             capacity: capacity.max(1),
+            looks_around,
             in_hand: AtomicUsize::new(0),
+            news: AtomicBool::new(false),
             line_waits: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         })
     }
 
-    /// Lets a message of this process in, or puts it in line. Refused as [`Fault::Full`], it is back in the slot that it
-    /// was packed from.
+    /// Lets a message of this process in, or puts it in line. `pack` makes it, in a spare box if one fits; it is not called
+    /// if there's no room and the message is to be refused, or if the actor has ended.
     pub(crate) fn send(
         self: &Arc<Self>,
-        delivery: Box<dyn Delivery<A>>,
         when_full: WhenFull,
-        slot: &mut dyn Any,
+        pack: impl FnOnce(&mut Vec<Box<dyn Delivery<A>>>) -> Option<Box<dyn Delivery<A>>>,
     ) -> Result<Queued, Fault> {
-        let item = Item { delivery, lane: NEAR };
         let mut shared = self.shared.lock();
         if let Some(fault) = &shared.closed {
-            let fault = fault.clone();
-            drop(shared);
-            item.delivery.refuse(fault.clone());
-            return Err(fault);
+            return Err(fault.clone());
         }
-        if shared.line.is_empty()
-            && shared.free(self.capacity, self.in_hand.load(Ordering::Relaxed)) > 0
-        {
+        let room = shared.line.is_empty()
+            && shared.free(self.capacity, self.in_hand.load(Ordering::Relaxed)) > 0;
+        if !room && when_full == WhenFull::Refuse {
+            return Err(Fault::Full);
+        }
+        // Under the lock: it only moves the message.
+        let Some(delivery) = pack(&mut shared.spare) else { return Err(Fault::UnknownMessage) };
+        let item = Item { delivery, lane: NEAR };
+        if room {
             shared.queue.push_back(item);
+            self.news.store(true, Ordering::Release);
             let pump = shared.pump.take();
             drop(shared);
             if let Some(pump) = pump {
                 pump.wake();
             }
             return Ok(Queued::Accepted);
-        }
-        if when_full == WhenFull::Refuse {
-            drop(shared);
-            item.delivery.unpack(slot);
-            return Err(Fault::Full);
         }
         let (admitted, told) = oneshot::channel();
         let ticket = shared.next_ticket;
@@ -231,7 +270,7 @@ impl<A: Actor> Inlet<A> {
     }
 
     /// Puts a message in beyond the capacity. Only for what is bounded elsewhere: the notices of watches.
-    pub(crate) fn send_beyond(&self, delivery: Box<dyn Delivery<A>>) {
+    pub(crate) fn send_beyond(&self, mut delivery: Box<dyn Delivery<A>>) {
         let mut shared = self.shared.lock();
         if let Some(fault) = shared.closed.clone() {
             drop(shared);
@@ -239,6 +278,7 @@ impl<A: Actor> Inlet<A> {
             return;
         }
         shared.queue.push_back(Item { delivery, lane: NEAR });
+        self.news.store(true, Ordering::Release);
         let pump = shared.pump.take();
         drop(shared);
         if let Some(pump) = pump {
@@ -250,6 +290,7 @@ impl<A: Actor> Inlet<A> {
     /// waits for them.
     fn look_again(&self, mut shared: parking_lot::MutexGuard<'_, Shared<A>>) {
         self.line_waits.store(true, Ordering::SeqCst);
+        self.news.store(true, Ordering::Release);
         let mut wakes = Wakes::default();
         shared.admit(self.capacity, self.in_hand.load(Ordering::SeqCst), &mut wakes);
         if !shared.queue.is_empty() {
@@ -261,18 +302,41 @@ impl<A: Actor> Inlet<A> {
 
     /// The pump is out of messages: gives it the queue, or remembers to wake it.
     pub(crate) fn poll_refill(&self, hand: &mut Hand<A>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.looks_around && hand.spell >= SPELL_MESSAGES && !self.news.load(Ordering::Acquire) {
+            let looks = if hand.sender_wakes { LOOKS_FOR_SENDER } else { LOOKS };
+            if hand.looks == 0 {
+                self.settle(hand);
+            }
+            if hand.looks < looks {
+                hand.looks += 1;
+                // To whoever else wants this processor; the sender, perhaps.
+                std::thread::yield_now();
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+        (hand.looks, hand.offered) = (0, None);
         let mut wakes = Wakes::default();
         let mut shared = self.shared.lock();
+        self.news.store(false, Ordering::Relaxed);
         shared.admit(self.capacity, 0, &mut wakes);
+        hand.sender_wakes = !wakes.admitted.is_empty();
         self.line_waits.store(!shared.line.is_empty(), Ordering::SeqCst);
         report(&mut shared, hand, &mut wakes);
-        hand.offered = None;
+        if shared.spare.len() < hand.spare.len() {
+            std::mem::swap(&mut shared.spare, &mut hand.spare);
+        }
         let refilled = if shared.queue.is_empty() {
+            hand.spell = 0;
             if shared.queue.capacity() > KEEP_ITEMS {
                 shared.queue = VecDeque::new();
             }
             if hand.items.capacity() > KEEP_ITEMS {
                 hand.items = VecDeque::new();
+            }
+            if shared.spare.len() > KEEP_ITEMS {
+                shared.spare.truncate(KEEP_ITEMS);
+                shared.spare.shrink_to_fit();
             }
             if self.stop.load(Ordering::Acquire) {
                 // Requested since the pump last looked, and nobody there to be woken.
@@ -287,6 +351,9 @@ impl<A: Actor> Inlet<A> {
         };
         self.in_hand.store(hand.items.len(), Ordering::SeqCst);
         drop(shared);
+        if refilled.is_pending() && hand.spare.len() > KEEP_ITEMS {
+            hand.spare = Vec::new();
+        }
         wakes.wake();
         refilled
     }
@@ -303,10 +370,22 @@ impl<A: Actor> Inlet<A> {
         report(&mut shared, hand, &mut wakes);
         if line_waits && self.is_time_to_admit(&shared, hand) {
             shared.admit(self.capacity, hand.items.len(), &mut wakes);
+            hand.sender_wakes |= !wakes.admitted.is_empty();
             self.line_waits.store(!shared.line.is_empty(), Ordering::SeqCst);
         }
         drop(shared);
         wakes.wake();
+    }
+
+    fn is_time_to_admit(&self, shared: &Shared<A>, hand: &mut Hand<A>) -> bool {
+        let now = Instant::now();
+        let offered = *hand.offered.get_or_insert(now);
+        let many = shared.free(self.capacity, hand.items.len()) >= self.capacity / 2;
+        if many || now.duration_since(offered) >= HOLD_LINE {
+            hand.offered = Some(now);
+            return true;
+        }
+        false
     }
 
     /// The actor waits for something (`ctx.wait`) and takes no messages meanwhile: gives the places of the handled ones
@@ -326,17 +405,6 @@ impl<A: Actor> Inlet<A> {
         }
         drop(shared);
         wakes.wake();
-    }
-
-    fn is_time_to_admit(&self, shared: &Shared<A>, hand: &mut Hand<A>) -> bool {
-        let now = Instant::now();
-        let offered = *hand.offered.get_or_insert(now);
-        let many = shared.free(self.capacity, hand.items.len()) >= self.capacity / 4;
-        if many || now.duration_since(offered) >= HOLD_LINE {
-            hand.offered = Some(now);
-            return true;
-        }
-        false
     }
 
     /// Tells the actor to stop when it is next polled.
@@ -406,7 +474,7 @@ impl<A: Actor> Inlet<A> {
 
 /// Refuses a message of an actor that has ended. Dropping it runs the application's code, whose panic must not keep the
 /// rest from being refused.
-fn refuse<A: Actor>(delivery: Box<dyn Delivery<A>>, why: &Fault) {
+fn refuse<A: Actor>(mut delivery: Box<dyn Delivery<A>>, why: &Fault) {
     let why = why.clone();
     if catch_unwind(AssertUnwindSafe(move || delivery.refuse(why))).is_err() {
         tracing::error!(
@@ -495,11 +563,12 @@ impl<A: Actor> InletLane<A> {
                 lane.taken += count as u64;
             }
             drop(shared);
-            deliveries.for_each(|delivery| delivery.refuse(fault.clone()));
+            deliveries.for_each(|delivery| refuse(delivery, &fault));
             return;
         }
         let lane = self.id;
         shared.queue.extend(deliveries.map(|delivery| Item { delivery, lane }));
+        self.inlet.news.store(true, Ordering::Release);
         if count < granted {
             shared.admit(
                 self.inlet.capacity,

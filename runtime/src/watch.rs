@@ -5,7 +5,6 @@ use crate::dispatch::{Delivery, RemoteActor, Surroundings};
 use crate::error::Fault;
 use actix::dev::MessageResponse;
 use actix::{Actor, Handler};
-use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -184,14 +183,14 @@ impl Drop for Pending {
 }
 
 /// A notice on its way. It has no caller: the mesh itself sends it.
-struct Inform<M>(M, Option<Pending>);
+struct Inform<M>(Option<(M, Option<Pending>)>);
 
 fn wrap<A, M>(message: M, pending: Option<Pending>) -> Box<dyn Delivery<A>>
 where
     A: Actor + Handler<M>,
     M: actix::Message<Result = ()> + Send + 'static,
 {
-    Box::new(Inform(message, pending))
+    Box::new(Inform(Some((message, pending))))
 }
 
 impl<A, M> Delivery<A> for Inform<M>
@@ -199,13 +198,11 @@ where
     A: Actor + Handler<M>,
     M: actix::Message<Result = ()> + Send + 'static,
 {
-    fn deliver(self: Box<Self>, actor: &mut A, ctx: &mut A::Context, _around: &Surroundings) {
-        let Inform(message, pending) = *self;
+    fn deliver(&mut self, actor: &mut A, ctx: &mut A::Context, _around: &Surroundings) {
+        let Some((message, pending)) = self.0.take() else { return };
         drop(pending);
         actor.handle(message, ctx).handle(ctx, None);
     }
 
-    fn refuse(self: Box<Self>, _why: Fault) {}
-
-    fn unpack(self: Box<Self>, _slot: &mut dyn Any) {}
+    fn refuse(&mut self, _why: Fault) {}
 }
