@@ -14,7 +14,6 @@ use std::{
 };
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle};
-use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -26,6 +25,7 @@ use crate::{
     path::{
         candidates,
         liveness::{Event, Liveness},
+        nonces::Nonces,
         pulse::Pulse,
     },
     peer_ref::PeerRef,
@@ -115,12 +115,12 @@ pub(crate) struct Connection {
     /// Whether it was reported that two hosts use the key of this peer.
     doubted: bool,
     unreachable: bool,
-    rng: StdRng,
+    nonces: Nonces,
 }
 
 impl Connection {
     pub(crate) fn new(peer: PeerId, shared: Arc<Shared>, pending: Arc<AtomicUsize>) -> Self {
-        let rng = shared.rng(0);
+        let nonces = shared.nonces(0);
         Self {
             peer,
             shared,
@@ -133,7 +133,7 @@ impl Connection {
             past: Vec::new(),
             doubted: false,
             unreachable: false,
-            rng,
+            nonces,
         }
     }
 
@@ -199,14 +199,23 @@ impl Connection {
             road,
             lease.socket().clone(),
             orders.clone(),
-            self.shared.rng(id),
+            self.shared.nonces(id),
         ));
         self.shared.pulses.insert(&pulse);
         let rank = secrets.rank;
-        let link =
-            Link::new(Parts { id, peer, hello, dialled, rank, connection, lease, pulse, orders });
-        self.shared.met(&link);
-        let claimed = link.hello().reference.as_ref().map(PeerRef::addresses).unwrap_or_default();
+        let link = Link::new(Parts {
+            id,
+            peer,
+            instance: hello.instance,
+            dialled,
+            rank,
+            connection,
+            lease,
+            pulse,
+            orders,
+        });
+        self.shared.met(&link, hello.reference.as_ref());
+        let claimed = hello.reference.as_ref().map(PeerRef::addresses).unwrap_or_default();
         // Its loopback is another one, unless it is on this host.
         let local = road.remote.ip().is_loopback();
         let claimed =
@@ -215,6 +224,8 @@ impl Connection {
         link.pulse().add(others);
         let (notes, queue) = mpsc::unbounded_channel();
         self.shared.socket.spawn(attend(link.clone(), stream, queue, ctx.address()));
+        // Mostly the only one; a Vec would make room for four.
+        self.entries.reserve_exact(1);
         self.entries.push(Entry {
             link: link.clone(),
             notes,
@@ -388,7 +399,7 @@ impl Connection {
             }
             Wake::Silent => {
                 if probe {
-                    entry.link.lease().provoke(&mut self.rng);
+                    entry.link.lease().provoke(&mut self.nonces);
                 }
                 Wake::Silent
             }

@@ -14,7 +14,7 @@ use std::{
 use actix::{Actor, Addr};
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use rand::{RngExt, rngs::StdRng};
+use rand::RngExt;
 use tokio::sync::oneshot;
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     identity::{PeerId, SecretKey, VersionCounter, VersionError},
     limits::{Admission, Admissions, InitialGate, Limits},
     link::{Link, Observer, code},
-    path::{candidates::canonical, liveness::Patience, pulse::Pulses},
+    path::{candidates::canonical, liveness::Patience, nonces::Nonces, pulse::Pulses},
     peer_ref::{ContentError, PeerRef, RefContent, SignedRef},
     peer_ref::{Origin, PeerRefStore, Remembered},
     placement::Placement,
@@ -433,14 +433,14 @@ impl Shared {
         self.links.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A generator for one link.
-    pub(crate) fn rng(&self, link: u64) -> StdRng {
-        quic::rng(self.seed.map(|seed| seed.wrapping_add(link)))
+    /// The nonces of one link.
+    pub(crate) fn nonces(&self, link: u64) -> Nonces {
+        Nonces::new(quic::rng(self.seed.map(|seed| seed.wrapping_add(link))).random())
     }
 
     /// A peer said HELLO: what it says about itself is remembered, and where it answered.
-    pub(crate) fn met(&self, link: &Link) {
-        if let Some(reference) = &link.hello().reference
+    pub(crate) fn met(&self, link: &Link, reference: Option<&PeerRef>) {
+        if let Some(reference) = reference
             && reference.peer() == Some(link.peer())
         {
             self.remember(reference, Origin::Network);

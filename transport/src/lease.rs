@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use crate::path::nonces::Nonces;
 use crate::socket::{
     cid::{CID_LEN, Cid},
     handles::Road,
@@ -51,11 +52,13 @@ impl Lease {
 
     /// Sends a packet that only looks like one of the connection's. A peer that has the connection drops
     /// it; one that restarted answers with a stateless reset, by which QUIC here knows.
-    pub(crate) fn provoke(&self, rng: &mut impl rand::Rng) {
+    pub(crate) fn provoke(&self, nonces: &mut Nonces) {
         let known = self.socket.handles().peer_cid(self.handle);
         if let Some((road, cid)) = known {
             let mut packet = [0; PROVOCATION_BYTES];
-            rng.fill_bytes(&mut packet);
+            for bytes in packet.chunks_exact_mut(8) {
+                bytes.copy_from_slice(&nonces.next().to_le_bytes());
+            }
             packet[0] = 0x40 | (packet[0] & 0x3f);
             packet[1..=CID_LEN].copy_from_slice(&cid);
             self.socket.send_frame(road, &packet);

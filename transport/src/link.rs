@@ -6,7 +6,7 @@ use quinn::{ConnectionError, VarInt};
 
 use crate::{
     connection::Order,
-    hello::{Hello, InstanceId},
+    hello::InstanceId,
     identity::PeerId,
     lease::Lease,
     path::pulse::{Expecting, PingError, Pulse},
@@ -136,7 +136,7 @@ pub struct Link {
 struct Inner {
     id: u64,
     peer: PeerId,
-    hello: Hello,
+    instance: InstanceId,
     dialled: bool,
     rank: [u8; 16],
     connection: quinn::Connection,
@@ -149,7 +149,8 @@ struct Inner {
 pub(crate) struct Parts {
     pub(crate) id: u64,
     pub(crate) peer: PeerId,
-    pub(crate) hello: Hello,
+    /// Which start of the peer it leads to.
+    pub(crate) instance: InstanceId,
     /// Whether this side dialled.
     pub(crate) dialled: bool,
     /// The same on both sides, and like nothing else: settles which of two equal links stays.
@@ -162,8 +163,8 @@ pub(crate) struct Parts {
 
 impl Link {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { id, peer, hello, dialled, rank, connection, lease, pulse, orders } = parts;
-        let inner = Inner { id, peer, hello, dialled, rank, connection, lease, pulse, orders };
+        let Parts { id, peer, instance, dialled, rank, connection, lease, pulse, orders } = parts;
+        let inner = Inner { id, peer, instance, dialled, rank, connection, lease, pulse, orders };
         Self { inner: Arc::new(inner) }
     }
 
@@ -174,12 +175,7 @@ impl Link {
 
     /// Which start of the peer this link leads to.
     pub fn instance(&self) -> InstanceId {
-        self.inner.hello.instance
-    }
-
-    /// What the peer said about itself when the link began.
-    pub fn hello(&self) -> &Hello {
-        &self.inner.hello
+        self.inner.instance
     }
 
     /// Unique among the links of this process.

@@ -3,9 +3,11 @@
 //! - [`liveness`]: core; when to probe, and what silence means
 //! - `roads`: core; which roads to a peer are proven, and which one is in use
 //! - `pulse`: the probes of one connection: carries out what `roads` decides
+//! - `nonces`: numbers that nobody can guess
 //! - `candidates`: which addresses of a peer to dial
 
 pub mod candidates;
 pub mod liveness;
+pub(crate) mod nonces;
 pub mod pulse;
 mod roads;

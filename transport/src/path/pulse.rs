@@ -12,11 +12,13 @@ use std::{
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use rand::rngs::StdRng;
 use ring::hmac;
 use tokio::sync::oneshot;
 
-use super::roads::{Output, Roads};
+use super::{
+    nonces::Nonces,
+    roads::{Output, Roads},
+};
 use crate::{
     connection::Order,
     socket::{
@@ -119,7 +121,7 @@ impl Pulse {
         road: Road,
         socket: Arc<MeshSocket>,
         orders: actix::WeakRecipient<Order>,
-        rng: StdRng,
+        nonces: Nonces,
     ) -> Self {
         let (to_us, to_peer) = if dialled {
             (secrets.to_dialler, secrets.to_other)
@@ -127,7 +129,7 @@ impl Pulse {
             (secrets.to_other, secrets.to_dialler)
         };
         let heard = now();
-        let roads = Roads::new(road, rng, heard);
+        let roads = Roads::new(road, nonces, heard);
         let state = State { roads, pings: VecDeque::new(), heard, wake: None };
         Self {
             link,

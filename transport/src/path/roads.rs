@@ -14,8 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rand::{RngExt, rngs::StdRng};
-
+use super::nonces::Nonces;
 use crate::{socket::handles::Road, wire::FRAME_BYTES};
 
 /// Roads of one peer. A guess: both families, a few interfaces and NATs on both sides.
@@ -142,7 +141,7 @@ impl Known {
 /// The roads to one peer.
 #[derive(Debug)]
 pub(crate) struct Roads {
-    rng: StdRng,
+    nonces: Nonces,
     known: Vec<Known>,
     /// Index of the road in use.
     active: usize,
@@ -154,11 +153,11 @@ pub(crate) struct Roads {
 
 impl Roads {
     /// A peer whose handshake came along `active`.
-    pub(crate) fn new(active: Road, rng: StdRng, now: Instant) -> Self {
+    pub(crate) fn new(active: Road, nonces: Nonces, now: Instant) -> Self {
         let mut first = Known::new(active, Origin::Named, now);
         (first.proven, first.heard, first.next) = (true, Some(now), None);
         Self {
-            rng,
+            nonces,
             known: vec![first],
             active: 0,
             rescued: None,
@@ -310,7 +309,7 @@ impl Roads {
 
     /// Sends a fresh nonce along a road, unless that road has had its share.
     fn ask(&mut self, index: usize, now: Instant) -> u64 {
-        let nonce = self.rng.random();
+        let nonce = self.nonces.next();
         let active = index == self.active;
         let known = &mut self.known[index];
         let exhausted = !known.proven && known.unanswered >= CHECKS_MAX;

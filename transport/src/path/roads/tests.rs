@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::*;
 
@@ -31,7 +31,7 @@ impl World {
     fn new() -> Self {
         let start = Instant::now();
         Self {
-            roads: Roads::new(road(1), StdRng::seed_from_u64(1), start),
+            roads: Roads::new(road(1), Nonces::new([1; 16]), start),
             start,
             now: start,
             alive: BTreeMap::from([(1, 20 * MS)]),
