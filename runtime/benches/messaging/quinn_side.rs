@@ -24,6 +24,8 @@ pub(crate) fn run(task: &Task) {
     };
     let runtime = builder.enable_all().build().unwrap();
     match task.role {
+        // Reads its standard input itself.
+        Role::Server if task.workload == "idle" => runtime.block_on(serve(task.workload.clone())),
         Role::Server => {
             let workload = task.workload.clone();
             std::thread::spawn(move || runtime.block_on(serve(workload)));
