@@ -159,8 +159,17 @@ impl Screen {
     }
 
     fn draw(&mut self, frame: &mut Frame) {
-        let [main, below] =
-            Layout::vertical([Constraint::Min(3), Constraint::Length(3)]).areas(frame.area());
+        // Without a border, so that a terminal's selection takes the invite and nothing else.
+        let invite = self
+            .invite
+            .as_ref()
+            .map(|invite| Paragraph::new(invite.as_str()).wrap(Wrap { trim: false }));
+        let rows = invite.as_ref().map_or(0, |invite| invite.line_count(frame.area().width) as u16);
+        let parts = [Constraint::Length(rows), Constraint::Min(3), Constraint::Length(3)];
+        let [top, main, below] = Layout::vertical(parts).areas(frame.area());
+        if let Some(invite) = invite {
+            frame.render_widget(invite, top);
+        }
         let [history, side] =
             Layout::horizontal([Constraint::Min(20), Constraint::Length(24)]).areas(main);
         self.draw_history(frame, history);
@@ -182,11 +191,7 @@ impl Screen {
     }
 
     fn draw_history(&mut self, frame: &mut Frame, area: ratatui::layout::Rect) {
-        let mut lines = Vec::new();
-        if let Some(invite) = &self.invite {
-            lines.push(TextLine::from(vec!["invite ".dim(), Span::raw(invite.clone())]));
-        }
-        lines.extend(self.entries.iter().map(|entry| match entry {
+        let lines = self.entries.iter().map(|entry| match entry {
             Entry::Said(line) => {
                 let style = if line.name == self.me { Style::new().bold() } else { Style::new() };
                 TextLine::from(vec![
@@ -195,7 +200,8 @@ impl Screen {
                 ])
             }
             Entry::Notice(text) => TextLine::from(format!("* {text}")).dim(),
-        }));
+        });
+        let lines: Vec<TextLine> = lines.collect();
         let block = Block::bordered().title(format!(" {} ", self.title));
         let inner = block.inner(area);
         let history = Paragraph::new(lines).wrap(Wrap { trim: false });
