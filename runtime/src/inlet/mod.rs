@@ -5,6 +5,12 @@
 //! stands in line, first come first served, senders of this process and lanes of others alike. The pump takes the
 //! whole queue at once and gives places back in batches, so that neither side pays for a lock or a wake-up per message.
 
+mod lane;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use lane::InletLane;
+
 use crate::dispatch::Delivery;
 use crate::error::Fault;
 use crate::remote::{Queued, WhenFull};
@@ -24,8 +30,9 @@ use tokio::sync::oneshot;
 /// times as much (FIGURES.md).
 pub(crate) const CAPACITY: usize = 1024;
 
-/// A queue that grew beyond this gives its memory back when it runs empty. A guess: 1.5 KiB of 24-byte items.
-const KEEP_ITEMS: usize = 64;
+/// What an inlet keeps of queues and spare boxes when it runs empty; the rest of the memory is given back. Few, for most
+/// actors are idle most of the time.
+const KEEP_ITEMS: usize = 4;
 
 /// How long the line may wait for half of the places to be free while the actor is busy without a pause. Letting
 /// it in for every few places would wake the sender's thread as often. A guess, well below what a person notices.
@@ -457,19 +464,6 @@ impl<A: Actor> Inlet<A> {
         }
         left
     }
-
-    /// A lane of its own for one remote sender.
-    pub(crate) fn open_lane(self: &Arc<Self>) -> InletLane<A> {
-        let mut shared = self.shared.lock();
-        let mut id = shared.next_lane;
-        while id == NEAR || shared.lanes.contains_key(&id) {
-            id = id.wrapping_add(1);
-        }
-        shared.next_lane = id.wrapping_add(1);
-        shared.lanes.insert(id, Lane::default());
-        drop(shared);
-        InletLane { inlet: self.clone(), id }
-    }
 }
 
 /// Refuses a message of an actor that has ended. Dropping it runs the application's code, whose panic must not keep the
@@ -491,130 +485,6 @@ fn report<A: Actor>(shared: &mut Shared<A>, hand: &mut Hand<A>, wakes: &mut Wake
             lane.taken += count;
             wakes.lanes.extend(lane.taken_waker.take());
         }
-    }
-}
-
-/// One lane's handle on an inlet.
-pub(crate) struct InletLane<A: Actor> {
-    inlet: Arc<Inlet<A>>,
-    id: u32,
-}
-
-impl<A: Actor> InletLane<A> {
-    /// Up to `want` places, in turn with everybody else; 0 if the actor has ended.
-    pub(crate) fn poll_reserve(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<usize> {
-        let inlet = &self.inlet;
-        let mut shared = inlet.shared.lock();
-        if shared.closed.is_some() {
-            return Poll::Ready(0);
-        }
-        let in_hand = inlet.in_hand.load(Ordering::Relaxed);
-        let (queued, line_is_empty, free) = (
-            shared
-                .line
-                .iter()
-                .any(|w| matches!(w.wants, Wants::Places { lane, .. } if lane == self.id)),
-            shared.line.is_empty(),
-            shared.free(inlet.capacity, in_hand),
-        );
-        let Some(lane) = shared.lanes.get_mut(&self.id) else { return Poll::Ready(0) };
-        if lane.granted > 0 {
-            return Poll::Ready(lane.granted);
-        }
-        if line_is_empty && free > 0 {
-            let granted = want.clamp(1, free);
-            lane.granted = granted;
-            shared.reserved += granted;
-            return Poll::Ready(granted);
-        }
-        lane.reserve_waker = Some(cx.waker().clone());
-        if !queued {
-            let ticket = shared.next_ticket;
-            shared.next_ticket += 1;
-            shared.line.push_back(Waiter {
-                ticket,
-                wants: Wants::Places { lane: self.id, want: want.max(1) },
-            });
-            inlet.look_again(shared);
-        }
-        Poll::Pending
-    }
-
-    /// Puts messages in, one granted place each, and gives back the places left over. More messages than places are the
-    /// caller's mistake; they are let in all the same rather than lost.
-    pub(crate) fn commit(
-        &mut self,
-        deliveries: impl ExactSizeIterator<Item = Box<dyn Delivery<A>>>,
-    ) {
-        let mut wakes = Wakes::default();
-        let count = deliveries.len();
-        let mut shared = self.inlet.shared.lock();
-        let granted = match shared.lanes.get_mut(&self.id) {
-            Some(lane) => std::mem::take(&mut lane.granted),
-            None => 0,
-        };
-        debug_assert!(
-            count <= granted || shared.closed.is_some(),
-            "{count} messages in {granted} places"
-        );
-        shared.reserved -= granted;
-        if let Some(fault) = shared.closed.clone() {
-            if let Some(lane) = shared.lanes.get_mut(&self.id) {
-                lane.taken += count as u64;
-            }
-            drop(shared);
-            deliveries.for_each(|delivery| refuse(delivery, &fault));
-            return;
-        }
-        let lane = self.id;
-        shared.queue.extend(deliveries.map(|delivery| Item { delivery, lane }));
-        self.inlet.news.store(true, Ordering::Release);
-        if count < granted {
-            shared.admit(
-                self.inlet.capacity,
-                self.inlet.in_hand.load(Ordering::Relaxed),
-                &mut wakes,
-            );
-        }
-        if !shared.queue.is_empty() {
-            wakes.pump = shared.pump.take();
-        }
-        drop(shared);
-        wakes.wake();
-    }
-
-    /// How many of this lane's messages were taken so far; wakes when there are more.
-    pub(crate) fn poll_taken(&mut self, cx: &mut Context<'_>) -> u64 {
-        let mut shared = self.inlet.shared.lock();
-        let Some(lane) = shared.lanes.get_mut(&self.id) else { return 0 };
-        lane.taken_waker = Some(cx.waker().clone());
-        lane.taken
-    }
-}
-
-impl<A: Actor> Drop for InletLane<A> {
-    fn drop(&mut self) {
-        let mut wakes = Wakes::default();
-        let mut shared = self.inlet.shared.lock();
-        if let Some(lane) = shared.lanes.remove(&self.id) {
-            shared.reserved -= lane.granted;
-        }
-        let id = self.id;
-        shared
-            .line
-            .retain(|waiter| !matches!(waiter.wants, Wants::Places { lane, .. } if lane == id));
-        if shared.closed.is_none() {
-            shared.admit(
-                self.inlet.capacity,
-                self.inlet.in_hand.load(Ordering::Relaxed),
-                &mut wakes,
-            );
-            if !shared.queue.is_empty() {
-                wakes.pump = shared.pump.take();
-            }
-        }
-        drop(shared);
-        wakes.wake();
     }
 }
 

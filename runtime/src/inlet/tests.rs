@@ -1,0 +1,184 @@
+//! The inlet alone: who gets a place when, and that nothing is lost or doubled.
+
+use super::*;
+use crate::dispatch::Surroundings;
+use std::collections::HashSet;
+use std::sync::atomic::AtomicU32;
+
+struct Nobody;
+impl Actor for Nobody {
+    type Context = actix::Context<Self>;
+}
+
+/// A message that counts when it is refused.
+struct Counted(Arc<AtomicU32>);
+impl Delivery<Nobody> for Counted {
+    fn deliver(&mut self, _: &mut Nobody, _: &mut actix::Context<Nobody>, _: &Surroundings) {}
+    fn refuse(&mut self, why: Fault) {
+        assert_eq!(why, Fault::Stopped);
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+struct Scene {
+    inlet: Arc<Inlet<Nobody>>,
+    hand: Hand<Nobody>,
+    refused: Arc<AtomicU32>,
+}
+
+impl Scene {
+    fn new(capacity: usize) -> Self {
+        Self { inlet: Inlet::new(capacity, false), hand: Hand::default(), refused: Arc::default() }
+    }
+
+    fn message(&self) -> Box<dyn Delivery<Nobody>> {
+        Box::new(Counted(self.refused.clone()))
+    }
+
+    fn tell(&self) -> Queued {
+        self.inlet.send(WhenFull::Queue, |_| Some(self.message())).unwrap()
+    }
+
+    /// How many messages the handler could take now; takes so many at the most.
+    fn take(&mut self, most: usize) -> usize {
+        let cx = &mut Context::from_waker(Waker::noop());
+        for taken in 0..most {
+            if self.hand.take().is_some() {
+                continue;
+            }
+            if self.inlet.poll_refill(&mut self.hand, cx).is_pending() {
+                return taken;
+            }
+            assert!(self.hand.take().is_some());
+        }
+        self.inlet.settle_waiting(&mut self.hand, cx);
+        most
+    }
+
+    fn commit(&self, lane: &mut InletLane<Nobody>, count: u32) {
+        let messages: Vec<_> = (0..count).map(|_| self.message()).collect();
+        lane.commit(messages.into_iter());
+    }
+}
+
+fn reserve(lane: &mut InletLane<Nobody>, want: usize) -> Poll<usize> {
+    lane.poll_reserve(&mut Context::from_waker(Waker::noop()), want)
+}
+
+fn taken(lane: &mut InletLane<Nobody>) -> u64 {
+    lane.poll_taken(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn lanes_and_senders_stand_in_one_line() {
+    let mut scene = Scene::new(4);
+    let (mut one, mut two) = (scene.inlet.open_lane(), scene.inlet.open_lane());
+    assert_eq!(reserve(&mut one, 3), Poll::Ready(3));
+    scene.commit(&mut one, 3);
+    assert!(matches!(scene.tell(), Queued::Accepted));
+    // Full: from here on everybody waits, in this order.
+    let waiting = [scene.tell(), scene.tell()];
+    assert!(reserve(&mut two, 8).is_pending());
+    assert!(reserve(&mut one, 1).is_pending());
+    assert_eq!(scene.take(2), 2);
+    assert!(reserve(&mut two, 8).is_pending(), "the two senders were first");
+    assert_eq!(scene.take(3), 3);
+    assert_eq!(reserve(&mut two, 8), Poll::Ready(2), "as many as there were, no more");
+    assert_eq!(reserve(&mut one, 1), Poll::Ready(1), "what became free later goes to the next");
+    let third = scene.tell();
+    assert!(matches!(third, Queued::Waiting(_)));
+    scene.commit(&mut two, 1);
+    assert_eq!(
+        scene.inlet.shared.lock().line.len(),
+        0,
+        "what a lane doesn't use goes to the next, too"
+    );
+    drop(waiting);
+}
+
+#[test]
+fn a_lane_learns_how_many_of_its_messages_were_taken() {
+    let mut scene = Scene::new(8);
+    let (mut one, mut two) = (scene.inlet.open_lane(), scene.inlet.open_lane());
+    assert_eq!(reserve(&mut one, 2), Poll::Ready(2));
+    scene.commit(&mut one, 2);
+    assert_eq!(reserve(&mut two, 3), Poll::Ready(3));
+    scene.commit(&mut two, 3);
+    assert_eq!((taken(&mut one), taken(&mut two)), (0, 0));
+    scene.take(3);
+    assert_eq!((taken(&mut one), taken(&mut two)), (2, 1));
+    scene.take(2);
+    assert_eq!((taken(&mut one), taken(&mut two)), (2, 3));
+}
+
+#[test]
+fn a_lane_that_goes_gives_its_places_back() {
+    let scene = Scene::new(4);
+    let mut lane = scene.inlet.open_lane();
+    assert_eq!(reserve(&mut lane, 100), Poll::Ready(4));
+    let waiting = scene.tell();
+    assert!(matches!(waiting, Queued::Waiting(_)));
+    drop(lane);
+    assert_eq!(scene.inlet.shared.lock().queue.len(), 1);
+    assert_eq!(scene.inlet.shared.lock().reserved, 0);
+}
+
+#[test]
+fn the_end_refuses_everything_once_and_counts_it_as_taken() {
+    let mut scene = Scene::new(4);
+    let mut lane = scene.inlet.open_lane();
+    assert_eq!(reserve(&mut lane, 3), Poll::Ready(3));
+    scene.commit(&mut lane, 3);
+    scene.take(1);
+    let _waiting = [scene.tell(), scene.tell(), scene.tell()];
+    let left = scene.inlet.close(&mut scene.hand, &Fault::Stopped);
+    // Two of the lane and two that had found places; the third tell stood in line.
+    assert_eq!((left, scene.refused.load(Ordering::Relaxed)), (4, 5));
+    assert_eq!(taken(&mut lane), 3);
+    assert_eq!(reserve(&mut lane, 1), Poll::Ready(0));
+    scene.commit(&mut lane, 2);
+    assert_eq!((taken(&mut lane), scene.refused.load(Ordering::Relaxed)), (5, 7));
+    assert!(scene.inlet.send(WhenFull::Queue, |_| unreachable!()).is_err());
+}
+
+#[test]
+fn no_more_than_the_capacity_is_ever_held_whatever_happens() {
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
+    for seed in 0..200 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let capacity = random.random_range(1..20);
+        let mut scene = Scene::new(capacity);
+        let mut lanes: Vec<_> = (0..3).map(|_| scene.inlet.open_lane()).collect();
+        let (mut waiting, mut sent, mut handled) = (Vec::new(), 0, 0);
+        for _ in 0..300 {
+            match random.random_range(0..5) {
+                0 | 1 => {
+                    sent += 1;
+                    waiting.push(scene.tell());
+                }
+                2 => {
+                    let lane = random.random_range(0..lanes.len());
+                    if let Poll::Ready(places) = reserve(&mut lanes[lane], 4) {
+                        let count = random.random_range(0..=places);
+                        sent += u32::try_from(count).unwrap();
+                        scene.commit(&mut lanes[lane], u32::try_from(count).unwrap());
+                    }
+                }
+                3 => handled += scene.take(random.random_range(0..6)),
+                _ => {
+                    let lane = random.random_range(0..lanes.len());
+                    lanes[lane] = scene.inlet.open_lane();
+                }
+            }
+            let shared = scene.inlet.shared.lock();
+            assert!(shared.queue.len() + shared.reserved + scene.hand.items.len() <= capacity);
+            let tickets: HashSet<_> = shared.line.iter().map(|waiter| waiter.ticket).collect();
+            assert_eq!(tickets.len(), shared.line.len());
+        }
+        drop(lanes);
+        while let more @ 1.. = scene.take(100) {
+            handled += more;
+        }
+        assert_eq!(handled, sent as usize, "seed {seed}: everything arrives, once");
+    }
+}
