@@ -1,7 +1,7 @@
 //! [`Bytes`]: a body of bytes inside a message, moved without being copied or walked element by element.
 //!
 //! Up to [`INLINE_MAX`] it is an ordinary MessagePack `bin`. A larger one leaves a placeholder in the message (MessagePack
-//! extension type [`EXT_BODY`], four bytes: its index) and travels beside it; `payload.rs` says how the two meet again.
+//! extension type `EXT_BODY`, four bytes: its index) and travels beside it; `payload.rs` says how the two meet again.
 
 use crate::payload::{attached, set_aside};
 use actix::Actor;

@@ -1,4 +1,4 @@
-//! What can go wrong with a message. [`Fault`] is the one list that the runtime and the wire format share; the public
+//! What can go wrong with a message. `Fault` is the one list that the runtime and the wire format share; the public
 //! enums are its views, so that a caller matches on exactly what can happen to that call.
 
 /// Why a message, a flush or an ask came to nothing. Crate-internal: users see the enums below.
@@ -16,8 +16,6 @@ pub(crate) enum Fault {
     Unencodable(String),
     /// Message or reply exceed a limit in bytes.
     TooLarge { limit: u64 },
-    /// The time ran out, waiting for credit included.
-    Timeout,
     /// No room, and the caller didn't want to wait.
     Full,
     /// The actor stopped.
@@ -129,7 +127,7 @@ impl From<Fault> for AskError {
             Fault::Unencodable(why) => Self::Unencodable(why),
             Fault::TooLarge { limit } => Self::TooLarge { limit },
             // An ask always waits for credit, so what it meets of a full inlet is the end of its time.
-            Fault::Timeout | Fault::Full => Self::Timeout,
+            Fault::Full => Self::Timeout,
             Fault::Stopped => Self::Stopped,
             Fault::Panicked => Self::Panicked,
             Fault::NoReply => Self::NoReply,
@@ -220,7 +218,7 @@ impl From<Fault> for TellError {
             Fault::Unencodable(why) => Self::Unencodable(why),
             Fault::TooLarge { limit } => Self::TooLarge { limit },
             // `Full` is taken out before this view is made: `TrySendError` has its own variant.
-            Fault::Timeout | Fault::Full => Self::Timeout,
+            Fault::Full => Self::Timeout,
             Fault::Stopped => Self::Stopped,
             // A flush marker that was dropped unseen went down with its actor.
             Fault::Panicked | Fault::NoReply => Self::Panicked,

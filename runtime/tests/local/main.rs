@@ -1,5 +1,7 @@
 //! What the runtime promises within one mesh; docs/guarantees.md has the list.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail as tests do")]
+
 mod actors;
 mod inside;
 mod ordering;

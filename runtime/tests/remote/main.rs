@@ -1,6 +1,13 @@
 //! Actors of other meshes: what a sender may rely on, over real sockets between two meshes of this process and in place
 //! over a network in memory.
 
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests fail as tests do"
+)]
+
 mod basics;
 #[allow(dead_code, reason = "not every story needs all of it")]
 mod common;
