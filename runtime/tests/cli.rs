@@ -238,3 +238,30 @@ fn wrong_usage_exits_with_2_and_malformed_input_too() {
         assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}");
     }
 }
+
+#[test]
+fn every_bad_reference_of_the_vectors_has_its_verdict_and_its_exit_code() {
+    let vectors = include_str!("../../transport/tests/vectors/peer_ref.json");
+    let vectors: Value = serde_json::from_str(vectors).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for case in vectors["cases"].as_array().unwrap() {
+        let (text, verdict) = (case["text"].as_str().unwrap(), case["verdict"].as_str().unwrap());
+        let code = match verdict {
+            "valid" | "unsigned" => continue, // whether these have expired by now is the calendar's matter
+            "expired" | "bad-signature" => 1,
+            _ => 2,
+        };
+        let output = run(&["--json", "inspect", text]);
+        assert_eq!(objects(&output)[0]["verdict"], verdict, "{}", case["name"]);
+        assert_eq!(output.status.code(), Some(code), "{}", case["name"]);
+        // A dial refuses them as well: what cannot be read as wrong usage, what has expired as a failure.
+        if seen.insert(verdict) {
+            let ping = run(&["ping", text, "--count", "1"]);
+            let code = if verdict == "expired" { 1 } else { 2 };
+            assert_eq!(ping.status.code(), Some(code), "{}: {}", case["name"], complaint(&ping));
+        }
+    }
+    assert!(
+        seen.contains("expired") && seen.contains("bad-signature") && seen.contains("mistyped")
+    );
+}
