@@ -200,7 +200,7 @@ impl<T: Clone> Directory<T> {
     /// The highest version of a name that meets `requirement`, among those that `may` lets the caller use: a forbidden
     /// service looks like one that isn't there.
     ///
-    /// `may` must not call into this directory, which is locked in part meanwhile.
+    /// `may` may call into this directory: nothing is locked meanwhile.
     ///
     /// # Errors
     /// See [`ResolveError`].
@@ -211,7 +211,7 @@ impl<T: Clone> Directory<T> {
         may: impl Fn(&Published<T>) -> bool,
     ) -> Result<Published<T>, ResolveError> {
         let unknown = || ResolveError::Unknown { name: name.clone() };
-        let versions = self.names.get(name).ok_or_else(unknown)?;
+        let versions = self.names.get(name).map(|held| held.clone()).ok_or_else(unknown)?;
         let usable: Vec<_> = versions.iter().filter(|held| may(held)).collect();
         if usable.is_empty() {
             return Err(unknown());
@@ -409,5 +409,16 @@ mod tests {
     #[test]
     fn debug_hides_object_ids() {
         assert!(!format!("{:?}", room(0xab, "1.0.0")).contains("171"));
+    }
+
+    #[test]
+    fn a_rule_may_use_the_directory_itself() {
+        let directory = Directory::new();
+        directory.publish(&name("chat"), room(1, "1.0.0")).unwrap();
+        let found = directory.resolve(&name("chat"), &parse_requirement("*").unwrap(), |_| {
+            directory.publish(&name("chat"), room(2, "1.1.0")).unwrap();
+            true
+        });
+        assert_eq!(found.unwrap().object, ObjectId([1; 16]));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::Fault;
 use crate::inbound::budget::Budget;
+use crate::inbound::succession::Succession;
 use crate::mesh::{Mesh, WeakMesh};
 use crate::network::{Network, Query};
 use crate::outbound::lane::{FarTarget, Lane};
@@ -34,6 +35,10 @@ const WINDOWS_MAX: u64 = 256 << 20;
 /// Messages of the largest size that may be arriving at a time, over all links. A guess.
 const LARGEST_AT_ONCE: u64 = 8;
 
+/// Replies that wait for their askers to read them, over all links and beyond what each lane may have, in messages of the
+/// largest size. A guess.
+const REPLIES_MAX: u64 = 16;
+
 /// How often a lane tries to get a stream on a link that ends before it has one.
 const OPEN_TRIES: usize = 5;
 
@@ -59,6 +64,8 @@ pub(crate) struct Links {
     news: Notify,
     watches: Watches,
     budget: Arc<Budget>,
+    replies_budget: Arc<Budget>,
+    succession: Arc<Succession>,
 }
 
 impl Links {
@@ -75,6 +82,8 @@ impl Links {
             news: Notify::new(),
             watches: Watches::default(),
             budget: Budget::new(WINDOWS_MAX, LARGEST_AT_ONCE * message_max as u64, None),
+            replies_budget: Budget::new(REPLIES_MAX * message_max as u64, 0, None),
+            succession: Arc::default(),
         })
     }
 
@@ -118,6 +127,14 @@ impl Links {
         self.budget.clone()
     }
 
+    pub(crate) fn replies_budget(&self) -> Arc<Budget> {
+        self.replies_budget.clone()
+    }
+
+    pub(crate) fn succession(&self) -> &Arc<Succession> {
+        &self.succession
+    }
+
     pub(crate) fn watches(&self) -> &Watches {
         &self.watches
     }
@@ -127,8 +144,15 @@ impl Links {
         self.endpoint.get()
     }
 
-    fn session(self: &Arc<Self>, link: &Link) -> Arc<Session> {
+    /// Starts a session, or finds the one that is there. Only for what the endpoint tells of a link before its end: a
+    /// session of a link that has ended would stay for ever.
+    fn start_session(self: &Arc<Self>, link: &Link) -> Arc<Session> {
         self.sessions.entry(link.id()).or_insert_with(|| Session::start(link.clone(), self)).clone()
+    }
+
+    /// The session of a link; `None`: the link has ended.
+    fn session(&self, link: &Link) -> Option<Arc<Session>> {
+        self.sessions.get(&link.id()).map(|session| session.clone())
     }
 
     /// The session for new work with a peer, connecting if need be.
@@ -147,11 +171,20 @@ impl Links {
             news.await;
         }
         let endpoint = self.endpoint().ok_or(Fault::ShutDown)?;
-        match endpoint.connect_peer(peer, hints).await {
-            Ok(link) => Ok(self.session(&link)),
-            Err(ConnectError::Closed) => Err(Fault::ShutDown),
-            Err(error) => Err(Fault::Connect(crate::payload::shorten(error.to_string()))),
+        for _ in 0..OPEN_TRIES {
+            match endpoint.connect_peer(peer, hints).await {
+                Ok(link) => {
+                    if let Some(session) = self.session(&link) {
+                        return Ok(session);
+                    }
+                }
+                Err(ConnectError::Closed) => return Err(Fault::ShutDown),
+                Err(error) => {
+                    return Err(Fault::Connect(crate::payload::shorten(error.to_string())));
+                }
+            }
         }
+        Err(Fault::PeerGone)
     }
 
     /// Gets a stream for a lane. May be called from any thread.
@@ -198,8 +231,12 @@ impl Links {
         let links = self.clone();
         self.placement.spawn_network(Box::new(move || {
             Box::pin(async move {
-                let session = links.session(&link);
-                let answer = tokio::time::timeout(RESOLVE_WITHIN, session.resolve(&query)).await;
+                let answer = match links.session(&link) {
+                    Some(session) => {
+                        tokio::time::timeout(RESOLVE_WITHIN, session.resolve(&query)).await.ok()
+                    }
+                    None => None,
+                };
                 let _ = done.send(answer.unwrap_or(Err(ResolveError::NoAnswer)));
             })
         }));
@@ -220,7 +257,8 @@ impl Links {
             Box::pin(async move {
                 match links.session_to(peer, &hints).await {
                     Ok(session) => links.watches.tell(&session),
-                    Err(_) => links.watches.peer_gone(peer, DownReason::PeerGone),
+                    // Not those of other refs, whose hints may be better.
+                    Err(_) => links.watches.fail(watch, DownReason::PeerGone),
                 }
             })
         }));
@@ -236,27 +274,32 @@ impl Links {
     }
 
     fn sessions_of(&self, peer: PeerId) -> Vec<Arc<Session>> {
-        self.sessions
-            .iter()
-            .filter(|entry| entry.link().peer() == peer)
-            .map(|entry| entry.clone())
-            .collect()
+        let of_peer = self.sessions.iter().filter(|entry| entry.link().peer() == peer);
+        let mut sessions: Vec<_> = of_peer.map(|entry| entry.clone()).collect();
+        sessions.sort_unstable_by_key(|session| session.link().id());
+        sessions
+    }
+
+    /// In an order that doesn't depend on the table's, which is another one in each run.
+    fn lanes_where(&self, fits: impl Fn(&Arc<Lane>) -> bool) -> Vec<Arc<Lane>> {
+        let fitting = self.lanes.iter().filter(|entry| fits(entry));
+        let mut lanes: Vec<_> = fitting.map(|entry| entry.clone()).collect();
+        lanes.sort_unstable_by_key(|lane| (lane.peer, lane.object));
+        lanes
     }
 
     fn lanes_to(&self, peer: PeerId) -> Vec<Arc<Lane>> {
-        self.lanes.iter().filter(|entry| entry.peer == peer).map(|entry| entry.clone()).collect()
+        self.lanes_where(|lane| lane.peer == peer)
     }
 
     /// The housekeeping's round.
     fn tidy(&self, round: u64) {
-        for lane in self.lanes.iter().map(|entry| entry.clone()).collect::<Vec<_>>() {
-            if lane.tidy(round) >= IDLE_ROUNDS {
-                lane.change(|state, fx| {
-                    if state.core.is_quiet() {
-                        state.core.drain(fx);
-                    }
-                });
-            }
+        for lane in self.lanes_where(|lane| lane.tidy(round) >= IDLE_ROUNDS) {
+            lane.change(|state, fx| {
+                if state.core.is_quiet() {
+                    state.core.drain(fx);
+                }
+            });
         }
         // Nobody holds a ref to it, and nobody has to be told anything: the table's own is the last.
         self.lanes.retain(|_, lane| {
@@ -266,7 +309,7 @@ impl Links {
     }
 
     fn up(self: &Arc<Self>, link: &Link) {
-        let session = self.session(link);
+        let session = self.start_session(link);
         session.revive();
         self.silent.remove(&link.peer());
         self.news.notify_waiters();
@@ -274,7 +317,7 @@ impl Links {
     }
 
     fn draining(self: &Arc<Self>, link: &Link) {
-        self.session(link).drain();
+        self.start_session(link).drain();
     }
 
     fn down(self: &Arc<Self>, link: &Link, reason: &LinkDown) {
@@ -320,6 +363,15 @@ impl Links {
             lane.change(|state, fx| state.core.hold(false, fx));
         }
         self.watches.peer_event(peer, Event::Reachable);
+    }
+}
+
+/// A mesh that is dropped without a shutdown: refs may live on, and who waits for an answer to one must not wait in vain.
+impl Drop for Links {
+    fn drop(&mut self) {
+        for lane in self.lanes_where(|_| true) {
+            lane.change(|state, fx| state.core.shut_down(&Fault::ShutDown, fx));
+        }
     }
 }
 
@@ -403,7 +455,7 @@ impl Network for LinkNetwork {
     fn shutdown(&self) -> BoxFuture<'static, ()> {
         let links = self.0.clone();
         Box::pin(async move {
-            let lanes: Vec<_> = links.lanes.iter().map(|entry| entry.clone()).collect();
+            let lanes = links.lanes_where(|_| true);
             for lane in &lanes {
                 lane.change(|state, fx| state.core.drain(fx));
             }

@@ -73,9 +73,11 @@ impl RemoteReply {
 
     /// Sends the reply that `encode` writes.
     pub(crate) fn reply(mut self, encode: &mut dyn FnMut(&mut Encoder) -> Result<(), EncodeError>) {
-        if let Some(port) = self.port.take() {
+        if let Some(port) = &self.port {
+            // The application's code: should it panic, the obligation is still there to be answered by the drop.
             port.reply(self.ask, encode);
         }
+        self.port = None;
     }
 
     /// Sends a failure.
@@ -171,8 +173,11 @@ impl Objects {
 
     /// Tells every object's actor to stop.
     pub(crate) fn stop_all(&self) {
-        let all: Vec<_> = self.table.iter().map(|entry| entry.object.clone()).collect();
-        for object in all {
+        let mut all: Vec<_> =
+            self.table.iter().map(|entry| (entry.key().0, entry.object.clone())).collect();
+        // The table's own order is another one in each run.
+        all.sort_unstable_by_key(|(id, _)| *id);
+        for (_, object) in all {
             object.local().stop();
         }
     }

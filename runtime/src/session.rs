@@ -22,7 +22,7 @@ use crate::wire_ref::{ObjectId, WireRef};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use quinn::{RecvStream, SendStream};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -41,6 +41,9 @@ const CONTROL_BACKLOG_MAX: usize = 1 << 20;
 /// may send at once is the same by both counts.
 const WINDOWS_MAX: u64 = 16 << 20;
 
+/// Replies that wait for one peer to read them, beyond what each lane may have, in messages of the largest size. A guess.
+const REPLIES_MAX: u64 = 4;
+
 /// Lanes that this side opens on one link before it ends an old one for each new one. A peer allows 100 streams by default,
 /// and quinn announces room for more only after an eighth of them has ended.
 const LANES_MAX: usize = 80;
@@ -55,6 +58,7 @@ pub(crate) struct Session {
     message_max: u64,
     meeting: Arc<Meeting>,
     budget: Arc<Budget>,
+    replies_budget: Arc<Budget>,
     control: Arc<Outbox>,
     has_control: AtomicBool,
     requests: Mutex<HashMap<u64, oneshot::Sender<Result<WireRef, ResolveError>>>>,
@@ -62,7 +66,7 @@ pub(crate) struct Session {
     /// The peer's watches on actors of this mesh.
     watched: Mutex<HashMap<u64, (WatchId, ObjectId)>>,
     /// Lanes of this side, by the ids of their streams.
-    lanes: Mutex<HashMap<u64, Arc<Lane>>>,
+    lanes: Mutex<BTreeMap<u64, Arc<Lane>>>,
     lanes_in: AtomicUsize,
     draining: AtomicBool,
     down: watch::Sender<Option<Fault>>,
@@ -78,6 +82,7 @@ impl Session {
                 message_max + LANE_FRAME_MAX as u64,
                 Some(links.budget()),
             ),
+            replies_budget: Budget::new(REPLIES_MAX * message_max, 0, Some(links.replies_budget())),
             link,
             links: Arc::downgrade(links),
             message_max,
@@ -265,6 +270,7 @@ impl Session {
             stream_kind::CONTROL => {
                 // It lasts as long as the link: not a lane that a drained link would have to wait for.
                 self.lanes_in.fetch_sub(1, Ordering::AcqRel);
+                self.tell_drained();
                 self.clone().control_stream(send, recv).await;
                 self.lanes_in.fetch_add(1, Ordering::AcqRel);
                 Ok(())
@@ -291,12 +297,16 @@ impl Session {
         let Forward::Open { object, protocol } = forward(&first, 0, 0)? else {
             return Err(FrameError::Unexpected("a message before OPEN").into());
         };
-        let replies = Arc::new(Replies::new(self.message_max as usize));
+        let replies =
+            Arc::new(Replies::new(self.message_max as usize, self.replies_budget.clone()));
         let writer = write(self.link.clone(), id, send, replies.clone());
-        let Some(mesh) = self.links.upgrade().and_then(|links| links.mesh()) else { return Ok(()) };
+        let Some(links) = self.links.upgrade() else { return Ok(()) };
+        let Some(mesh) = links.mesh() else { return Ok(()) };
         let caller = self.link.peer();
-        let opened = mesh.objects().open(&ObjectId(object), protocol, caller);
-        drop(mesh);
+        let id_of_object = ObjectId(object);
+        let opened = mesh.objects().open(&id_of_object, protocol, caller);
+        let term = links.succession().begin(caller, id_of_object);
+        drop((mesh, links));
         match opened {
             Err(fault) => {
                 replies.send(&Backward::Refused(fault));
@@ -309,6 +319,7 @@ impl Session {
                 let lane = InLane::new(Setting {
                     caller: Caller::new(caller),
                     object,
+                    term,
                     budget: self.budget.clone(),
                     meeting: self.meeting.clone(),
                     replies,
@@ -489,18 +500,28 @@ impl Session {
         let id = WatchId::next();
         {
             let mut watched = self.watched.lock();
-            if watched.len() >= WATCHES_MAX {
-                drop(watched);
-                self.say(&Control::Down { watch, reason: DownCode::TooMany });
-                return Ok(());
-            }
-            if watched.insert(watch, (id, object)).is_some() {
-                return Err(FrameError::Unexpected("a second watch of the same number"));
-            }
+            match watched.get(&watch) {
+                // The peer had another link meanwhile, which has ended, and says again what it wants.
+                Some((_, known)) if *known == object => return Ok(()),
+                Some(_) => {
+                    return Err(FrameError::Unexpected("a second watch of the same number"));
+                }
+                None if watched.len() >= WATCHES_MAX => {
+                    drop(watched);
+                    self.say(&Control::Down { watch, reason: DownCode::TooMany });
+                    return Ok(());
+                }
+                None => watched.insert(watch, (id, object)),
+            };
         }
         match mesh.objects().admit(&object, self.link.peer()) {
             Some(exposed) => {
-                exposed.watch(id, Arc::new(PeerWatch { session: Arc::downgrade(self), watch }))
+                let sink = Arc::new(PeerWatch { session: Arc::downgrade(self), watch });
+                exposed.watch(id, sink);
+                // The link may have ended while this frame waited to be read, and looked in vain for the watch.
+                if self.down.borrow().is_some() && self.watched.lock().remove(&watch).is_some() {
+                    exposed.unwatch(id);
+                }
             }
             None => {
                 self.watched.lock().remove(&watch);

@@ -7,7 +7,7 @@ use crate::session::Session;
 use crate::watch::{DownReason, Event, Notice, WatchId, WatchSink};
 use crate::wire_ref::WireRef;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use webmesh_transport::{InstanceId, PeerId};
 
@@ -23,7 +23,8 @@ struct Watch {
 
 #[derive(Default)]
 struct Table {
-    watches: HashMap<WatchId, Watch>,
+    /// In the order in which they began, which is that in which their watchers are told of what concerns several.
+    watches: BTreeMap<WatchId, Watch>,
     numbers: HashMap<u64, WatchId>,
     next: u64,
 }
@@ -87,7 +88,17 @@ impl Watches {
         end(stale, DownReason::Stale);
     }
 
-    /// No link to the peer is left, or none could be made.
+    /// No link could be made for this watch. It goes on if the peer has made one meanwhile.
+    pub(crate) fn fail(&self, id: WatchId, reason: DownReason) {
+        let failed = {
+            let mut table = self.table.lock();
+            let untold = table.watches.get(&id).is_some_and(|watch| watch.told.is_none());
+            if untold { table.remove(id) } else { None }
+        };
+        end(failed, reason);
+    }
+
+    /// No link to the peer is left.
     pub(crate) fn peer_gone(&self, peer: PeerId, reason: DownReason) {
         let gone: Vec<_> = {
             let mut table = self.table.lock();

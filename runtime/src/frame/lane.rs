@@ -1,7 +1,7 @@
 //! The frames of a lane: *forward* from the side that has messages for an object, *backward* from the object's side.
 
 use super::cursor::{Cursor, put_bytes, put_frame};
-use super::{FrameError, ID_MAX, NUMBERS_MAX, fault, varint};
+use super::{FrameError, ID_MAX, NUMBERS_MAX, PAYLOAD_INLINE_MAX, fault, varint};
 use crate::error::Fault;
 use crate::payload::BODIES_MAX;
 
@@ -64,6 +64,10 @@ impl Beside {
         for _ in 0..count {
             let len = cursor.bounded("body", left)?;
             left -= len;
+            // Each costs us a task and a stream, so its bytes, of which only so many are granted, must be worth that.
+            if len <= PAYLOAD_INLINE_MAX as u64 {
+                return Err(FrameError::SmallBody(len));
+            }
             lens.push(len);
         }
         Ok(Self { lens, payload })
@@ -329,7 +333,7 @@ mod tests {
 
     #[test]
     fn messages_survive_with_ids_bodies_and_asks() {
-        let beside = Beside { lens: vec![70_000, 1], payload: false };
+        let beside = Beside { lens: vec![70_000, 65_537], payload: false };
         for (ask, number, id, beside) in [
             (None, 0, Some("chat.post"), None),
             (Some(5_000_000_000), 3, None, None),
@@ -378,7 +382,7 @@ mod tests {
             Backward::Reply { ask: 4, beside: None, payload: b"abc" },
             Backward::Reply {
                 ask: 4,
-                beside: Some(Beside { lens: vec![5], payload: true }),
+                beside: Some(Beside { lens: vec![70_000], payload: true }),
                 payload: b"",
             },
             Backward::Fault { ask: 1, fault: Fault::BadPayload("why".into()) },
@@ -393,8 +397,16 @@ mod tests {
     }
 
     #[test]
+    fn bodies_that_would_fit_into_the_message_are_refused() {
+        let mut out = Vec::new();
+        let beside = Beside { lens: vec![1 << 20, 65_536], payload: false };
+        put_reply(&mut out, 1, Some(&beside), b"");
+        assert_eq!(backward(body(&out), 2 << 20), Err(FrameError::SmallBody(65_536)));
+    }
+
+    #[test]
     fn bodies_beyond_the_limit_and_numbers_that_skip_are_refused() {
-        let beside = Beside { lens: vec![1 << 20, 1], payload: false };
+        let beside = Beside { lens: vec![1 << 20, 65_537], payload: false };
         let header = MessageHeader {
             ask: None,
             number: 0,
@@ -404,7 +416,7 @@ mod tests {
         };
         let mut out = Vec::new();
         header.put(&mut out);
-        assert!(forward(body(&out), 0, (1 << 20) + 1).is_ok());
+        assert!(forward(body(&out), 0, (1 << 20) + 65_537).is_ok());
         assert!(matches!(forward(body(&out), 0, 1 << 20), Err(FrameError::TooLong { .. })));
         let header = MessageHeader { ask: None, number: 2, id: None, beside: None, payload_len: 0 };
         let mut out = Vec::new();

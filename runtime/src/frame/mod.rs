@@ -60,6 +60,8 @@ pub(crate) enum FrameError {
     NotText(&'static str),
     #[error("a frame has {0} bytes too many")]
     Trailing(usize),
+    #[error("a body of {0} bytes beside its message, which is for larger ones")]
+    SmallBody(u64),
     #[error("{0:#04x} is not a frame of this stream")]
     UnknownKind(u8),
     #[error("{0:#04x} is not a kind of stream")]

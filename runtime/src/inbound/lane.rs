@@ -7,6 +7,7 @@
 use super::budget::Budget;
 use super::credit::Credit;
 use super::replies::Replies;
+use super::succession::Term;
 use crate::body::{BodyError, Meeting, receive};
 use crate::caller::Caller;
 use crate::error::Fault;
@@ -54,6 +55,8 @@ pub(crate) enum LaneError {
     Read(#[from] ReadError),
     #[error("{0}")]
     Body(String),
+    #[error("the peer has opened the next lane to the object")]
+    Succeeded,
 }
 
 impl From<BodyError> for LaneError {
@@ -69,6 +72,7 @@ impl From<BodyError> for LaneError {
 pub(crate) struct Setting {
     pub(crate) caller: Caller,
     pub(crate) object: Arc<dyn Exposed>,
+    pub(crate) term: Term,
     pub(crate) budget: Arc<Budget>,
     pub(crate) meeting: Arc<Meeting>,
     pub(crate) replies: Arc<Replies>,
@@ -118,6 +122,8 @@ struct Fetched {
 pub(crate) struct InLane {
     caller: Caller,
     object: Arc<dyn Exposed>,
+    /// Until everything has been passed on.
+    term: Option<Term>,
     inbound: Box<dyn Inbound>,
     meeting: Arc<Meeting>,
     replies: Arc<Replies>,
@@ -151,6 +157,7 @@ impl InLane {
         let Setting {
             caller,
             object,
+            term,
             budget,
             meeting,
             replies,
@@ -164,6 +171,7 @@ impl InLane {
             caller,
             inbound: object.inbound(),
             object,
+            term: Some(term),
             meeting,
             port: replies.clone(),
             replies,
@@ -200,6 +208,9 @@ impl InLane {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LaneError>> {
+        if self.term.as_ref().is_some_and(|term| term.is_over(cx)) {
+            return Poll::Ready(Err(LaneError::Succeeded));
+        }
         // What came together with the first frame.
         if !self.frames.spans().is_empty() {
             self.take_frames(cx)?;
@@ -231,6 +242,7 @@ impl InLane {
         self.tell_news(cx);
         if self.finished_reading && self.held.is_empty() {
             if !std::mem::replace(&mut self.drained, true) {
+                self.term = None;
                 self.replies.send(&Backward::Drained);
             }
             // Well ended only when all of it was taken and answered.
@@ -338,7 +350,11 @@ impl InLane {
             self.commit();
             match self.inbound.poll_reserve(cx, want) {
                 Poll::Pending => return false,
-                Poll::Ready(0) => self.ended = true,
+                Poll::Ready(0) => {
+                    self.ended = true;
+                    // The next stream is refused for what is true then; another actor may have the name by that time.
+                    self.replies.send(&Backward::Reclaim);
+                }
                 Poll::Ready(places) => self.places = places,
             }
         }
@@ -424,13 +440,14 @@ impl InLane {
     }
 
     fn commit(&mut self) {
-        if std::mem::take(&mut self.staged) || self.places > 0 {
-            self.inbound.commit();
-            self.places = 0;
-        }
+        // First, so that no flush behind it is answered before its sender knows.
         if self.undelivered.0 > 0 {
             let (tells, fault) = std::mem::replace(&mut self.undelivered, (0, Fault::NoReply));
             self.replies.send(&Backward::Undelivered { tells, fault });
+        }
+        if std::mem::take(&mut self.staged) || self.places > 0 {
+            self.inbound.commit();
+            self.places = 0;
         }
     }
 

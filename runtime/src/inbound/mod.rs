@@ -9,3 +9,4 @@ pub(crate) mod budget;
 pub(crate) mod credit;
 pub(crate) mod lane;
 pub(crate) mod replies;
+pub(crate) mod succession;

@@ -1,5 +1,6 @@
 //! The way back of one lane: replies are encoded on the actors' threads into a buffer that the stream's writer takes.
 
+use super::budget::Budget;
 use crate::cork;
 use crate::error::Fault;
 use crate::frame::PAYLOAD_INLINE_MAX;
@@ -10,9 +11,11 @@ use crate::payload::{EncodeError, Encoder};
 use crate::scratch::with_encoder;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-/// Bytes of replies that wait for the asker to read them before no more of its asks are handled. A guess.
+/// Bytes of replies that wait for the asker to read them before no more of its asks are handled. A guess. What those add
+/// that are being handled by then is paid for out of a budget, and is not kept if that is used up.
 const BACKLOG_MAX: usize = 4 << 20;
 
 /// Asks of one lane that may be without an answer before no more are handled: bounds the futures of slow handlers. A guess.
@@ -22,6 +25,7 @@ const UNANSWERED_MAX: u64 = 16 * 1024;
 #[derive(Debug)]
 pub(crate) struct Replies {
     limit: usize,
+    budget: Arc<Budget>,
     state: Mutex<State>,
 }
 
@@ -32,6 +36,10 @@ struct State {
     bodies: Vec<Bodies>,
     groups: u64,
     body_bytes: usize,
+    /// Bytes that the writer took and may still hold.
+    in_hand: usize,
+    /// Taken out of the budget.
+    paid: u64,
     unanswered: u64,
     writer: Option<Waker>,
     lane: Option<Waker>,
@@ -40,8 +48,28 @@ struct State {
 }
 
 impl State {
+    fn backlog(&self) -> usize {
+        self.out.len() + self.body_bytes + self.in_hand
+    }
+
     fn is_full(&self) -> bool {
-        self.out.len() + self.body_bytes > BACKLOG_MAX || self.unanswered >= UNANSWERED_MAX
+        self.backlog() > BACKLOG_MAX || self.unanswered >= UNANSWERED_MAX
+    }
+
+    /// Whether a reply of this size may wait for the asker too.
+    fn admits(&mut self, size: usize, budget: &Budget) -> bool {
+        let fits = self.backlog() + size <= BACKLOG_MAX;
+        if !fits && !budget.take_for_need(size as u64) {
+            return false;
+        }
+        self.paid += if fits { 0 } else { size as u64 };
+        true
+    }
+
+    fn settle(&mut self, budget: &Budget) {
+        if self.paid > 0 && self.backlog() <= BACKLOG_MAX {
+            budget.give_back(std::mem::take(&mut self.paid));
+        }
     }
 
     fn keep_writer(&mut self, cx: &Context<'_>) {
@@ -58,9 +86,9 @@ impl State {
 }
 
 impl Replies {
-    /// `limit`: the largest reply with its bodies, in bytes.
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, state: Mutex::new(State::default()) }
+    /// `limit`: the largest reply with its bodies, in bytes. `budget`: for what exceeds the lane's own backlog.
+    pub(crate) fn new(limit: usize, budget: Arc<Budget>) -> Self {
+        Self { limit, budget, state: Mutex::new(State::default()) }
     }
 
     /// One more ask (or flush) will be answered.
@@ -116,6 +144,7 @@ impl Replies {
         let wakers = {
             let mut state = self.state.lock();
             let wakers = [state.writer.take(), state.lane.take()];
+            self.budget.give_back(state.paid);
             *state = State { closed: true, ..State::default() };
             wakers
         };
@@ -125,6 +154,7 @@ impl Replies {
     /// Ready when the stream's writer has something to do. Stores its waker if there's nothing.
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
+        self.put_down(&mut state);
         if !state.out.is_empty() || state.closed || state.finish {
             return Poll::Ready(());
         }
@@ -135,7 +165,9 @@ impl Replies {
     /// What the stream's writer has to do. Stores its waker if there's nothing.
     pub(crate) fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output> {
         let mut state = self.state.lock();
+        self.put_down(&mut state);
         if !state.out.is_empty() {
+            state.in_hand = state.out.len();
             state.out_hint = state.out.len().clamp(64, 64 * 1024);
             let bytes = std::mem::take(&mut state.out);
             let bodies = std::mem::take(&mut state.bodies);
@@ -151,11 +183,24 @@ impl Replies {
         Poll::Pending
     }
 
+    /// The writer comes for more: it is done with what it took last.
+    fn put_down(&self, state: &mut State) {
+        if std::mem::take(&mut state.in_hand) > 0 {
+            state.settle(&self.budget);
+            if !state.is_full()
+                && let Some(lane) = state.lane.take()
+            {
+                lane.wake();
+            }
+        }
+    }
+
     /// The writer is done with what it took: so many bytes of bodies are off our hands.
     pub(crate) fn written(&self, body_bytes: usize) {
         let waker = {
             let mut state = self.state.lock();
             state.body_bytes = state.body_bytes.saturating_sub(body_bytes);
+            state.settle(&self.budget);
             if state.is_full() { None } else { state.lane.take() }
         };
         waker.into_iter().for_each(Waker::wake);
@@ -185,13 +230,31 @@ impl Replies {
     }
 }
 
+/// The asker doesn't read its replies, and there are too many to keep.
+fn give_up(state: &mut State, ask: u64) {
+    tracing::debug!(ask, "a reply is dropped: too many wait for this peer to read them");
+    put_backward(&mut state.out, &Backward::Fault { ask, fault: Fault::NoReply });
+}
+
+impl Drop for Replies {
+    fn drop(&mut self) {
+        self.budget.give_back(self.state.get_mut().paid);
+    }
+}
+
 impl ReplyPort for Replies {
     fn reply(&self, ask: u64, encode: &mut dyn FnMut(&mut Encoder) -> Result<(), EncodeError>) {
         with_encoder(self.limit, |encoder| match encode(encoder) {
             Ok(())
                 if encoder.bytes().len() <= PAYLOAD_INLINE_MAX && encoder.bodies().is_empty() =>
             {
-                self.answer(|state| put_reply(&mut state.out, ask, None, encoder.bytes()));
+                self.answer(|state| {
+                    if state.admits(encoder.bytes().len(), &self.budget) {
+                        put_reply(&mut state.out, ask, None, encoder.bytes());
+                    } else {
+                        give_up(state, ask);
+                    }
+                });
             }
             Ok(()) => {
                 let (payload, mut bodies) = encoder.take();
@@ -204,9 +267,13 @@ impl ReplyPort for Replies {
                     lens: bodies.iter().map(|body| body.len() as u64).collect(),
                     payload: whole_beside,
                 };
+                let total = beside.total() as usize;
                 self.answer(|state| {
+                    if !state.admits(inline.len() + total, &self.budget) {
+                        return give_up(state, ask);
+                    }
                     put_reply(&mut state.out, ask, Some(&beside), &inline);
-                    state.body_bytes += beside.total() as usize;
+                    state.body_bytes += total;
                     state.bodies.push(Bodies { group: state.groups, bodies });
                     state.groups += 1;
                 });
@@ -234,7 +301,7 @@ mod tests {
 
     #[test]
     fn replies_and_failures_are_written_and_the_last_one_is_noticed() {
-        let replies = Replies::new(1000);
+        let replies = Replies::new(1000, Budget::new(0, 0, None));
         for _ in 0..3 {
             replies.expect();
         }
@@ -260,7 +327,7 @@ mod tests {
 
     #[test]
     fn an_asker_that_does_not_read_is_not_served_further() {
-        let replies = Replies::new(64 << 20);
+        let replies = Replies::new(64 << 20, Budget::new(64 << 20, 0, None));
         assert!(replies.poll_room(&cx()).is_ready());
         replies.expect();
         let body = crate::Bytes::from(vec![0; 5 << 20]);
@@ -273,8 +340,32 @@ mod tests {
     }
 
     #[test]
+    fn replies_to_asks_that_were_handled_at_once_are_kept_as_far_as_the_budget_goes() {
+        let budget = Budget::new(16 << 20, 0, None);
+        let replies = Replies::new(64 << 20, budget.clone());
+        let body = crate::Bytes::from(vec![0; 1 << 20]);
+        let text = "x".repeat(60_000);
+        for ask in 0..100 {
+            replies.expect();
+            replies.expect();
+            replies.reply(2 * ask, &mut |encoder| encoder.encode(&body));
+            replies.reply(2 * ask + 1, &mut |encoder| encoder.encode(&text));
+        }
+        assert!(replies.poll_all_answered(&cx()).is_ready());
+        assert!(!budget.take_for_need(2 << 20));
+        let Poll::Ready(Output::Write { bytes, bodies }) = replies.poll_output(&mut cx()) else {
+            panic!()
+        };
+        let kept: usize = bodies.iter().flat_map(|group| &group.bodies).map(Bytes::len).sum();
+        assert!((16 << 20..=21 << 20).contains(&(kept + bytes.len())), "{}", kept + bytes.len());
+        replies.written(kept);
+        assert!(replies.poll_ready(&mut cx()).is_pending());
+        assert!(budget.take_for_need(16 << 20));
+    }
+
+    #[test]
     fn after_the_stream_is_gone_nothing_is_kept() {
-        let replies = Replies::new(1000);
+        let replies = Replies::new(1000, Budget::new(0, 0, None));
         replies.expect();
         replies.close();
         replies.reply(5, &mut |encoder| encoder.encode("hi"));

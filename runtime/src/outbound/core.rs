@@ -27,6 +27,10 @@ pub(crate) const INITIAL_MESSAGES: u64 = 64;
 /// See [`INITIAL_MESSAGES`].
 pub(crate) const INITIAL_BYTES: u64 = 128 * 1024;
 
+/// Streams of one lane that have been drained and not ended yet, because what they carried is not answered: no more than a
+/// peer allows streams on a few links.
+const DRAINED_MAX: usize = 256;
+
 /// What a message wants in return; `S` is where an answer goes.
 #[derive(Debug)]
 pub(crate) enum Want<S> {
@@ -131,6 +135,7 @@ struct Ask<S> {
     slot: S,
     stream: u64,
     message: u64,
+    flush: bool,
 }
 
 #[derive(Debug)]
@@ -322,6 +327,7 @@ impl<S> Core<S> {
             return Err(message);
         }
         let was_empty = self.out.is_empty();
+        let flush = matches!(message.want, Want::Flushed(_));
         let (is_tell, slot) = match message.want {
             Want::Flushed(slot) => {
                 let size = frames::flush_size(self.next_ask) as u64;
@@ -377,8 +383,8 @@ impl<S> Core<S> {
         let number = stream.unconfirmed.sent(is_tell);
         if let Some(slot) = slot {
             fx.expecting |= self.asks.is_empty();
-            self.asks
-                .insert(self.next_ask, Ask { slot, stream: self.stream_number, message: number });
+            let stream = self.stream_number;
+            self.asks.insert(self.next_ask, Ask { slot, stream, message: number, flush });
             self.next_ask += 1;
         }
         if was_empty {
@@ -600,9 +606,18 @@ impl<S> Core<S> {
     /// Takes out whoever waits for the answer to an ask. `None`: it gave up.
     ///
     /// # Errors
-    /// [`FrameError::Unexpected`]: there was never such an ask on this stream.
+    /// [`FrameError::Unexpected`]: there was never such an ask on this stream, or it has been answered.
     pub(crate) fn answered(&mut self, stream: u64, ask: u64) -> Result<Option<S>, FrameError> {
         if ask >= self.next_ask || self.asks.get(&ask).is_some_and(|asked| asked.stream != stream) {
+            return Err(FrameError::Unexpected("answer"));
+        }
+        let unconfirmed = if self.is_current(stream) {
+            Some(&mut self.stream.unconfirmed)
+        } else {
+            self.drained.iter_mut().find(|(number, _)| *number == stream).map(|(_, u)| u)
+        };
+        // As many answers as questions, also to those that gave up: else a peer could make us wait for bodies without end.
+        if !unconfirmed.map_or(self.over.is_some(), Unconfirmed::answered) {
             return Err(FrameError::Unexpected("answer"));
         }
         let Some(asked) = self.asks.remove(&ask) else { return Ok(None) };
@@ -619,8 +634,42 @@ impl<S> Core<S> {
     }
 
     fn lose(&mut self, tells: u64, fx: &mut Effects<S>) {
+        if tells == 0 {
+            return;
+        }
         self.lost = self.lost.saturating_add(tells);
         fx.lost = fx.lost.saturating_add(tells);
+        self.fail_flushes(fx);
+    }
+
+    /// A flush must not succeed when a message before it may be lost. If there is one, it is who is told.
+    fn fail_flushes(&mut self, fx: &mut Effects<S>) {
+        let fault = Fault::LostTells { at_most: self.lost };
+        let mut flushes: Vec<u64> =
+            self.asks.iter().filter(|(_, ask)| ask.flush).map(|(&ask, _)| ask).collect();
+        flushes.sort_unstable();
+        let mut told = !flushes.is_empty();
+        for flush in flushes {
+            fx.failed.extend(self.asks.remove(&flush).map(|ask| (ask.slot, fault.clone())));
+        }
+        for waiting in std::mem::take(&mut self.queue) {
+            if matches!(waiting.want, Want::Flushed(_)) {
+                told = true;
+                self.fail(waiting, &fault, fx);
+            } else {
+                self.queue.push_back(waiting);
+            }
+        }
+        if told {
+            self.lost = 0;
+        }
+    }
+
+    /// The receiver asks for the end of a stream.
+    pub(crate) fn reclaimed(&mut self, stream: u64, fx: &mut Effects<S>) {
+        if self.is_current(stream) {
+            self.drain(fx);
+        }
     }
 
     /// Ends the stream after what was written to it; later messages wait for the next one.
@@ -634,10 +683,13 @@ impl<S> Core<S> {
     /// The receiver has all of the stream in its inlet: the next one may open.
     ///
     /// # Errors
-    /// [`FrameError::Unexpected`]: the stream was not ended by us.
+    /// [`FrameError::Unexpected`]: the stream was not ended by us, or too many are in that state.
     pub(crate) fn drained(&mut self, stream: u64, fx: &mut Effects<S>) -> Result<(), FrameError> {
         if stream != self.stream_number || self.state != (State::Draining { finished: true }) {
             return Err(FrameError::Unexpected("DRAINED"));
+        }
+        if self.drained.len() >= DRAINED_MAX {
+            return Err(FrameError::Unexpected("so many drained streams without an end"));
         }
         let old = std::mem::replace(&mut self.stream, Stream::new());
         self.drained.push((stream, old.unconfirmed));
@@ -684,8 +736,10 @@ impl<S> Core<S> {
     }
 
     fn fail_asks_of(&mut self, stream: u64, fault: &Fault, fx: &mut Effects<S>) {
-        let lost: Vec<u64> =
+        let mut lost: Vec<u64> =
             self.asks.iter().filter(|(_, ask)| ask.stream == stream).map(|(&ask, _)| ask).collect();
+        // In the order in which they were asked, not in that of the table, which is another one in each run.
+        lost.sort_unstable();
         for ask in lost {
             fx.failed.extend(self.asks.remove(&ask).map(|ask| (ask.slot, fault.clone())));
         }
@@ -693,7 +747,9 @@ impl<S> Core<S> {
 
     /// Ends every ask, in flight or in line. The messages themselves stay where they are.
     pub(crate) fn fail_asks(&mut self, fault: &Fault, fx: &mut Effects<S>) {
-        fx.failed.extend(self.asks.drain().map(|(_, ask)| (ask.slot, fault.clone())));
+        let mut asks: Vec<_> = self.asks.drain().collect();
+        asks.sort_unstable_by_key(|(ask, _)| *ask);
+        fx.failed.extend(asks.into_iter().map(|(_, ask)| (ask.slot, fault.clone())));
         for waiting in std::mem::take(&mut self.queue) {
             match waiting.want {
                 Want::Nothing => self.queue.push_back(waiting),

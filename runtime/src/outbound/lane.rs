@@ -24,15 +24,20 @@ pub(crate) struct State {
     pub(crate) core: Core<AskSlot>,
     /// The link that carries the stream in use.
     pub(crate) session: Option<Arc<Session>>,
-    /// Keeps the peer probed while asks are in flight.
-    expecting: Option<Expecting>,
+    /// Keeps the peer probed while asks are in flight, over the link of this id.
+    expecting: Option<(u64, Expecting)>,
 }
 
 impl State {
     /// To be called before the lock is released.
     fn settle(&mut self, fx: &Effects<AskSlot>) {
-        if fx.expecting && self.expecting.is_none() {
-            self.expecting = self.session.as_ref().map(|session| session.link().expect_answers());
+        if !fx.expecting {
+            return;
+        }
+        if let Some(link) = self.session.as_ref().map(|session| session.link())
+            && self.expecting.as_ref().is_none_or(|(over, _)| *over != link.id())
+        {
+            self.expecting = Some((link.id(), link.expect_answers()));
         }
     }
 }

@@ -15,6 +15,7 @@ use quinn::{ConnectionError, ReadError, RecvStream, SendStream};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 /// How long a lane waits for the peer to allow one more stream before another lane must make room. A guess.
 const STREAM_WITHIN: Duration = Duration::from_millis(200);
@@ -55,7 +56,10 @@ pub(crate) async fn open(session: &Arc<Session>, lane: &Arc<Lane>) -> Result<(),
     session.lane_opened(id, lane);
     let stream = lane.change(|state, fx| {
         state.session = Some(session.clone());
-        state.core.opened(fx)
+        let stream = state.core.opened(fx);
+        // Asks that an older stream carried are answered over this link too, if at all.
+        fx.expecting |= state.core.has_asks();
+        stream
     });
     // The link may have begun to drain or have ended meanwhile, and then looked in vain for this stream.
     if session.is_draining() {
@@ -67,7 +71,8 @@ pub(crate) async fn open(session: &Arc<Session>, lane: &Arc<Lane>) -> Result<(),
         id,
         send,
     )));
-    let reader = Reader { session: session.clone(), lane: lane.clone(), stream, id, group: 0 };
+    let (session, lane) = (session.clone(), lane.clone());
+    let reader = Reader { session, lane, stream, id, group: 0, fetches: JoinSet::new() };
     drop(tokio::spawn(reader.run(recv)));
     Ok(())
 }
@@ -83,12 +88,15 @@ struct Reader {
     stream: u64,
     id: u64,
     group: u64,
+    /// Replies whose bodies are on their way.
+    fetches: JoinSet<()>,
 }
 
 impl Reader {
     async fn run(mut self, mut recv: RecvStream) {
         let outcome = match self.read(&mut recv).await {
-            Ok(()) => Ok(()),
+            // All is answered, but bodies may still be on their way: the link must not end before they are here.
+            Ok(()) => self.fetched().await,
             Err(ReaderError::Frame(error)) => {
                 refuse(self.session.link(), &error);
                 Err(Fault::PeerGone)
@@ -106,6 +114,15 @@ impl Reader {
             }
         });
         self.session.lane_closed(self.id);
+    }
+
+    async fn fetched(&mut self) -> Result<(), Fault> {
+        let link = self.session.link().clone();
+        let all = async { while self.fetches.join_next().await.is_some() {} };
+        tokio::select! {
+            () = all => Ok(()),
+            _ = link.quic().closed() => Err(self.session.why_down().await),
+        }
     }
 
     async fn read(&mut self, recv: &mut RecvStream) -> Result<(), ReaderError> {
@@ -129,6 +146,7 @@ impl Reader {
     fn take(&mut self, frames: &Frames) -> Result<(), FrameError> {
         let mut values: Vec<(AskSlot, OwnedPayload)> = Vec::new();
         let (lane, stream) = (self.lane.clone(), self.stream);
+        while self.fetches.try_join_next().is_some() {}
         let outcome = lane.change(|state, fx| {
             let core = &mut state.core;
             for &span in frames.spans() {
@@ -145,14 +163,8 @@ impl Reader {
                         let inline = frames.keep(Span { start: span.end - payload.len(), ..span });
                         let group = self.group;
                         self.group += 1;
-                        drop(tokio::spawn(fetch(
-                            self.session.clone(),
-                            self.id,
-                            group,
-                            beside,
-                            inline,
-                            slot,
-                        )));
+                        let session = self.session.clone();
+                        self.fetches.spawn(fetch(session, self.id, group, beside, inline, slot));
                     }
                     Backward::Fault { ask, fault } => {
                         if let Some(slot) = core.answered(stream, ask)? {
@@ -165,7 +177,7 @@ impl Reader {
                     Backward::Opened { limit } => core.accepted(stream, limit, fx),
                     Backward::Refused(fault) => core.refused(stream, &fault, fx),
                     Backward::Drained => core.drained(stream, fx)?,
-                    Backward::Reclaim => core.drain(fx),
+                    Backward::Reclaim => core.reclaimed(stream, fx),
                     Backward::Undelivered { tells, fault } => {
                         tracing::debug!(?fault, tells, "tells were not delivered");
                         core.undelivered(tells, fx);

@@ -150,7 +150,7 @@ fn a_first_ask_leaves_together_with_the_opening() {
     assert_eq!(poll(&ticket), Poll::Ready(Ok(())));
     assert_eq!(lane.seen(stream), [Seen::Open, Seen::Ask(0, 42)]);
     assert_eq!(lane.core.answered(stream, 0), Ok(Some(7)));
-    assert_eq!(lane.core.answered(stream, 0), Ok(None));
+    assert!(lane.core.answered(stream, 0).is_err());
     assert!(lane.core.answered(stream, 1).is_err());
 }
 
@@ -404,4 +404,53 @@ fn a_flush_takes_its_place_in_line() {
     lane.tell(2).unwrap();
     assert_eq!(lane.seen(stream), [Seen::Tell(1), Seen::Flush(1), Seen::Tell(2)]);
     assert_eq!(lane.core.answered(stream, 1), Ok(Some(8)));
+}
+
+#[test]
+fn a_second_answer_to_an_ask_is_refused() {
+    let (mut lane, stream) = Lane::opened();
+    lane.ask(5, 1).unwrap();
+    assert_eq!(lane.core.answered(stream, 0), Ok(Some(999)));
+    assert_eq!(lane.core.answered(stream, 1), Ok(Some(5)));
+    assert!(lane.core.answered(stream, 0).is_err());
+}
+
+#[test]
+fn a_flush_fails_when_a_tell_before_it_was_not_delivered() {
+    let (mut lane, stream) = Lane::opened();
+    lane.tell(1).unwrap();
+    lane.with(|core, fx| core.submit(Want::Flushed(8), "", &mut Encoder::new(0), false, fx))
+        .unwrap();
+    lane.with(|core, fx| core.undelivered(1, fx));
+    assert_eq!(lane.answers, [(8, Fault::LostTells { at_most: 1 })]);
+    assert_eq!(lane.core.answered(stream, 1), Ok(None));
+    // The sender knows; the next one goes on.
+    lane.tell(2).unwrap();
+}
+
+#[test]
+fn a_flush_in_line_does_not_outlive_the_stream_with_the_tells_before_it() {
+    let (mut lane, stream) = Lane::opened();
+    (1..1000).for_each(|n| drop(lane.tell(n)));
+    lane.with(|core, fx| core.submit(Want::Flushed(8), "", &mut Encoder::new(0), false, fx))
+        .unwrap();
+    waiting(lane.tell(1000));
+    lane.with(|core, fx| core.ended(stream, Err(Fault::PeerGone), fx));
+    assert_eq!(lane.answers, [(999, Fault::PeerGone), (8, Fault::LostTells { at_most: 999 })]);
+    let next = lane.open();
+    assert_eq!(lane.seen(next), [Seen::Open, Seen::Tell(1000)]);
+}
+
+#[test]
+fn a_drained_stream_cannot_reclaim_its_successor() {
+    let (mut lane, stream) = Lane::opened();
+    lane.with(|core, fx| core.drain(fx));
+    assert_eq!(lane.seen(stream), [Seen::Finish]);
+    lane.with(|core, fx| core.drained(stream, fx)).unwrap();
+    drop(lane.tell(1));
+    let next = lane.open();
+    lane.with(|core, fx| core.reclaimed(stream, fx));
+    assert!(lane.core.is_flowing());
+    lane.with(|core, fx| core.reclaimed(next, fx));
+    assert!(!lane.core.is_flowing());
 }

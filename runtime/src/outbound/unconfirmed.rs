@@ -9,6 +9,8 @@ pub(super) struct Unconfirmed {
     tells: u64,
     sent: u64,
     taken: u64,
+    /// Asks and flushes that the other side hasn't answered.
+    unanswered: u64,
 }
 
 impl Unconfirmed {
@@ -20,6 +22,7 @@ impl Unconfirmed {
             _ => self.runs.push_back((tell, 1)),
         }
         self.tells += u64::from(tell);
+        self.unanswered += u64::from(!tell);
         self.sent += 1;
         self.sent
     }
@@ -42,6 +45,13 @@ impl Unconfirmed {
             }
         }
         true
+    }
+
+    /// An answer came. `false`: more answers than questions.
+    pub(super) fn answered(&mut self) -> bool {
+        let due = self.unanswered > 0;
+        self.unanswered -= u64::from(due);
+        due
     }
 
     /// Messages sent so far.

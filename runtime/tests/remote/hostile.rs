@@ -8,7 +8,7 @@ use webmesh_transport::{
 };
 
 #[derive(Default)]
-struct Ends(Mutex<Vec<LinkDown>>);
+pub(crate) struct Ends(Mutex<Vec<LinkDown>>);
 
 impl Observer for Ends {
     fn link_up(&self, _: Link) {}
@@ -124,7 +124,7 @@ fn a_deeply_nested_payload_is_a_bad_payload() {
 }
 
 /// The object id inside a ref.
-fn published_object(far: &webmesh::ActorRef<Recorder>) -> [u8; 16] {
+pub(crate) fn published_object(far: &webmesh::ActorRef<Recorder>) -> [u8; 16] {
     let value: serde_json::Value = serde_json::to_value(far).unwrap();
     let bytes = value["object"].as_array().unwrap();
     std::array::from_fn(|at| bytes[at].as_u64().unwrap() as u8)

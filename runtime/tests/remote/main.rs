@@ -11,6 +11,7 @@
 mod basics;
 #[allow(dead_code, reason = "not every story needs all of it")]
 mod common;
+mod corners;
 mod failures;
 mod hostile;
 mod in_place;
