@@ -44,9 +44,9 @@ const WINDOWS_MAX: u64 = 16 << 20;
 /// Replies that wait for one peer to read them, beyond what each lane may have, in messages of the largest size. A guess.
 const REPLIES_MAX: u64 = 4;
 
-/// Lanes that this side opens on one link before it ends an old one for each new one. A peer allows 100 streams by default,
-/// and quinn announces room for more only after an eighth of them has ended.
-const LANES_MAX: usize = 80;
+/// Lanes that this side opens on one link before it ends an old one for each new one. A peer allows 80 streams by default,
+/// two of them are HELLO and control, and quinn announces room for more only after an eighth of them has ended.
+const LANES_MAX: usize = 64;
 
 /// How long a lane that lost its connection waits to be told why. A guess; it comes at once.
 const WHY_WITHIN: Duration = Duration::from_secs(2);
