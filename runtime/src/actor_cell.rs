@@ -338,8 +338,7 @@ impl<A: RemoteActor> Inbound for Lane<A> {
             return Err((DecodeError::Mismatch("no message of that number".into()), reply));
         };
         let _scope = self.mesh.upgrade().map(DecodeScope::enter);
-        self.staged.push(dispatch.decode(payload, caller, reply)?);
-        Ok(())
+        dispatch.decode(payload, caller, reply, &mut self.staged)
     }
 
     fn stage_flush(&mut self, reply: RemoteReply) {
@@ -354,7 +353,7 @@ impl<A: RemoteActor> Inbound for Lane<A> {
     }
 
     fn commit(&mut self) {
-        self.lane.commit(self.staged.drain(..));
+        self.lane.commit(&mut self.staged);
     }
 
     fn poll_taken(&mut self, cx: &mut Context<'_>) -> u64 {

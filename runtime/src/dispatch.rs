@@ -14,6 +14,7 @@ use crate::status::Status;
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::{Actor, Context, Handler};
 use std::any::Any;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::oneshot;
@@ -50,7 +51,8 @@ type Decode<A> = fn(
     Payload<'_>,
     Caller,
     Option<RemoteReply>,
-) -> Result<Box<dyn Delivery<A>>, (DecodeError, Option<RemoteReply>)>;
+    &mut Vec<Box<dyn Delivery<A>>>,
+) -> Result<(), (DecodeError, Option<RemoteReply>)>;
 
 /// How one message reaches actors of type `A`.
 #[doc(hidden)]
@@ -78,14 +80,15 @@ impl<A: Actor<Context = Context<A>>> Dispatch<A> {
         (self.local)(slot, spare)
     }
 
-    /// Decodes a message from the network.
+    /// Decodes a message from the network and puts it behind the staged ones.
     pub(crate) fn decode(
         &self,
         payload: Payload<'_>,
         caller: Caller,
         reply: Option<RemoteReply>,
-    ) -> Result<Box<dyn Delivery<A>>, (DecodeError, Option<RemoteReply>)> {
-        (self.remote)(payload, caller, reply)
+        staged: &mut Vec<Box<dyn Delivery<A>>>,
+    ) -> Result<(), (DecodeError, Option<RemoteReply>)> {
+        (self.remote)(payload, caller, reply, staged)
     }
 }
 
@@ -113,15 +116,24 @@ fn decode<A, M>(
     payload: Payload<'_>,
     caller: Caller,
     reply: Option<RemoteReply>,
-) -> Result<Box<dyn Delivery<A>>, (DecodeError, Option<RemoteReply>)>
+    staged: &mut Vec<Box<dyn Delivery<A>>>,
+) -> Result<(), (DecodeError, Option<RemoteReply>)>
 where
     A: Actor<Context = Context<A>> + Handler<M>,
     M: Message,
 {
-    match payload.decode::<M>() {
-        Ok(message) => Ok(Box::new(Some(RemoteParcel { message, caller, reply }))),
-        Err(error) => Err((error, reply)),
+    let message = match payload.decode::<M>() {
+        Ok(message) => message,
+        Err(error) => return Err((error, reply)),
+    };
+    let parcel = RemoteParcel { message, caller, reply };
+    let run =
+        staged.last_mut().and_then(|last| last.run()).and_then(|run| run.downcast_mut::<Run<M>>());
+    match run {
+        Some(run) => run.0.push_back(parcel),
+        None => staged.push(Box::new(Run(VecDeque::from([parcel])))),
     }
+    Ok(())
 }
 
 /// What a delivery may know of the actor that it reaches.
@@ -133,12 +145,21 @@ pub(crate) struct Surroundings {
     pub(crate) status: Arc<Status>,
 }
 
-/// A message (or marker) on its way to an actor of type `A`. Dropped undelivered, it answers as `NoReply`.
+/// A message (or marker, or a run of messages) on its way to an actor of type `A`. Dropped undelivered, it answers as
+/// `NoReply`.
 pub(crate) trait Delivery<A: Actor>: Send {
-    /// Hands it to the handler, now. What is left is an empty box.
+    /// Hands it (or the next one of the run) to the handler, now. What is left of a single message is an empty box.
     fn deliver(&mut self, actor: &mut A, ctx: &mut A::Context, around: &Surroundings);
     /// Answers that it will never be handled.
     fn refuse(&mut self, why: Fault);
+    /// How many messages it holds.
+    fn count(&self) -> usize {
+        1
+    }
+    /// The [`Run`] that it is, if it's one.
+    fn run(&mut self) -> Option<&mut dyn Any> {
+        None
+    }
     /// The box itself, if another message can be put into it. Freeing on one thread what another one allocates costs
     /// more than all the rest of a tell.
     fn reusable(&mut self) -> Option<&mut dyn Any> {
@@ -249,13 +270,16 @@ struct RemoteParcel<M> {
     reply: Option<RemoteReply>,
 }
 
-impl<A, M> Delivery<A> for Option<RemoteParcel<M>>
+/// Messages of one type that came by one lane in one batch: allocated together, for they are freed on another thread.
+struct Run<M>(VecDeque<RemoteParcel<M>>);
+
+impl<A, M> Delivery<A> for Run<M>
 where
     A: Actor<Context = Context<A>> + Handler<M>,
     M: Message,
 {
     fn deliver(&mut self, actor: &mut A, ctx: &mut Context<A>, around: &Surroundings) {
-        let Some(RemoteParcel { message, caller, reply }) = self.take() else { return };
+        let Some(RemoteParcel { message, caller, reply }) = self.0.pop_front() else { return };
         let response = {
             let _scope = CallerScope::enter(caller);
             actor.handle(message, ctx)
@@ -284,9 +308,17 @@ where
     }
 
     fn refuse(&mut self, why: Fault) {
-        if let Some(RemoteParcel { reply: Some(reply), .. }) = self.take() {
-            reply.fault(why);
+        for reply in self.0.drain(..).filter_map(|parcel| parcel.reply) {
+            reply.fault(why.clone());
         }
+    }
+
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn run(&mut self) -> Option<&mut dyn Any> {
+        Some(self)
     }
 }
 

@@ -94,7 +94,7 @@ impl<A: RemoteActor> ActorFuture<A> for Pump<A> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let Some(mut delivery) = feed.hand.take() else {
+            let Some(delivery) = feed.hand.next() else {
                 match inlet.poll_refill(&mut feed.hand, cx) {
                     Poll::Ready(()) => continue,
                     Poll::Pending => return Poll::Pending,
@@ -103,7 +103,7 @@ impl<A: RemoteActor> ActorFuture<A> for Pump<A> {
             feed.share -= 1;
             feed.handed_out += 1;
             delivery.deliver(actor, ctx, &this.around);
-            feed.hand.keep(delivery);
+            feed.hand.done();
             cork.breathe();
         }
     }

@@ -69,12 +69,9 @@ impl<A: Actor> InletLane<A> {
 
     /// Puts messages in, one granted place each, and gives back the places left over. More messages than places are the
     /// caller's mistake; they are let in all the same rather than lost.
-    pub(crate) fn commit(
-        &mut self,
-        deliveries: impl ExactSizeIterator<Item = Box<dyn Delivery<A>>>,
-    ) {
+    pub(crate) fn commit(&mut self, deliveries: &mut Vec<Box<dyn Delivery<A>>>) {
         let mut wakes = Wakes::default();
-        let count = deliveries.len();
+        let count: usize = deliveries.iter().map(|delivery| delivery.count()).sum();
         let mut shared = self.inlet.shared.lock();
         let granted = match shared.lanes.get_mut(&self.id) {
             Some(lane) => std::mem::take(&mut lane.granted),
@@ -90,11 +87,14 @@ impl<A: Actor> InletLane<A> {
                 lane.taken += count as u64;
             }
             drop(shared);
-            deliveries.for_each(|delivery| refuse(delivery, &fault));
+            deliveries.drain(..).for_each(|delivery| refuse(delivery, &fault));
             return;
         }
         let lane = self.id;
-        shared.queue.extend(deliveries.map(|delivery| Item { delivery, lane }));
+        for delivery in deliveries.drain(..) {
+            let count = delivery.count();
+            shared.push(Item { delivery, lane, count });
+        }
         self.inlet.news.store(true, Ordering::Release);
         if count < granted {
             shared.admit(

@@ -51,16 +51,20 @@ const LOOKS_FOR_SENDER: u32 = 100;
 /// No lane: a message of this process.
 const NEAR: u32 = 0;
 
-/// A message in the queue and the lane that it came by.
+/// A message in the queue, or a run of them, and the lane that it came by.
 pub(crate) struct Item<A: Actor> {
     delivery: Box<dyn Delivery<A>>,
     lane: u32,
+    /// Messages in it that weren't taken yet.
+    count: usize,
 }
 
 /// What the pump holds: messages out of the queue but not handled yet. It belongs to the supervisor rather than to the
 /// actor's context, so that a panic loses only the message in hand.
 pub(crate) struct Hand<A: Actor> {
     items: VecDeque<Item<A>>,
+    /// Messages in them.
+    left: usize,
     /// Messages taken per lane since they were last reported.
     taken: Vec<(u32, u64)>,
     /// Messages taken since the pump last slept, up to [`SPELL_MESSAGES`].
@@ -79,6 +83,7 @@ impl<A: Actor> Default for Hand<A> {
     fn default() -> Self {
         Self {
             items: VecDeque::new(),
+            left: 0,
             taken: Vec::new(),
             spell: 0,
             looks: 0,
@@ -90,23 +95,32 @@ impl<A: Actor> Default for Hand<A> {
 }
 
 impl<A: Actor> Hand<A> {
-    /// The next message, which counts as taken from here on.
-    pub(crate) fn take(&mut self) -> Option<Box<dyn Delivery<A>>> {
-        let Item { delivery, lane } = self.items.pop_front()?;
+    /// The delivery that has the next message, which counts as taken from here on. Call `done` when it was delivered.
+    pub(crate) fn next(&mut self) -> Option<&mut dyn Delivery<A>> {
+        // Left over by a panic.
+        while self.items.front().is_some_and(|item| item.count == 0) {
+            self.items.pop_front();
+        }
+        let item = self.items.front_mut()?;
+        item.count -= 1;
+        self.left -= 1;
         self.spell = (self.spell + 1).min(SPELL_MESSAGES);
-        if lane != NEAR {
+        if item.lane != NEAR {
             match self.taken.last_mut() {
-                Some((last, count)) if *last == lane => *count += 1,
-                _ => self.taken.push((lane, 1)),
+                Some((last, count)) if *last == item.lane => *count += 1,
+                _ => self.taken.push((item.lane, 1)),
             }
         }
-        Some(delivery)
+        Some(item.delivery.as_mut())
     }
 
-    /// Keeps the box of a handled message for another one.
-    pub(crate) fn keep(&mut self, mut delivery: Box<dyn Delivery<A>>) {
-        if delivery.reusable().is_some() {
-            self.spare.push(delivery);
+    /// Puts an empty box aside for another message.
+    pub(crate) fn done(&mut self) {
+        if self.items.front().is_some_and(|item| item.count == 0)
+            && let Some(mut item) = self.items.pop_front()
+            && item.delivery.reusable().is_some()
+        {
+            self.spare.push(item.delivery);
         }
     }
 }
@@ -128,6 +142,8 @@ pub(crate) struct Inlet<A: Actor> {
 
 struct Shared<A: Actor> {
     queue: VecDeque<Item<A>>,
+    /// Messages in it.
+    queued: usize,
     /// Empty boxes for messages of this process; with those in hand, no more than twice as many as places.
     spare: Vec<Box<dyn Delivery<A>>>,
     /// Places granted to lanes that haven't committed yet.
@@ -187,8 +203,13 @@ impl Wakes {
 }
 
 impl<A: Actor> Shared<A> {
+    fn push(&mut self, item: Item<A>) {
+        self.queued += item.count;
+        self.queue.push_back(item);
+    }
+
     fn free(&self, capacity: usize, in_hand: usize) -> usize {
-        capacity.saturating_sub(self.queue.len() + self.reserved + in_hand)
+        capacity.saturating_sub(self.queued + self.reserved + in_hand)
     }
 
     /// Lets in whoever is first in line, as long as there are places.
@@ -198,7 +219,7 @@ impl<A: Actor> Shared<A> {
             let Some(first) = self.line.pop_front() else { return };
             match first.wants {
                 Wants::Place(item, admitted) => {
-                    self.queue.push_back(item);
+                    self.push(item);
                     wakes.admitted.push(admitted);
                     free -= 1;
                 }
@@ -220,6 +241,7 @@ impl<A: Actor> Inlet<A> {
         Arc::new(Self {
             shared: Mutex::new(Shared {
                 queue: VecDeque::new(),
+                queued: 0,
                 spare: Vec::new(),
                 reserved: 0,
                 line: VecDeque::new(),
@@ -257,9 +279,9 @@ impl<A: Actor> Inlet<A> {
         }
         // Under the lock: it only moves the message.
         let Some(delivery) = pack(&mut shared.spare) else { return Err(Fault::UnknownMessage) };
-        let item = Item { delivery, lane: NEAR };
+        let item = Item { delivery, lane: NEAR, count: 1 };
         if room {
-            shared.queue.push_back(item);
+            shared.push(item);
             self.news.store(true, Ordering::Release);
             let pump = shared.pump.take();
             drop(shared);
@@ -284,7 +306,7 @@ impl<A: Actor> Inlet<A> {
             delivery.refuse(fault);
             return;
         }
-        shared.queue.push_back(Item { delivery, lane: NEAR });
+        shared.push(Item { delivery, lane: NEAR, count: 1 });
         self.news.store(true, Ordering::Release);
         let pump = shared.pump.take();
         drop(shared);
@@ -354,9 +376,10 @@ impl<A: Actor> Inlet<A> {
             Poll::Pending
         } else {
             std::mem::swap(&mut shared.queue, &mut hand.items);
+            hand.left = std::mem::take(&mut shared.queued);
             Poll::Ready(())
         };
-        self.in_hand.store(hand.items.len(), Ordering::SeqCst);
+        self.in_hand.store(hand.left, Ordering::SeqCst);
         drop(shared);
         if refilled.is_pending() && hand.spare.len() > KEEP_ITEMS {
             hand.spare = Vec::new();
@@ -367,7 +390,7 @@ impl<A: Actor> Inlet<A> {
 
     /// The pump's share of time is up while there are messages still: gives the places of the handled ones back.
     pub(crate) fn settle(&self, hand: &mut Hand<A>) {
-        self.in_hand.store(hand.items.len(), Ordering::SeqCst);
+        self.in_hand.store(hand.left, Ordering::SeqCst);
         let line_waits = self.line_waits.load(Ordering::SeqCst);
         if !line_waits && hand.taken.is_empty() {
             return;
@@ -376,7 +399,7 @@ impl<A: Actor> Inlet<A> {
         let mut shared = self.shared.lock();
         report(&mut shared, hand, &mut wakes);
         if line_waits && self.is_time_to_admit(&shared, hand) {
-            shared.admit(self.capacity, hand.items.len(), &mut wakes);
+            shared.admit(self.capacity, hand.left, &mut wakes);
             hand.sender_wakes |= !wakes.admitted.is_empty();
             self.line_waits.store(!shared.line.is_empty(), Ordering::SeqCst);
         }
@@ -387,7 +410,7 @@ impl<A: Actor> Inlet<A> {
     fn is_time_to_admit(&self, shared: &Shared<A>, hand: &mut Hand<A>) -> bool {
         let now = Instant::now();
         let offered = *hand.offered.get_or_insert(now);
-        let many = shared.free(self.capacity, hand.items.len()) >= self.capacity / 2;
+        let many = shared.free(self.capacity, hand.left) >= self.capacity / 2;
         if many || now.duration_since(offered) >= HOLD_LINE {
             hand.offered = Some(now);
             return true;
@@ -398,11 +421,11 @@ impl<A: Actor> Inlet<A> {
     /// The actor waits for something (`ctx.wait`) and takes no messages meanwhile: gives the places of the handled ones
     /// back, and remembers how to wake the actor for a stop.
     pub(crate) fn settle_waiting(&self, hand: &mut Hand<A>, cx: &mut Context<'_>) {
-        self.in_hand.store(hand.items.len(), Ordering::SeqCst);
+        self.in_hand.store(hand.left, Ordering::SeqCst);
         let mut wakes = Wakes::default();
         let mut shared = self.shared.lock();
         report(&mut shared, hand, &mut wakes);
-        shared.admit(self.capacity, hand.items.len(), &mut wakes);
+        shared.admit(self.capacity, hand.left, &mut wakes);
         self.line_waits.store(!shared.line.is_empty(), Ordering::SeqCst);
         if self.stop.load(Ordering::Acquire) {
             // Requested since it was last looked at, when nobody was there to be woken.
@@ -432,7 +455,7 @@ impl<A: Actor> Inlet<A> {
     /// were in the queue.
     pub(crate) fn close(&self, hand: &mut Hand<A>, why: &Fault) -> usize {
         let mut wakes = Wakes::default();
-        let (queue, line) = {
+        let (queue, queued, line) = {
             let mut shared = self.shared.lock();
             if shared.closed.is_none() {
                 shared.closed = Some(why.clone());
@@ -442,17 +465,17 @@ impl<A: Actor> Inlet<A> {
             let queue = std::mem::take(&mut shared.queue);
             for item in hand.items.iter().chain(&queue) {
                 if let Some(lane) = shared.lanes.get_mut(&item.lane) {
-                    lane.taken += 1;
+                    lane.taken += item.count as u64;
                 }
             }
             for lane in shared.lanes.values_mut() {
                 wakes.lanes.extend(lane.reserve_waker.take());
                 wakes.lanes.extend(lane.taken_waker.take());
             }
-            (queue, std::mem::take(&mut shared.line))
+            (queue, std::mem::take(&mut shared.queued), std::mem::take(&mut shared.line))
         };
         wakes.wake();
-        let left = hand.items.len() + queue.len();
+        let left = std::mem::take(&mut hand.left) + queued;
         for item in std::mem::take(&mut hand.items).into_iter().chain(queue) {
             refuse(item.delivery, why);
         }

@@ -39,25 +39,30 @@ impl Scene {
         self.inlet.send(WhenFull::Queue, |_| Some(self.message())).unwrap()
     }
 
+    fn take_one(&mut self) -> bool {
+        let taken = self.hand.next().is_some();
+        self.hand.done();
+        taken
+    }
+
     /// How many messages the handler could take now; takes so many at the most.
     fn take(&mut self, most: usize) -> usize {
         let cx = &mut Context::from_waker(Waker::noop());
         for taken in 0..most {
-            if self.hand.take().is_some() {
+            if self.take_one() {
                 continue;
             }
             if self.inlet.poll_refill(&mut self.hand, cx).is_pending() {
                 return taken;
             }
-            assert!(self.hand.take().is_some());
+            assert!(self.take_one());
         }
         self.inlet.settle_waiting(&mut self.hand, cx);
         most
     }
 
     fn commit(&self, lane: &mut InletLane<Nobody>, count: u32) {
-        let messages: Vec<_> = (0..count).map(|_| self.message()).collect();
-        lane.commit(messages.into_iter());
+        lane.commit(&mut (0..count).map(|_| self.message()).collect());
     }
 }
 
@@ -171,7 +176,7 @@ fn no_more_than_the_capacity_is_ever_held_whatever_happens() {
                 }
             }
             let shared = scene.inlet.shared.lock();
-            assert!(shared.queue.len() + shared.reserved + scene.hand.items.len() <= capacity);
+            assert!(shared.queued + shared.reserved + scene.hand.left <= capacity);
             let tickets: HashSet<_> = shared.line.iter().map(|waiter| waiter.ticket).collect();
             assert_eq!(tickets.len(), shared.line.len());
         }
