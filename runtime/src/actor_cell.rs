@@ -37,7 +37,7 @@ pub(crate) struct ActorCell<A: Actor> {
 /// Whom to tell, and what to take away, when the actor ends.
 #[derive(Default)]
 struct Links {
-    watchers: Vec<(WatchId, Arc<dyn WatchSink>)>,
+    watchers: BTreeMap<WatchId, Arc<dyn WatchSink>>,
     /// What this actor watches, by how to end it.
     watches: BTreeMap<WatchId, Box<dyn FnOnce() + Send>>,
     /// Its ids in the mesh's table, one per protocol.
@@ -102,7 +102,7 @@ impl<A: RemoteActor> ActorCell<A> {
     /// Another instance has taken over after a panic.
     pub(crate) fn restarted(&self, incarnation: u64) {
         let watchers: Vec<_> =
-            self.links.lock().watchers.iter().map(|(_, sink)| sink.clone()).collect();
+            self.links.lock().watchers.values().cloned().collect();
         for watcher in watchers {
             watcher.notice(Notice::Event(Event::Restarted { incarnation }));
         }
@@ -155,7 +155,7 @@ impl<A: RemoteActor> ActorCell<A> {
             match self.status.down_reason() {
                 Some(reason) => reason,
                 None => {
-                    links.watchers.push((watch, sink));
+                    links.watchers.insert(watch, sink);
                     return;
                 }
             }
@@ -164,7 +164,8 @@ impl<A: RemoteActor> ActorCell<A> {
     }
 
     fn unwatch(&self, watch: WatchId) {
-        self.links.lock().watchers.retain(|(id, _)| *id != watch);
+        let ended = self.links.lock().watchers.remove(&watch);
+        drop(ended);
     }
 
     /// Remembers how to end a watch that this actor has begun.

@@ -23,8 +23,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// Places in an inlet unless set otherwise. At 1,024 a tell costs no more than actix's unbounded `do_send`; at 64 seven
 /// times as much (FIGURES.md).
