@@ -101,8 +101,7 @@ impl<A: RemoteActor> ActorCell<A> {
 
     /// Another instance has taken over after a panic.
     pub(crate) fn restarted(&self, incarnation: u64) {
-        let watchers: Vec<_> =
-            self.links.lock().watchers.values().cloned().collect();
+        let watchers: Vec<_> = self.links.lock().watchers.values().cloned().collect();
         for watcher in watchers {
             watcher.notice(Notice::Event(Event::Restarted { incarnation }));
         }
