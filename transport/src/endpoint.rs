@@ -3,12 +3,12 @@
 use std::{
     collections::HashMap,
     fmt, io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use actix::{Actor, Addr};
@@ -24,9 +24,9 @@ use crate::{
     identity::{PeerId, SecretKey, VersionCounter, VersionError},
     limits::{Admission, Admissions, InitialGate, Limits},
     link::{Link, Observer, code},
-    path::{candidates::canonical, liveness::Patience, nonces::Nonces, pulse::Pulses},
-    peer_ref::{ContentError, PeerRef, RefContent, SignedRef},
-    peer_ref::{Origin, PeerRefStore, Remembered},
+    own_ref::OwnRef,
+    path::{liveness::Patience, nonces::Nonces, pulse::Pulses},
+    peer_ref::{ContentError, Origin, PeerRef, PeerRefStore, Remembered},
     placement::Placement,
     quic::{self, Quic, Windows},
     socket::{
@@ -44,11 +44,6 @@ const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Peers whose addresses are remembered, at up to ~3 KB each. A guess.
 const KNOWN_PEERS_MAX: usize = 4096;
-
-/// How long our own PeerRef is valid, and after which part of that a new one is signed. A guess: an
-/// invitation should outlive a holiday.
-const OWN_REF_VALID: Duration = Duration::from_secs(30 * 24 * 3600);
-const OWN_REF_RENEWED_AFTER: Duration = Duration::from_secs(10 * 24 * 3600);
 
 /// What an endpoint is started with.
 pub struct EndpointConfig {
@@ -155,7 +150,6 @@ pub(crate) struct Shared {
     pub(crate) quic: Quic,
     pub(crate) pulses: Pulses,
     placement: Arc<dyn Placement>,
-    secret: SecretKey,
     peer: PeerId,
     instance: InstanceId,
     admissions: Admissions,
@@ -180,13 +174,6 @@ pub(crate) struct Settings {
 struct Member {
     actor: Addr<Connection>,
     pending: Arc<AtomicUsize>,
-}
-
-struct OwnRef {
-    versions: VersionCounter,
-    addresses: Vec<SocketAddr>,
-    signed: SignedRef,
-    at: SystemTime,
 }
 
 impl Endpoint {
@@ -250,7 +237,7 @@ impl Endpoint {
 
     /// How others reach this host, signed and current.
     pub fn peer_ref(&self) -> PeerRef {
-        self.shared().own_ref()
+        self.shared().own_ref.lock().current()
     }
 
     /// Remembers how a peer can be reached, for later dials to its key, and says what became of that. What
@@ -349,7 +336,7 @@ impl Shared {
     ) -> Result<Arc<Self>, BindError> {
         let EndpointConfig {
             secret,
-            mut versions,
+            versions,
             listen,
             advertise,
             windows,
@@ -383,19 +370,7 @@ impl Shared {
             seed,
         )
         .map_err(BindError::Quic)?;
-        let addresses = addresses_of(&advertise, &locals);
-        let at = SystemTime::now();
-        let version = match versions.next(at) {
-            Ok(version) => version,
-            Err(e) => {
-                // A full disk must not keep a host from running: the clock gives a version that is
-                // higher than all before it unless it was set back.
-                tracing::warn!("the version of the own PeerRef isn't kept on disk: {e}");
-                versions = VersionCounter::in_memory();
-                versions.next(at)?
-            }
-        };
-        let signed = sign_own(&secret, version, &addresses, at)?;
+        let own_ref = OwnRef::new(secret, versions, &advertise, &locals)?;
         let shared = Arc::new(Self {
             admissions: Admissions::new(&limits),
             config: Settings { windows, patience, limits },
@@ -405,13 +380,12 @@ impl Shared {
             quic,
             pulses,
             placement,
-            secret,
             peer,
             instance: InstanceId(quic::rng(seed).random()),
             peers: Mutex::new(HashMap::new()),
             up: DashMap::new(),
             book: Mutex::new(PeerRefStore::new(KNOWN_PEERS_MAX)),
-            own_ref: Mutex::new(OwnRef { versions, addresses, signed, at }),
+            own_ref: Mutex::new(own_ref),
             links: AtomicU64::new(1),
             seed,
             closing: OnceLock::new(),
@@ -426,7 +400,11 @@ impl Shared {
 
     /// What this host says about itself.
     pub(crate) fn hello(&self) -> Hello {
-        Hello { instance: self.instance, features: 0, reference: Some(self.own_ref()) }
+        Hello {
+            instance: self.instance,
+            features: 0,
+            reference: Some(self.own_ref.lock().current()),
+        }
     }
 
     pub(crate) fn next_link(&self) -> u64 {
@@ -507,19 +485,6 @@ impl Shared {
         let authenticated = Box::new(authenticated);
         self.order_here(peer, Order::Established { authenticated, waiter });
     }
-
-    fn own_ref(&self) -> PeerRef {
-        let mut own = self.own_ref.lock();
-        let now = SystemTime::now();
-        if now.duration_since(own.at).is_ok_and(|age| age > OWN_REF_RENEWED_AFTER)
-            && let Ok(version) = own.versions.next(now)
-            && let Ok(signed) = sign_own(&self.secret, version, &own.addresses, now)
-        {
-            own.signed = signed;
-            own.at = now;
-        }
-        PeerRef::Signed(own.signed.clone())
-    }
 }
 
 /// Admits handshakes from outside until the endpoint closes.
@@ -570,52 +535,4 @@ fn bind_all(
     let second = bind(SocketAddr::from((any, first.local_addr().port())))
         .or_else(|_| bind(SocketAddr::from((any, 0))));
     Ok(std::iter::once(first).chain(second).collect())
-}
-
-/// The addresses for our own PeerRef: the advertised ones, or else the bound ones, where a socket on all
-/// addresses stands for those of the machine, loopback last.
-fn addresses_of(advertise: &[SocketAddr], locals: &[SocketAddr]) -> Vec<SocketAddr> {
-    if !advertise.is_empty() {
-        return advertise.to_vec();
-    }
-    let interfaces = interface_addresses();
-    let mut addresses = Vec::new();
-    for local in locals {
-        let ips = if local.ip().is_unspecified() {
-            let family = |ip: &&IpAddr| ip.is_ipv4() == local.is_ipv4();
-            interfaces.iter().filter(family).copied().collect()
-        } else {
-            vec![local.ip()]
-        };
-        addresses.extend(ips.into_iter().map(|ip| canonical(SocketAddr::new(ip, local.port()))));
-    }
-    addresses.sort_by_key(|address| address.ip().is_loopback());
-    addresses.truncate(crate::peer_ref::ADDRESSES_MAX);
-    addresses
-}
-
-/// The addresses of this machine that mean something to another: link-local ones don't without a scope.
-fn interface_addresses() -> Vec<IpAddr> {
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    let usable = |ip: &IpAddr| match ip {
-        IpAddr::V4(ip) => !ip.is_link_local(),
-        IpAddr::V6(ip) => !ip.is_unicast_link_local(),
-    };
-    interfaces.into_iter().map(|interface| interface.ip()).filter(usable).collect()
-}
-
-fn sign_own(
-    secret: &SecretKey,
-    version: u64,
-    addresses: &[SocketAddr],
-    now: SystemTime,
-) -> Result<SignedRef, ContentError> {
-    let expires = now + OWN_REF_VALID;
-    let content = RefContent {
-        version,
-        addresses: addresses.to_vec(),
-        rendezvous: Vec::new(),
-        expires: expires.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-    };
-    SignedRef::sign(secret, content)
 }

@@ -6,6 +6,7 @@
 //! - [`Endpoint`]: one host on the network; it dials, accepts and tells its [`Observer`] of [`Link`]s.
 //!   - `connection`: the actor of a peer; duplicates, restarts, liveness
 //!   - `dial`: handshakes
+//!   - `own_ref`: how this host says it can be reached
 //!   - [`hello`]: what both sides say first
 //!   - `quic`, `tls`, [`limits`]: how quinn and rustls are set up, and what strangers may cost
 //! - [`path`]: is a peer alive, and where is it?
@@ -22,6 +23,7 @@ pub mod identity;
 mod lease;
 pub mod limits;
 mod link;
+mod own_ref;
 pub mod path;
 pub mod peer_ref;
 pub mod placement;

@@ -1,0 +1,113 @@
+//! This host's own PeerRef: which addresses it names, and how it is kept current.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crate::{
+    endpoint::BindError,
+    identity::{SecretKey, VersionCounter},
+    path::candidates::canonical,
+    peer_ref::{ADDRESSES_MAX, ContentError, PeerRef, RefContent, SignedRef},
+};
+
+/// How long our own PeerRef is valid, and after which part of that a new one is signed. A guess: an
+/// invitation should outlive a holiday.
+const OWN_REF_VALID: Duration = Duration::from_secs(30 * 24 * 3600);
+const OWN_REF_RENEWED_AFTER: Duration = Duration::from_secs(10 * 24 * 3600);
+
+/// Signs the PeerRef of this host, and signs it anew in time.
+pub(crate) struct OwnRef {
+    secret: SecretKey,
+    versions: VersionCounter,
+    addresses: Vec<SocketAddr>,
+    signed: SignedRef,
+    at: SystemTime,
+}
+
+impl OwnRef {
+    /// Signs a reference to the advertised addresses, or else to those that were bound.
+    pub(crate) fn new(
+        secret: SecretKey,
+        mut versions: VersionCounter,
+        advertise: &[SocketAddr],
+        locals: &[SocketAddr],
+    ) -> Result<Self, BindError> {
+        let addresses = addresses_of(advertise, locals);
+        let at = SystemTime::now();
+        let version = match versions.next(at) {
+            Ok(version) => version,
+            Err(e) => {
+                // A full disk must not keep a host from running: the clock gives a version that is
+                // higher than all before it unless it was set back.
+                tracing::warn!("the version of the own PeerRef isn't kept on disk: {e}");
+                versions = VersionCounter::in_memory();
+                versions.next(at)?
+            }
+        };
+        let signed = sign(&secret, version, &addresses, at)?;
+        Ok(Self { secret, versions, addresses, signed, at })
+    }
+
+    /// The reference to hand out now.
+    pub(crate) fn current(&mut self) -> PeerRef {
+        let now = SystemTime::now();
+        if now.duration_since(self.at).is_ok_and(|age| age > OWN_REF_RENEWED_AFTER)
+            && let Ok(version) = self.versions.next(now)
+            && let Ok(signed) = sign(&self.secret, version, &self.addresses, now)
+        {
+            self.signed = signed;
+            self.at = now;
+        }
+        PeerRef::Signed(self.signed.clone())
+    }
+}
+
+/// The addresses for our own PeerRef: the advertised ones, or else the bound ones, where a socket on all
+/// addresses stands for those of the machine, loopback last.
+fn addresses_of(advertise: &[SocketAddr], locals: &[SocketAddr]) -> Vec<SocketAddr> {
+    if !advertise.is_empty() {
+        return advertise.to_vec();
+    }
+    let interfaces = interface_addresses();
+    let mut addresses = Vec::new();
+    for local in locals {
+        let ips = if local.ip().is_unspecified() {
+            let family = |ip: &&IpAddr| ip.is_ipv4() == local.is_ipv4();
+            interfaces.iter().filter(family).copied().collect()
+        } else {
+            vec![local.ip()]
+        };
+        addresses.extend(ips.into_iter().map(|ip| canonical(SocketAddr::new(ip, local.port()))));
+    }
+    addresses.sort_by_key(|address| address.ip().is_loopback());
+    addresses.truncate(ADDRESSES_MAX);
+    addresses
+}
+
+/// The addresses of this machine that mean something to another: link-local ones don't without a scope.
+fn interface_addresses() -> Vec<IpAddr> {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let usable = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => !ip.is_link_local(),
+        IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+    };
+    interfaces.into_iter().map(|interface| interface.ip()).filter(usable).collect()
+}
+
+fn sign(
+    secret: &SecretKey,
+    version: u64,
+    addresses: &[SocketAddr],
+    now: SystemTime,
+) -> Result<SignedRef, ContentError> {
+    let expires = now + OWN_REF_VALID;
+    let content = RefContent {
+        version,
+        addresses: addresses.to_vec(),
+        rendezvous: Vec::new(),
+        expires: expires.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+    };
+    SignedRef::sign(secret, content)
+}
