@@ -1,5 +1,50 @@
 //! Distributed actors on the public internet.
 //!
+//! ```
+//! use serde::{Deserialize, Serialize};
+//! use webmesh::{ActorRef, Anyone, Mesh, Message, Protocol, RemoteActor, prelude::*};
+//!
+//! #[derive(Message, Serialize, Deserialize)]
+//! #[message(id = "example.add", reply = u64)]
+//! struct Add {
+//!     n: u64,
+//! }
+//!
+//! #[derive(Protocol)]
+//! #[protocol(id = "example.sum/1", accepts(Add))]
+//! struct Sum; // what others hold: ActorRef<Sum>
+//!
+//! #[derive(Default, RemoteActor)]
+//! #[remote(serves(Sum))]
+//! struct SumActor(u64);
+//!
+//! impl Actor for SumActor {
+//!     type Context = Context<Self>;
+//! }
+//!
+//! impl Handler<Add> for SumActor {
+//!     type Result = u64;
+//!     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 {
+//!         self.0 += add.n;
+//!         self.0
+//!     }
+//! }
+//!
+//! #[webmesh::main]
+//! async fn main() -> webmesh::Result<()> {
+//!     let host = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+//!     let sum = host.spawn(SumActor::default);
+//!     host.publish("example/sum", &sum).version("1.0.0").allow(Anyone).await?;
+//!
+//!     // In another program, on another host:
+//!     let guest = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+//!     let sum: ActorRef<Sum> = guest.resolve("example/sum").at(&host.peer_ref()).version("^1").await?;
+//!     sum.tell(Add { n: 40 }).await?;
+//!     assert_eq!(sum.ask(Add { n: 2 }).await?, 42);
+//!     Ok(())
+//! }
+//! ```
+//!
 //! The rooms:
 //!
 //! - [`message`]: what an application names in its API crate: messages and protocols.
