@@ -85,6 +85,8 @@ impl<M: Message> Ask<M> {
             },
             AskState::Far { answer, target } => match ready!(Pin::new(answer).poll(cx)) {
                 Ok(Ok(payload)) => decode::<M>(&payload, target.as_ref()),
+                // What this side couldn't encode never got as far as a slot.
+                Ok(Err(Fault::Unencodable(why))) => Err(AskError::BadReply(why)),
                 Ok(Err(fault)) => Err(fault.into()),
                 Err(_) => Err(AskError::PeerGone),
             },

@@ -436,7 +436,8 @@ impl<S> Core<S> {
     }
 
     fn ask_for_more(&mut self, head: u64, fx: &mut Effects<S>) {
-        if std::mem::replace(&mut self.stream.asked_for_more, true) {
+        // Until the receiver has told its limit, nobody knows whether it would take a message so large.
+        if !self.stream.accepted || std::mem::replace(&mut self.stream.asked_for_more, true) {
             return;
         }
         if self.out.is_empty() {

@@ -1,0 +1,15 @@
+//! What docs/guarantees.md promises and is not shown elsewhere: mostly two or three meshes in place under a paused clock,
+//! over a network in memory that loses, delays and parts.
+
+#[path = "../local/actors.rs"]
+#[allow(dead_code)]
+mod actors;
+mod losses;
+mod order;
+mod outages;
+mod page;
+mod refs;
+mod repeat;
+mod replies;
+mod versions;
+mod world;

@@ -1,0 +1,80 @@
+//! A peer that falls silent, comes back, or doesn't.
+
+use crate::actors::{InFuture, Note, Plain};
+use crate::world::{Fetch, far_desk, far_probe, lossy_pair, part, seconds, watcher};
+use std::time::Duration;
+use tokio::time::Instant;
+use webmesh::AskError;
+
+#[webmesh::test]
+async fn a_healed_partition_is_told_and_loses_nothing_but_the_asks_in_flight() {
+    let (network, guest, host) = lossy_pair().await;
+    let (probe, log) = far_probe(&host, &guest, 100).await;
+    let heard = watcher(&guest, &probe).await;
+    let pending = tokio::task::spawn_local(probe.ask(InFuture { n: 1, ms: 50_000 }));
+    seconds(1).await;
+    part(&network, true);
+    let parted = Instant::now();
+    assert_eq!(pending.await.unwrap(), Err(AskError::Unreachable));
+    assert!(parted.elapsed() <= Duration::from_secs(6), "{:?}", parted.elapsed());
+    // What is told now waits in line until the peer is back.
+    let waiting: Vec<_> =
+        (0..10).map(|n| tokio::task::spawn_local(probe.tell(Note { n }))).collect();
+    seconds(20).await;
+    assert_eq!(heard.take(), ["unreachable"]);
+    part(&network, false);
+    for tell in waiting {
+        tell.await.unwrap().unwrap();
+    }
+    assert_eq!(probe.ask(Plain { n: 2 }).await, Ok(2));
+    assert_eq!(heard.take(), ["reachable"]);
+    let mut expected: Vec<_> = (0..10).map(|n| format!("note {n}")).collect();
+    expected.push("plain 2".into());
+    assert_eq!(log.take(), expected);
+}
+
+#[webmesh::test]
+async fn a_peer_that_is_silent_for_60_s_is_gone_and_the_watch_ends_once() {
+    let (network, guest, host) = lossy_pair().await;
+    let (probe, _log) = far_probe(&host, &guest, 100).await;
+    let heard = watcher(&guest, &probe).await;
+    part(&network, true);
+    seconds(50).await;
+    assert_eq!(heard.take(), ["unreachable"]);
+    // At the latest 60 s after the last sign of life, which idle probes put at most 20 s before the cut.
+    seconds(20).await;
+    assert_eq!(heard.take(), ["down PeerGone"]);
+    part(&network, false);
+    assert_eq!(probe.ask(Plain { n: 1 }).await, Ok(1));
+    seconds(100).await;
+    assert!(heard.take().is_empty());
+}
+
+#[webmesh::test]
+async fn an_ask_begun_in_silence_waits_for_the_peer_within_its_time() {
+    let (network, guest, host) = lossy_pair().await;
+    let (probe, _log) = far_probe(&host, &guest, 100).await;
+    assert_eq!(probe.ask(Plain { n: 0 }).await, Ok(0));
+    part(&network, true);
+    assert_eq!(probe.ask(Plain { n: 1 }).await, Err(AskError::Unreachable));
+    let hasty = probe.ask(Plain { n: 2 }).timeout(Duration::from_secs(2)).await;
+    assert_eq!(hasty, Err(AskError::Timeout));
+    let patient = tokio::task::spawn_local(probe.ask(Plain { n: 3 }));
+    seconds(10).await;
+    part(&network, false);
+    assert_eq!(patient.await.unwrap(), Ok(3));
+}
+
+#[webmesh::test]
+async fn an_ask_in_the_middle_of_its_large_reply_ends_too_when_the_peer_falls_silent() {
+    let (network, guest, host) = lossy_pair().await;
+    network.set_loss(0.0);
+    let (desk, _log) = far_desk(&host, &guest).await;
+    assert_eq!(desk.ask(Plain { n: 0 }).await, Ok(0));
+    let pending = tokio::task::spawn_local(desk.ask(Fetch { len: 32 << 20 }));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    part(&network, true);
+    let parted = Instant::now();
+    assert_eq!(pending.await.unwrap(), Err(AskError::Unreachable));
+    assert!(parted.elapsed() <= Duration::from_secs(6), "{:?}", parted.elapsed());
+}

@@ -1,0 +1,82 @@
+//! Replies of other meshes' actors.
+
+use crate::actors::{Atomic, InActFuture, InFuture, PanicInFuture, Plain, Silence};
+use crate::world::{Fetch, Speak, Text, far_desk, far_probe, host_builder, item, lossy_pair};
+use webmesh::{AskError, MemoryNetwork, TellError};
+
+#[webmesh::test]
+async fn all_four_kinds_of_response_answer_from_far_away() {
+    let (_network, guest, host) = lossy_pair().await;
+    let (probe, log) = far_probe(&host, &guest, 100).await;
+    let (plain, future, act, atomic, next) = tokio::join!(
+        probe.ask(Plain { n: 1 }),
+        probe.ask(InFuture { n: 2, ms: 2000 }),
+        probe.ask(InActFuture { n: 3, ms: 1000 }),
+        probe.ask(Atomic { n: 4, ms: 5000 }),
+        probe.ask(Plain { n: 5 }),
+    );
+    assert_eq!([plain, future, act, atomic, next], [1, 2, 3, 4, 5].map(Ok));
+    let lines = log.take();
+    assert_eq!(lines[..3], ["plain 1", "begin 4", "end 4"]);
+    assert_eq!(lines.len(), 5);
+}
+
+#[webmesh::test]
+async fn a_responder_that_is_dropped_far_away_reads_as_no_reply() {
+    let (_network, guest, host) = lossy_pair().await;
+    let (probe, _log) = far_probe(&host, &guest, 100).await;
+    assert_eq!(probe.ask(Silence).await, Err(AskError::NoReply));
+    assert_eq!(probe.ask(PanicInFuture).await, Err(AskError::NoReply));
+    assert_eq!(probe.ask(Plain { n: 1 }).await, Ok(1));
+}
+
+#[webmesh::test]
+async fn replies_of_any_size_come_back() {
+    let (_network, guest, host) = lossy_pair().await;
+    let (desk, _log) = far_desk(&host, &guest).await;
+    for len in [0, 65_536, 65_537, 200_000, 5 << 20] {
+        assert_eq!(desk.ask(Fetch { len }).await.map(|body| body.len()), Ok(len));
+        assert_eq!(desk.ask(Text { len }).await.map(|text| text.len()), Ok(len));
+    }
+}
+
+#[webmesh::test]
+async fn what_is_too_large_is_refused_at_either_end_and_the_lane_goes_on() {
+    const LIMIT: u64 = 1 << 20;
+    let network = MemoryNetwork::new(1);
+    let host = host_builder(&network, 1).body_max(LIMIT as usize).start().await.unwrap();
+    let guest = host_builder(&network, 2).start().await.unwrap();
+    let (desk, log) = far_desk(&host, &guest).await;
+    let too_large = || Err(AskError::TooLarge { limit: LIMIT });
+    // Once before the host's limit is known, and once after.
+    assert_eq!(desk.tell(item(1, 2 << 20)).await, Err(TellError::TooLarge { limit: LIMIT }));
+    assert_eq!(desk.ask(Plain { n: 1 }).await, Ok(1));
+    assert_eq!(desk.tell(item(1, 2 << 20)).await, Err(TellError::TooLarge { limit: LIMIT }));
+    assert_eq!(desk.ask(Fetch { len: 2 << 20 }).await, too_large());
+    assert_eq!(desk.ask(Text { len: 2 << 20 }).await.map(|_| ()), too_large().map(drop));
+    assert_eq!(desk.ask(Fetch { len: 900_000 }).await.map(|body| body.len()), Ok(900_000));
+    assert_eq!(log.take(), ["plain 1"]);
+}
+
+#[webmesh::test]
+async fn a_reply_beyond_the_askers_own_limit_is_too_large_and_the_link_goes_on() {
+    const LIMIT: u64 = 1 << 20;
+    let network = MemoryNetwork::new(1);
+    let host = host_builder(&network, 1).start().await.unwrap();
+    let guest = host_builder(&network, 2).body_max(LIMIT as usize).start().await.unwrap();
+    let (desk, _log) = far_desk(&host, &guest).await;
+    let pending = desk.ask(Fetch { len: 100_000 });
+    let refused = desk.ask(Fetch { len: 2 << 20 }).await;
+    assert_eq!(refused, Err(AskError::TooLarge { limit: LIMIT }));
+    assert_eq!(pending.await.map(|body| body.len()), Ok(100_000));
+    assert_eq!(desk.ask(Plain { n: 1 }).await, Ok(1));
+}
+
+#[webmesh::test]
+async fn a_reply_that_cannot_be_encoded_is_a_bad_reply() {
+    let (_network, guest, host) = lossy_pair().await;
+    let (desk, _log) = far_desk(&host, &guest).await;
+    let spoken = desk.ask(Speak).await;
+    assert!(matches!(spoken, Err(AskError::BadReply(_))), "{spoken:?}");
+    assert_eq!(desk.ask(Plain { n: 1 }).await, Ok(1));
+}
