@@ -609,6 +609,16 @@ impl<S> Core<S> {
     /// # Errors
     /// [`FrameError::Unexpected`]: there was never such an ask on this stream, or it has been answered.
     pub(crate) fn answered(&mut self, stream: u64, ask: u64) -> Result<Option<S>, FrameError> {
+        let waited_for = self.arriving(stream, ask)?;
+        Ok(if waited_for { self.arrived(ask) } else { None })
+    }
+
+    /// The answer to an ask begins to arrive beside the lane; [`Self::arrived`] is to follow. Until then the ask fails with
+    /// its link, or by the peer's silence, as any other does. `false`: nobody waits for it.
+    ///
+    /// # Errors
+    /// As [`Self::answered`].
+    pub(crate) fn arriving(&mut self, stream: u64, ask: u64) -> Result<bool, FrameError> {
         if ask >= self.next_ask || self.asks.get(&ask).is_some_and(|asked| asked.stream != stream) {
             return Err(FrameError::Unexpected("answer"));
         }
@@ -621,12 +631,19 @@ impl<S> Core<S> {
         if !unconfirmed.map_or(self.over.is_some(), Unconfirmed::answered) {
             return Err(FrameError::Unexpected("answer"));
         }
-        let Some(asked) = self.asks.remove(&ask) else { return Ok(None) };
+        let Some(message) = self.asks.get(&ask).map(|asked| asked.message) else {
+            return Ok(false);
+        };
         // Handlers take messages in order: what was sent before an ask that is answered has been taken too.
         if self.is_current(stream) {
-            self.stream.unconfirmed.confirm(asked.message);
+            self.stream.unconfirmed.confirm(message);
         }
-        Ok(Some(asked.slot))
+        Ok(true)
+    }
+
+    /// The answer is here, or will not come. `None`: nobody waits for it any more.
+    pub(crate) fn arrived(&mut self, ask: u64) -> Option<S> {
+        self.asks.remove(&ask).map(|asked| asked.slot)
     }
 
     /// Tells that reached the other side but no handler.

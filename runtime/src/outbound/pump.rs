@@ -4,9 +4,9 @@ use super::core::Output;
 use super::lane::Lane;
 use crate::body::{BodyError, receive};
 use crate::error::Fault;
-use crate::frame::lane::{Backward, backward};
+use crate::frame::lane::{Backward, Beside, backward};
 use crate::frame::splitter::{Frames, Span, Splitter};
-use crate::frame::{FrameError, LANE_FRAME_MAX, stream_kind};
+use crate::frame::{FrameError, LANE_FRAME_MAX, stream_kind, varint};
 use crate::remote::{AskSlot, OwnedPayload};
 use crate::session::Session;
 use crate::stream::{CHUNKS, Source, poll_read, refuse, write};
@@ -19,6 +19,10 @@ use tokio::task::JoinSet;
 
 /// How long a lane waits for the peer to allow one more stream before another lane must make room. A guess.
 const STREAM_WITHIN: Duration = Duration::from_millis(200);
+
+/// What a reply may announce before it is a broken frame. One larger than this mesh takes fails its ask alone: the other
+/// side knows its own limit only.
+const REPLY_ANNOUNCED_MAX: u64 = varint::MAX;
 
 /// One stream of a lane, as its writer sees it.
 #[derive(Clone)]
@@ -150,7 +154,7 @@ impl Reader {
         let outcome = lane.change(|state, fx| {
             let core = &mut state.core;
             for &span in frames.spans() {
-                match backward(frames.get(span), self.session.message_max())? {
+                match backward(frames.get(span), REPLY_ANNOUNCED_MAX)? {
                     Backward::Reply { ask, beside: None, payload } => {
                         if let Some(slot) = core.answered(stream, ask)? {
                             let bytes =
@@ -159,12 +163,20 @@ impl Reader {
                         }
                     }
                     Backward::Reply { ask, beside: Some(beside), payload } => {
-                        let slot = core.answered(stream, ask)?;
+                        let limit = self.session.message_max();
+                        let ask = if beside.total() > limit {
+                            let slot = core.answered(stream, ask)?;
+                            fx.failed.extend(slot.map(|slot| (slot, Fault::TooLarge { limit })));
+                            None
+                        } else {
+                            core.arriving(stream, ask)?.then_some(ask)
+                        };
                         let inline = frames.keep(Span { start: span.end - payload.len(), ..span });
                         let group = self.group;
                         self.group += 1;
-                        let session = self.session.clone();
-                        self.fetches.spawn(fetch(session, self.id, group, beside, inline, slot));
+                        let (session, lane, id) = (self.session.clone(), lane.clone(), self.id);
+                        let arrival = Arrival { session, lane, id, group, beside, inline, ask };
+                        self.fetches.spawn(arrival.receive());
                     }
                     Backward::Fault { ask, fault } => {
                         if let Some(slot) = core.answered(stream, ask)? {
@@ -201,32 +213,46 @@ enum ReaderError {
     Read(#[from] ReadError),
 }
 
-/// Receives the bodies of a reply and delivers it.
-async fn fetch(
+/// A reply whose bodies are on their way.
+struct Arrival {
     session: Arc<Session>,
-    lane: u64,
+    lane: Arc<Lane>,
+    id: u64,
     group: u64,
-    beside: crate::frame::lane::Beside,
+    beside: Beside,
     inline: Bytes,
-    slot: Option<AskSlot>,
-) {
-    let received = async {
-        let mut stream = session.meeting().stream(lane, group).await?;
-        // Nobody waits for it any more: the stream is stopped by being dropped.
-        let Some(slot) = slot else { return Ok(None) };
-        let bodies = receive(&mut stream, &beside.lens).await?;
-        Ok(Some((slot, bodies)))
-    };
-    match received.await {
-        Ok(Some((slot, mut bodies))) => {
-            let bytes = if beside.payload { bodies.pop().unwrap_or_default() } else { inline };
-            slot.value(OwnedPayload { bytes, bodies });
-        }
-        Ok(None) => {}
-        Err(BodyError::Frame(error)) => refuse(session.link(), &error),
-        // The slot is dropped, which reads as a peer that is gone.
-        Err(error @ BodyError::Gone(_)) => {
-            tracing::debug!(%error, "a reply's bodies did not arrive")
+    /// `None`: nobody waits for it.
+    ask: Option<u64>,
+}
+
+impl Arrival {
+    /// Receives the bodies and delivers the reply.
+    async fn receive(self) {
+        let Self { session, lane, id, group, beside, inline, ask } = self;
+        let received = async {
+            let mut stream = session.meeting().stream(id, group).await?;
+            // Nobody waits for it: the stream is stopped by being dropped.
+            let Some(ask) = ask else { return Ok(None) };
+            Ok(Some((ask, receive(&mut stream, &beside.lens).await?)))
+        };
+        let slot = |ask| lane.change(|state, _| state.core.arrived(ask));
+        match received.await {
+            Ok(Some((ask, mut bodies))) => {
+                let bytes = if beside.payload { bodies.pop().unwrap_or_default() } else { inline };
+                if let Some(slot) = slot(ask) {
+                    slot.value(OwnedPayload { bytes, bodies });
+                }
+            }
+            Ok(None) => {}
+            Err(BodyError::Frame(error)) => refuse(session.link(), &error),
+            Err(error @ BodyError::Gone(_)) => {
+                tracing::debug!(%error, "a reply's bodies did not arrive");
+                // If the link has ended, the lane's reader says why.
+                if session.link().quic().close_reason().is_none() {
+                    // Dropped, which reads as a peer that is gone.
+                    drop(ask.and_then(slot));
+                }
+            }
         }
     }
 }
