@@ -4,7 +4,7 @@ use crate::actors::{Atomic, InFuture, Log, Note, Panic, Plain, Stop};
 use crate::world::{far_desk, far_probe, host, item, part, seconds, watcher};
 use std::time::Duration;
 use tokio::time::Instant;
-use webmesh::{MemoryNetwork, __private};
+use webmesh::{__private, MemoryNetwork};
 
 /// Everything that happens, with its time in ms, between two meshes whose network loses every twentieth packet.
 fn course(seed: u64) -> Vec<String> {

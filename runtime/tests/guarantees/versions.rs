@@ -69,8 +69,7 @@ async fn a_tell_that_the_receiver_cannot_use_is_told_as_lost() {
 async fn another_protocol_is_refused_whether_by_name_or_by_ref() {
     let (_network, guest, host) = lossy_pair().await;
     let (probe, _log) = far_probe(&host, &guest, 10).await;
-    let stranger: Result<ActorRef<Stranger>, _> =
-        guest.resolve("probe").at(&host.peer_ref()).await;
+    let stranger: Result<ActorRef<Stranger>, _> = guest.resolve("probe").at(&host.peer_ref()).await;
     let found = "test.probe/1".to_string();
     assert_eq!(stranger.err(), Some(ResolveError::WrongProtocol { found }));
     // A ref whose text says another protocol than its object serves.

@@ -55,10 +55,7 @@ pub(crate) struct Introduce {
 }
 
 #[derive(Protocol)]
-#[protocol(
-    id = "test.desk/1",
-    accepts(Item, Fetch, Text, Speak, Introduce, Plain, stream(Note))
-)]
+#[protocol(id = "test.desk/1", accepts(Item, Fetch, Text, Speak, Introduce, Plain, stream(Note)))]
 pub(crate) struct Desk;
 
 #[derive(RemoteActor)]
