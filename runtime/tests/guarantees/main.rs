@@ -1,6 +1,8 @@
 //! What docs/guarantees.md promises and is not shown elsewhere: mostly two or three meshes in place under a paused clock,
 //! over a network in memory that loses, delays and parts.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "../local/actors.rs"]
 #[allow(dead_code)]
 mod actors;

@@ -1,6 +1,6 @@
 //! Meshes at addresses of a network in memory, and an actor for bodies, large replies and refs.
 
-use crate::actors::{Log, Note, Plain, Probe, ProbeActor, actix};
+use crate::actors::{Log, Note, Plain, Probe, ProbeActor};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
