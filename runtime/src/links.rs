@@ -370,7 +370,11 @@ impl Links {
 impl Drop for Links {
     fn drop(&mut self) {
         for lane in self.lanes_where(|_| true) {
-            lane.change(|state, fx| state.core.shut_down(&Fault::ShutDown, fx));
+            lane.change(|state, fx| {
+                state.core.shut_down(&Fault::ShutDown, fx);
+                // Its tasks may have gone with their thread; a lane and its session must not keep each other.
+                state.session = None;
+            });
         }
     }
 }
