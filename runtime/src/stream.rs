@@ -35,9 +35,6 @@ pub(crate) async fn write(
     source: impl Source + Clone + Send + 'static,
 ) {
     loop {
-        std::future::poll_fn(|cx| source.poll_ready(cx)).await;
-        // Whoever woke us is likely to have more; and the connection gets to send what was written before.
-        tokio::task::yield_now().await;
         match std::future::poll_fn(|cx| source.poll_output(cx)).await {
             Output::Write { bytes, bodies } => {
                 for group in bodies {
@@ -53,6 +50,7 @@ pub(crate) async fn write(
                 if send.write_chunk(bytes.into()).await.is_err() {
                     return;
                 }
+                tokio::task::yield_now().await;
             }
             Output::Finish => {
                 let _ = send.finish();
