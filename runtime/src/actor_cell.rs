@@ -337,7 +337,7 @@ impl<A: RemoteActor> Inbound for Lane<A> {
         let Some(dispatch) = self.table.get(usize::from(index)) else {
             return Err((DecodeError::Mismatch("no message of that number".into()), reply));
         };
-        let _scope = self.mesh.upgrade().map(DecodeScope::enter);
+        let _scope = DecodeScope::enter(&mut self.mesh);
         dispatch.decode(payload, caller, reply, &mut self.staged)
     }
 

@@ -99,7 +99,8 @@ fn decode<M: Message>(
     payload: &OwnedPayload,
     target: &dyn RemoteTarget,
 ) -> Result<M::Result, AskError> {
-    let _scope = target.mesh().upgrade().map(DecodeScope::enter);
+    let mut mesh = target.mesh();
+    let _scope = DecodeScope::enter(&mut mesh);
     payload
         .decode::<M::Result>()
         .map_err(|error: DecodeError| AskError::BadReply(error.to_string()))

@@ -171,7 +171,17 @@ impl MessageHeader<'_> {
     }
 
     /// Appends the frame up to its payload, which the caller appends behind it.
+    #[inline]
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        let body = self.body_len() as u64;
+        // The usual small message: four bytes, in one go.
+        if let (None, None, None, 0..0x40, 0x40..0x4000) =
+            (self.ask, self.id, self.beside, self.number, body)
+        {
+            let [high, low] = (body as u16 | 0x4000).to_be_bytes();
+            out.extend_from_slice(&[high, low, kind::TELL, self.number as u8]);
+            return;
+        }
         varint::put(out, self.body_len() as u64);
         out.push(match (self.ask.is_some(), self.beside.is_some()) {
             (false, false) => kind::TELL,

@@ -42,6 +42,12 @@ pub(crate) fn get(bytes: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
     if first < 0x40 {
         return Ok(Some((u64::from(first), 1)));
     }
+    // Most lengths: 64 to 16,383.
+    if first < 0x80 {
+        let Some(&second) = bytes.get(1) else { return Ok(None) };
+        let value = u64::from(first & 0x3f) << 8 | u64::from(second);
+        return if value < 0x40 { Err(FrameError::LongNumber) } else { Ok(Some((value, 2))) };
+    }
     let size = 1usize << (first >> 6);
     let Some(rest) = bytes.get(1..size) else { return Ok(None) };
     let value =

@@ -18,6 +18,7 @@ use crate::frame::{FrameError, NUMBERS_MAX, PAYLOAD_INLINE_MAX};
 use crate::payload::Encoder;
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -51,7 +52,9 @@ pub(crate) enum Submitted {
 pub(crate) struct Effects<S> {
     /// Open a stream (connecting first, if need be), then call [`Core::opened`] or [`Core::open_failed`].
     pub(crate) open: bool,
-    /// The stream's writer and senders in line that can go on.
+    /// The stream's writer, which has something to do.
+    pub(crate) writer: Option<Waker>,
+    /// Senders in line that can go on.
     pub(crate) wake: Vec<Waker>,
     /// Asks that failed.
     pub(crate) failed: Vec<(S, Fault)>,
@@ -63,7 +66,14 @@ pub(crate) struct Effects<S> {
 
 impl<S> Default for Effects<S> {
     fn default() -> Self {
-        Self { open: false, wake: Vec::new(), failed: Vec::new(), lost: 0, expecting: false }
+        Self {
+            open: false,
+            writer: None,
+            wake: Vec::new(),
+            failed: Vec::new(),
+            lost: 0,
+            expecting: false,
+        }
     }
 }
 
@@ -130,6 +140,27 @@ impl Stream {
     }
 }
 
+/// Hashes the numbers of asks, which this side gives out one after the other, so that nobody can choose them.
+type Consecutive = BuildHasherDefault<Spread>;
+
+/// Spreads consecutive numbers over a table by a multiplication (Knuth's, by the golden ratio).
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(u64::from(byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 #[derive(Debug)]
 struct Ask<S> {
     slot: S,
@@ -168,7 +199,7 @@ pub(crate) struct Core<S> {
     drained: Vec<(u64, Unconfirmed)>,
     queue: VecDeque<Waiting<S>>,
     next_place: u64,
-    asks: HashMap<u64, Ask<S>>,
+    asks: HashMap<u64, Ask<S>, Consecutive>,
     next_ask: u64,
     out: Vec<u8>,
     out_hint: usize,
@@ -196,7 +227,7 @@ impl<S> Core<S> {
             drained: Vec::new(),
             queue: VecDeque::new(),
             next_place: 0,
-            asks: HashMap::new(),
+            asks: HashMap::default(),
             next_ask: 0,
             out: Vec::new(),
             out_hint: 0,
@@ -388,7 +419,7 @@ impl<S> Core<S> {
             self.next_ask += 1;
         }
         if was_empty {
-            fx.wake.extend(self.writer.take());
+            fx.writer = self.writer.take().or(fx.writer.take());
         }
         Ok(is_tell)
     }
@@ -441,7 +472,7 @@ impl<S> Core<S> {
             return;
         }
         if self.out.is_empty() {
-            fx.wake.extend(self.writer.take());
+            fx.writer = self.writer.take().or(fx.writer.take());
         }
         // Generous by an id and a header.
         frames::put_need(&mut self.out, self.queue.len() as u64, head + 1024);
@@ -570,7 +601,7 @@ impl<S> Core<S> {
         self.lose(self.stream.unconfirmed.tells().saturating_sub(told), fx);
         self.state = State::Closed;
         self.stream = Stream::new();
-        fx.wake.extend(self.writer.take());
+        fx.writer = self.writer.take().or(fx.writer.take());
         self.fail_queue(fault, fx);
     }
 
@@ -694,7 +725,7 @@ impl<S> Core<S> {
     pub(crate) fn drain(&mut self, fx: &mut Effects<S>) {
         if self.state == State::Open {
             self.state = State::Draining { finished: false };
-            fx.wake.extend(self.writer.take());
+            fx.writer = self.writer.take().or(fx.writer.take());
         }
     }
 
@@ -721,7 +752,7 @@ impl<S> Core<S> {
     fn reopen(&mut self, fx: &mut Effects<S>) {
         self.state = State::Closed;
         // The old stream's writer, if it still waits, finds that it is no longer wanted.
-        fx.wake.extend(self.writer.take());
+        fx.writer = self.writer.take().or(fx.writer.take());
         self.out.clear();
         self.out_bodies.clear();
         if !self.queue.is_empty() {
@@ -791,7 +822,7 @@ impl<S> Core<S> {
         }
         self.state = State::Closed;
         self.over = Some(fault.clone());
-        fx.wake.extend(self.writer.take());
+        fx.writer = self.writer.take().or(fx.writer.take());
     }
 
     /// Drops what is kept for askers that gave up.

@@ -111,7 +111,7 @@ impl Lane {
     }
 
     fn carry_out(self: &Arc<Self>, fx: Effects<AskSlot>) {
-        fx.wake.into_iter().for_each(cork::wake);
+        fx.writer.into_iter().chain(fx.wake).for_each(cork::wake);
         for (slot, fault) in fx.failed {
             slot.fault(fault);
         }
