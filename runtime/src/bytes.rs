@@ -6,8 +6,10 @@
 use crate::payload::{attached, set_aside};
 use actix::Actor;
 use actix::dev::{MessageResponse, OneshotSender};
+use bytes::BytesMut;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
+use std::cell::RefCell;
 use std::fmt;
 
 /// Bodies up to this many bytes stay inside the message. A guess that matches the largest lane frame: below it one copy
@@ -136,6 +138,30 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
+/// Bodies up to this many bytes share a block when they are received: for those an allocation of their own would cost
+/// more than everything else about them. One that is kept holds up to [`BLOCK`] bytes in memory.
+const SHARED_MAX: usize = 256;
+
+/// See [`SHARED_MAX`]. A guess: a kept body costs at most 16 times what the largest that shares would cost alone.
+const BLOCK: usize = 4096;
+
+thread_local! {
+    static SPARE: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+}
+
+fn copy(bytes: &[u8]) -> bytes::Bytes {
+    if bytes.len() > SHARED_MAX {
+        return bytes::Bytes::copy_from_slice(bytes);
+    }
+    SPARE.with_borrow_mut(|spare| {
+        if spare.capacity() < bytes.len() {
+            *spare = BytesMut::with_capacity(BLOCK);
+        }
+        spare.extend_from_slice(bytes);
+        spare.split().freeze()
+    })
+}
+
 struct BytesVisitor;
 
 impl<'de> Visitor<'de> for BytesVisitor {
@@ -147,7 +173,7 @@ impl<'de> Visitor<'de> for BytesVisitor {
 
     fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
         // A copy, not a slice of the received chunk: a few bytes kept by an actor must not pin a whole batch.
-        Ok(Bytes::copy_from_slice(bytes))
+        Ok(Bytes(copy(bytes)))
     }
 
     fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
