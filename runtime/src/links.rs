@@ -42,6 +42,9 @@ const REPLIES_MAX: u64 = 16;
 /// How often a lane tries to get a stream on a link that ends before it has one.
 const OPEN_TRIES: usize = 5;
 
+/// The longest wait for the last answers to arrive. A guess: two round trips between any two hosts with a fair connection.
+const FAREWELL_MAX: Duration = Duration::from_millis(500);
+
 /// How long a mesh that ends waits for what it sent to arrive.
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 
@@ -470,6 +473,14 @@ impl Network for LinkNetwork {
             {
                 links.placement.sleep(Duration::from_millis(2)).await;
             }
+            // The actors have ended, so every ask is answered; the answers must be on their way before the connections end.
+            let sessions: Vec<_> = links.sessions.iter().map(|entry| entry.clone()).collect();
+            while links.placement.now() < deadline && !sessions.iter().all(|s| s.is_settled()) {
+                links.placement.sleep(Duration::from_millis(2)).await;
+            }
+            // QUIC doesn't tell what has arrived of a stream that goes on: two round trips cover what isn't lost on the way.
+            let trips = sessions.iter().map(|session| 2 * session.link().rtt()).max();
+            links.placement.sleep(trips.unwrap_or_default().min(FAREWELL_MAX)).await;
             for lane in &lanes {
                 lane.change(|state, fx| state.core.shut_down(&Fault::ShutDown, fx));
             }

@@ -68,6 +68,8 @@ pub(crate) struct Session {
     /// Lanes of this side, by the ids of their streams.
     lanes: Mutex<BTreeMap<u64, Arc<Lane>>>,
     lanes_in: AtomicUsize,
+    /// The ways back of the peer's lanes, by the ids of their streams.
+    replies: Mutex<HashMap<u64, Arc<Replies>>>,
     draining: AtomicBool,
     down: watch::Sender<Option<Fault>>,
 }
@@ -94,6 +96,7 @@ impl Session {
             watched: Mutex::default(),
             lanes: Mutex::default(),
             lanes_in: AtomicUsize::new(0),
+            replies: Mutex::default(),
             draining: AtomicBool::new(false),
             down: watch::Sender::new(None),
         });
@@ -215,6 +218,11 @@ impl Session {
         }
     }
 
+    /// Whether every ask of the peer's has been answered and every answer handed to QUIC.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.replies.lock().values().all(|replies| replies.is_settled())
+    }
+
     // ---- the peer's streams
 
     async fn accept_lanes(self: Arc<Self>) {
@@ -316,6 +324,7 @@ impl Session {
                 Ok(())
             }
             Ok(object) => {
+                self.replies.lock().insert(id, replies.clone());
                 let lane = InLane::new(Setting {
                     caller: Caller::new(caller),
                     object,
@@ -332,6 +341,7 @@ impl Session {
                 let writer = tokio::spawn(writer);
                 let outcome = lane.run().await;
                 let _ = writer.await;
+                self.replies.lock().remove(&id);
                 outcome
             }
         }

@@ -129,6 +129,12 @@ impl Replies {
         Poll::Ready(())
     }
 
+    /// Whether every ask has been answered and every answer handed to QUIC.
+    pub(crate) fn is_settled(&self) -> bool {
+        let state = self.state.lock();
+        state.closed || (state.unanswered == 0 && state.backlog() == 0)
+    }
+
     /// Ends the stream after what is in the buffer.
     pub(crate) fn finish(&self) {
         let waker = {
