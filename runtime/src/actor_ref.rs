@@ -86,6 +86,35 @@ impl<P: Protocol> ActorRef<P> {
     /// is 30 s, both included, unless [`Ask::timeout`] says otherwise. Dropping the future forgets the reply; a message
     /// that still waits for credit is withdrawn.
     ///
+    /// ```
+    /// # use webmesh::{prelude::*, ActorRef, Anyone, Mesh};
+    /// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+    /// # #[message(id = "add", reply = u64)]
+    /// # struct Add(u64);
+    /// # #[derive(webmesh::Protocol)]
+    /// # #[protocol(id = "sum/1", accepts(Add))]
+    /// # struct Sum;
+    /// # #[derive(Default, webmesh::RemoteActor)]
+    /// # #[remote(serves(Sum))]
+    /// # struct SumActor(u64);
+    /// # impl Actor for SumActor { type Context = Context<Self>; }
+    /// # impl Handler<Add> for SumActor {
+    /// #     type Result = u64;
+    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
+    /// # }
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// let sum = mesh.spawn(SumActor::default);
+    /// sum.tell(Add(1)).await?; // accepted for sending
+    /// sum.flush().await?; // handled
+    /// let soon = std::time::Duration::from_secs(2);
+    /// assert_eq!(sum.ask(Add(2)).timeout(soon).await?, 3);
+    /// # mesh.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`AskError`], when awaited. `Timeout`, `Unreachable`, `PeerGone` and `PeerRestarted` mean that the outcome is
     /// unknown.

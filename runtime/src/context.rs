@@ -238,6 +238,42 @@ fn give_back<M: Message>(slot: Option<Parcel<M>>) -> TrySendError<M> {
 /// panicked for good, or is out of reach for good; at once if it is already. The place for it is reserved: a full inlet
 /// doesn't lose it. A restart of this actor keeps its watches, so a fresh instance may see a `Down` of an old one's.
 ///
+/// ```
+/// use webmesh::prelude::*;
+/// use webmesh::{ActorRef, Down, Protocol, watch};
+///
+/// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+/// # #[message(id = "greet")]
+/// # struct Greet;
+/// # #[derive(Protocol)]
+/// # #[protocol(id = "greeter/1", accepts(Greet))]
+/// # struct Greeter;
+/// #[derive(webmesh::RemoteActor)]
+/// #[remote(serves(Greeter))]
+/// struct Guard {
+///     of: ActorRef<Greeter>,
+/// }
+///
+/// impl Actor for Guard {
+///     type Context = Context<Self>;
+///     fn started(&mut self, ctx: &mut Context<Self>) {
+///         watch(ctx, &self.of);
+///     }
+/// }
+///
+/// impl Handler<Down> for Guard {
+///     type Result = ();
+///     fn handle(&mut self, down: Down, ctx: &mut Context<Self>) {
+///         println!("it is no more: {}", down.reason);
+///         ctx.stop();
+///     }
+/// }
+/// # impl Handler<Greet> for Guard {
+/// #     type Result = ();
+/// #     fn handle(&mut self, _: Greet, _: &mut Context<Self>) {}
+/// # }
+/// ```
+///
 /// # Panics
 /// If this actor doesn't live in a mesh.
 pub fn watch<A, P>(ctx: &Context<A>, target: &ActorRef<P>) -> WatchId

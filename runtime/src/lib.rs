@@ -45,6 +45,8 @@
 //! }
 //! ```
 //!
+//! What may be relied on stands in docs/guarantees.md, each line with its test.
+//!
 //! The rooms:
 //!
 //! - [`message`]: what an application names in its API crate: messages and protocols.

@@ -83,6 +83,21 @@ pub enum PingError {
 
 impl Mesh {
     /// Describes a mesh to be started.
+    ///
+    /// ```
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let mesh = webmesh::Mesh::builder()
+    ///     .data_dir(dir.path()) // the same identity next time
+    ///     .listen("127.0.0.1:0".parse()?)
+    ///     .start()
+    ///     .await?;
+    /// println!("find me at {}", mesh.peer_ref());
+    /// mesh.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder() -> MeshBuilder {
         MeshBuilder::new()
     }
@@ -101,6 +116,33 @@ impl Mesh {
     ///
     /// The actor lives until it stops itself (`ctx.stop()`), panics for good, or the mesh ends, whether or not anybody
     /// holds a ref. After a shutdown of the mesh it ends at once.
+    ///
+    /// ```
+    /// # use webmesh::{prelude::*, ActorRef, Anyone, Mesh};
+    /// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+    /// # #[message(id = "add", reply = u64)]
+    /// # struct Add(u64);
+    /// # #[derive(webmesh::Protocol)]
+    /// # #[protocol(id = "sum/1", accepts(Add))]
+    /// # struct Sum;
+    /// # #[derive(Default, webmesh::RemoteActor)]
+    /// # #[remote(serves(Sum))]
+    /// # struct SumActor(u64);
+    /// # impl Actor for SumActor { type Context = Context<Self>; }
+    /// # impl Handler<Add> for SumActor {
+    /// #     type Result = u64;
+    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
+    /// # }
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// let start = 40;
+    /// let sum = mesh.spawn(move || SumActor(start));
+    /// assert_eq!(sum.ask(Add(2)).await?, 42);
+    /// # mesh.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn spawn<A, F>(&self, factory: F) -> ActorRef<A::Main>
     where
         A: RemoteActor,
@@ -134,6 +176,34 @@ impl Mesh {
 
     /// Publishes an actor under a name: `mesh.publish("chat/rust", &room).version("1.2.0").allow(Anyone).await?`.
     /// See [`Publish`].
+    ///
+    /// ```
+    /// # use webmesh::{prelude::*, ActorRef, Anyone, Mesh};
+    /// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+    /// # #[message(id = "add", reply = u64)]
+    /// # struct Add(u64);
+    /// # #[derive(webmesh::Protocol)]
+    /// # #[protocol(id = "sum/1", accepts(Add))]
+    /// # struct Sum;
+    /// # #[derive(Default, webmesh::RemoteActor)]
+    /// # #[remote(serves(Sum))]
+    /// # struct SumActor(u64);
+    /// # impl Actor for SumActor { type Context = Context<Self>; }
+    /// # impl Handler<Add> for SumActor {
+    /// #     type Result = u64;
+    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
+    /// # }
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// let sum = mesh.spawn(SumActor::default);
+    /// mesh.publish("math/sum", &sum).version("1.2.0").allow(Anyone).await?;
+    /// let found: ActorRef<Sum> = mesh.resolve("math/sum").version("^1").await?;
+    /// assert_eq!(found.ask(Add(1)).await?, 1);
+    /// # mesh.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn publish<'a, P: Protocol>(
         &'a self,
         name: &'a str,
