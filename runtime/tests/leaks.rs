@@ -1,6 +1,12 @@
 //! What a mesh leaves behind. A program of its own, for it counts what the whole process holds.
 
 #![cfg(target_os = "linux")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "helpers of tests fail as tests do"
+)]
 
 #[allow(dead_code, reason = "shared with other stories")]
 #[path = "remote/common.rs"]
