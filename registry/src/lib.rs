@@ -4,7 +4,7 @@
 //! - [`version`]: versions of services, and what clients require of them.
 //! - [`directory`]: what this host itself provides under which name.
 //!
-//! Names carry no global uniqueness: a name is resolved at a host, and the host is found first. Follows DESIGN section 9.
+//! Names carry no global uniqueness: a name is resolved at a host, and the host is found first. Follows docs/architecture.md.
 
 pub mod directory;
 #[doc(hidden)]

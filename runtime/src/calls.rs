@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
-/// How long an ask may take unless set otherwise, as DESIGN section 10 promises.
+/// How long an ask may take unless set otherwise, as docs/guarantees.md promises.
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The future of [`ActorRef::ask`](crate::ActorRef::ask).

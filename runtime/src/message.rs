@@ -1,4 +1,4 @@
-//! What an application names in its API crate: messages and protocols (DESIGN section 10).
+//! What an application names in its API crate: messages and protocols (docs/architecture.md).
 //!
 //! Nobody implements these traits by hand: `#[derive(Message)]` and `#[derive(Protocol)]` do, and check at
 //! compile time what the traits alone cannot say (non-empty ids, no id twice in a protocol).

@@ -1,7 +1,7 @@
 //! Feeds an actor from its inlet: a future that lives in the actor's own context.
 //!
 //! As part of the context it can respect `ctx.wait`: while an `AtomicResponse` is under way nothing further is handed out.
-//! (Calling handlers in a loop runs such responses in reverse order, FIGURES.md.)
+//! (Calling handlers in a loop runs such responses in reverse order, docs/measurements.md.)
 
 use crate::actor_cell::ActorCell;
 use crate::context::Current;
@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{self, Poll};
 
-/// Messages an actor handles before it lets its neighbours on the thread run, from DESIGN section 10.
+/// Messages an actor handles before it lets its neighbours on the thread run, a guess that keeps the turn of an actor below a tenth of a millisecond.
 pub(crate) const SHARE: u32 = 64;
 
 /// What outlives one instance of the actor: the messages in hand and the counters.

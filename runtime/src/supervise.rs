@@ -2,7 +2,7 @@
 //!
 //! A panic in a handler, in `started` or in a future of the context ends the instance: its timers, its asynchronous
 //! handlers in flight and the message in hand are lost, the queue and the refs stay. actix's own `Supervisor` does not
-//! survive panics (FIGURES.md), hence this one.
+//! survive panics (docs/measurements.md), hence this one.
 
 use crate::actor_cell::ActorCell;
 use crate::context::Current;

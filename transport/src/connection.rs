@@ -1,7 +1,7 @@
 //! The `Connection` actor of a peer: its links, the dial under way, and what its silence means.
 //!
 //! One per peer that is being dialled or has a link; it stops when it has neither. Duplicates are settled
-//! as DESIGN.md section 5 says: the lower key's dial takes all new work, the other drains its streams
+//! as docs/architecture.md says: the lower key's dial takes all new work, the other drains its streams
 //! and closes when both sides said that they are done with it.
 
 use std::{

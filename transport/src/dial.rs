@@ -1,6 +1,6 @@
 //! Handshakes: dialling a peer along all of its addresses, and accepting who dials us.
 //!
-//! DESIGN.md section 5: the first packet goes to all known addresses. When that handshake ends by
+//! docs/architecture.md: the first packet goes to all known addresses. When that handshake ends by
 //! anything unauthenticated (another host at one of the addresses, a forged Close), one handshake per
 //! road starts, and the first that completes is taken.
 

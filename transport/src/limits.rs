@@ -43,7 +43,7 @@ impl Default for Limits {
             retry_from: 128,
             handshake_time_max: Duration::from_secs(10),
             handshakes_per_prefix: per_second(100),
-            // At 35 KB each (FIGURES.md) 350 MB.
+            // At 35 KB each (docs/measurements.md) 350 MB.
             connections_max: 10_000,
             initials_per_second: per_second(4000),
         }

@@ -1,7 +1,7 @@
 //! Where tasks and actors run: the one door to actix's System and arbiters and to tokio's `LocalSet`.
 //!
-//! Two placements follow DESIGN.md section 3. [`Threads`] owns a network thread (endpoint, connection
-//! drivers and stream pumps together, which FIGURES.md measured as 3.6 times the requests of a
+//! Two placements follow docs/architecture.md. [`Threads`] owns a network thread (endpoint, connection
+//! drivers and stream pumps together, which docs/measurements.md measured as 3.6 times the requests of a
 //! multi-thread runtime) and a pool of arbiters for application actors. [`InPlace`] runs everything on
 //! the caller's `LocalSet`, so that a paused tokio clock and a seed make a run repeatable.
 

@@ -22,18 +22,18 @@ use crate::{
     tls::Tls,
 };
 
-/// Fits every direct road, IPv6 over PPPoE included, without fragmentation (FIGURES.md).
+/// Fits every direct road, IPv6 over PPPoE included, without fragmentation (docs/measurements.md).
 const MTU_MAX: u16 = 1420;
 
 /// How often a larger MTU is sought: quinn's 600 s would leave a path small for ten minutes after a
-/// loss was taken for a black hole (FIGURES.md).
+/// loss was taken for a black hole (docs/measurements.md).
 const MTU_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Until measured; makes the first retransmission of a handshake come after 0.3 s. A guess between
 /// RFC 9002's 333 ms, with which one lost packet costs a second, and the median internet round trip.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
-/// The connection window of a peer that hasn't completed HELLO yet, in bytes (DESIGN.md section 6).
+/// The connection window of a peer that hasn't completed HELLO yet, in bytes (docs/architecture.md).
 const STRANGER_WINDOW: u32 = 256 << 10;
 
 /// Streams that a peer may open before its HELLO: the one that carries it.
@@ -61,7 +61,7 @@ pub struct Windows {
 }
 
 impl Default for Windows {
-    /// Large windows with large socket buffers nearly double bulk on loopback (FIGURES.md); the exact
+    /// Large windows with large socket buffers nearly double bulk on loopback (docs/measurements.md); the exact
     /// sizes are a guess that fits 1 Gbit/s over 130 ms. quinn keeps a table of all streams that may be
     /// opened, which doubles beyond 112 (by 3.2 KB, measured); ours and the peer's fit below that.
     fn default() -> Self {

@@ -1,6 +1,6 @@
 //! TLS 1.3 with raw public keys (RFC 7250) on both sides, and the keys of the QUIC endpoint.
 //!
-//! DESIGN.md section 4: the TLS ServerName is the text of the PeerId that is dialled, one shared
+//! docs/architecture.md: the TLS ServerName is the text of the PeerId that is dialled, one shared
 //! verifier reads it, SNI is never sent, and [`peer_of`] is asked after *every* handshake. Tickets are
 //! neither issued nor kept: with raw keys a full handshake costs one signature, and a resumed server
 //! would not be verified again.

@@ -1,4 +1,4 @@
-//! Our own frames on the UDP socket, beside QUIC: first byte 0x00 to 0x3F (DESIGN.md section 5).
+//! Our own frames on the UDP socket, beside QUIC: first byte 0x00 to 0x3F (docs/architecture.md).
 //!
 //! ```text
 //! probe   0x01  tag[8]  nonce[8]  zero[18]            mac[16]

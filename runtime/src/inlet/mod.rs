@@ -1,5 +1,5 @@
 //! The bounded queue in front of an actor. Every message that comes through an `ActorRef`, near or far, passes here; no
-//! actix mailbox bound holds (FIGURES.md), hence our own.
+//! actix mailbox bound holds (docs/measurements.md), hence our own.
 //!
 //! A message needs one of `capacity` places, from the moment it is let in until the handler takes it. Who finds none
 //! stands in line, first come first served, senders of this process and lanes of others alike. The pump takes the
@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// Places in an inlet unless set otherwise. At 1,024 a tell costs no more than actix's unbounded `do_send`; at 64 seven
-/// times as much (FIGURES.md).
+/// times as much (docs/measurements.md).
 pub(crate) const CAPACITY: usize = 1024;
 
 /// What an inlet keeps of queues and spare boxes when it runs empty; the rest of the memory is given back. Few, for most

@@ -5,7 +5,7 @@
 //! - [`key_file`]: how a secret is kept on disk without ever being lost or shown.
 //! - [`version`]: the counter behind the version of a signed PeerRef.
 //!
-//! Follows DESIGN section 4, RFC 8032 (ed25519), RFC 5869 (HKDF) and RFC 8410 (PKCS#8 of ed25519).
+//! Follows docs/architecture.md, RFC 8032 (ed25519), RFC 5869 (HKDF) and RFC 8410 (PKCS#8 of ed25519).
 
 pub mod key_file;
 mod peer_id;

@@ -2,7 +2,7 @@
 //!
 //! Sans-IO: time comes in, probes and events come out. Written contract: *after every call that takes
 //! `&mut self`, drain [`Liveness::poll_probe`] and [`Liveness::poll_event`], then arm a timer for
-//! [`Liveness::timeout`].* DESIGN.md section 5: with answers pending a probe each 500 ms; 5 s of silence
+//! [`Liveness::timeout`].* docs/architecture.md: with answers pending a probe each 500 ms; 5 s of silence
 //! end what waits as `Unreachable`; 60 s end the connection.
 
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ const PATIENCE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 pub struct Patience {
     /// Between probes while answers are expected, or while a probe went unanswered.
     pub probe_every: Duration,
-    /// Between probes while nothing is expected; NATs forget a mapping after 30 s (FIGURES.md).
+    /// Between probes while nothing is expected; NATs forget a mapping after 30 s (docs/measurements.md).
     pub idle_every: Duration,
     /// Silence in the face of probes after which the peer counts as unreachable, counted from the last sign of life.
     pub unreachable_after: Duration,
@@ -28,7 +28,7 @@ pub struct Patience {
 }
 
 impl Default for Patience {
-    /// The figures of DESIGN.md, section 5 and 6.
+    /// The figures of docs/architecture.md and docs/guarantees.md.
     fn default() -> Self {
         Self {
             probe_every: Duration::from_millis(500),

@@ -1,4 +1,4 @@
-//! The road to a peer: is it alive, and which one is it (DESIGN.md section 5)?
+//! The road to a peer: is it alive, and which one is it (docs/architecture.md)?
 //!
 //! - [`liveness`]: core; when to probe, and what silence means
 //! - `roads`: core; which roads to a peer are proven, and which one is in use

@@ -1,4 +1,4 @@
-//! Core: which road leads to a peer, and which addresses were proven to be its own (DESIGN.md, section 5).
+//! Core: which road leads to a peer, and which addresses were proven to be its own (docs/architecture.md).
 //!
 //! Sans-IO: time and frames come in, frames and switches come out. Written contract: *after every call that takes
 //! `&mut self`, drain [`Roads::poll`], then arm a timer for [`Roads::timeout`], at which [`Roads::advance`] is called.*
@@ -26,13 +26,13 @@ const OBSERVED_MAX: usize = 4;
 /// An observed road is given this long to answer before another may take its place. A guess, beyond most round trips.
 const CHECK_TIME: Duration = Duration::from_secs(1);
 
-/// Probes to an address that never answered (DESIGN.md, section 5).
+/// Probes to an address that never answered (docs/architecture.md).
 const CHECKS_MAX: u32 = 5;
 
 /// Between the first two checks of a road; doubled after each. A guess.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 
-/// Between probes of a proven road that isn't in use; NATs forget a mapping after 30 s (FIGURES.md).
+/// Between probes of a proven road that isn't in use; NATs forget a mapping after 30 s (docs/measurements.md).
 const STANDBY_EVERY: Duration = Duration::from_secs(20);
 
 /// Our nonces per road whose answers are still welcome; one each 500 ms makes 16 s.
@@ -44,7 +44,7 @@ const SEEN_MAX: usize = 64;
 /// Bytes that an unproven source may draw for each that came from it (RFC 9000, section 8.1).
 const AMPLIFICATION_MAX: usize = 3;
 
-/// An unanswered probe means silence after three round trips, but not before this (DESIGN.md, section 5).
+/// An unanswered probe means silence after three round trips, but not before this (docs/architecture.md).
 const SILENCE_MIN: Duration = Duration::from_millis(300);
 
 /// The same while no round trip was measured: the first time-out of RFC 6298.

@@ -8,7 +8,7 @@
 //! - [`inspect()`]: explains any text, valid or not.
 //! - `store`: [`PeerRefStore`], what is known about peers, and what may replace it.
 //!
-//! Follows DESIGN section 4; docs/peer-ref.md has the format byte by byte, tests/vectors/peer_ref.json its examples.
+//! Follows docs/architecture.md; docs/peer-ref.md has the format byte by byte, tests/vectors/peer_ref.json its examples.
 
 mod address;
 mod codec;
@@ -33,7 +33,7 @@ pub use text::ParseError;
 
 use crate::PeerId;
 
-/// No reference is longer than this many bytes, signature included (DESIGN section 4: a record of the lookup as BEP44 has it).
+/// No reference is longer than this many bytes, signature included (docs/architecture.md: a record of the lookup as BEP44 has it).
 pub const PEER_REF_LEN_MAX: usize = 1_000;
 
 /// A host names at most this many direct addresses. A guess: a few interfaces, in both address families, and what is

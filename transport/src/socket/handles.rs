@@ -1,6 +1,6 @@
 //! Handles and roads: which addresses QUIC sees, and where datagrams really go.
 //!
-//! DESIGN.md section 5. QUIC sees *handles*. An unproven direct source is its own handle (its literal
+//! docs/architecture.md. QUIC sees *handles*. An unproven direct source is its own handle (its literal
 //! address, IPv4 mapped) and nothing is stored for it. A dialled peer gets a random unique-local handle.
 //! What comes in is matched by the connection id it carries, across roads; what goes out goes where the
 //! handle's active *road* leads. Every entry here belongs to a connection and goes with it, so the
@@ -360,7 +360,7 @@ impl Handles {
     }
 }
 
-/// Datagrams repeated to a peer that was silent (DESIGN.md section 5: "the last ~10 datagrams"). Few, for
+/// Datagrams repeated to a peer that was silent (docs/architecture.md: "the last ~10 datagrams"). Few, for
 /// the acknowledgment of an old one makes QUIC believe in a long round trip.
 const ECHO_MAX: usize = 4;
 

@@ -1,4 +1,4 @@
-//! The socket under QUIC: DESIGN.md section 5.
+//! The socket under QUIC: docs/architecture.md.
 //!
 //! - `mesh_socket`: what quinn sees; puts the parts below together
 //! - `handles`: which addresses quinn sees, and where datagrams really go

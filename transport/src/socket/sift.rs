@@ -1,7 +1,7 @@
 //! Sorts received batches: QUIC to its handle, our own frames aside, garbage out.
 //!
 //! GRO hands over batches of equal-sized datagrams (the last may be shorter) that may mix QUIC, our own
-//! frames and several connections (FIGURES.md). In the uniform case nothing is copied: only the address
+//! frames and several connections (docs/measurements.md). In the uniform case nothing is copied: only the address
 //! in the `RecvMeta` changes. A mixed batch is compacted in place for its first handle; segments of
 //! other handles are staged for the next poll.
 

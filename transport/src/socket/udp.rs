@@ -13,7 +13,7 @@ use tokio::io::Interest;
 
 use super::filter;
 
-/// What is asked for each buffer: measured as what takes loss on loopback to zero (FIGURES.md).
+/// What is asked for each buffer: measured as what takes loss on loopback to zero (docs/measurements.md).
 pub(crate) const BUFFER_BYTES: usize = 4 << 20;
 
 /// Buffer sizes that the kernel granted to a socket, in bytes as it counts them.
