@@ -654,13 +654,5 @@ impl Source for Arc<Outbox> {
         state.writer = Some(cx.waker().clone());
         Poll::Pending
     }
-    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.state.lock();
-        if state.closed || !state.out.is_empty() {
-            return Poll::Ready(());
-        }
-        state.writer = Some(cx.waker().clone());
-        Poll::Pending
-    }
     fn written(&self, _: usize) {}
 }

@@ -18,8 +18,6 @@ pub(crate) const CHUNKS: usize = 32;
 
 /// Where a writer gets what it writes.
 pub(crate) trait Source {
-    /// Ready as soon as there's something to do.
-    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()>;
     /// What to do next.
     fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output>;
     /// So many bytes of bodies were handed to QUIC.

@@ -98,7 +98,8 @@ pub(crate) fn tell(options: &Options) {
         }
         until_handled(&handled, start)
     };
-    (ours(), theirs()); // a round to warm up
+    // A round to warm up.
+    let _ = (ours(), theirs());
     let pairs: Vec<(f64, f64)> = (0..options.rounds.max(TELL_ROUNDS_MIN))
         .map(|round| {
             if round % 2 == 0 {

@@ -38,9 +38,6 @@ impl Source for Arc<Replies> {
     fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output> {
         Replies::poll_output(self, cx)
     }
-    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
-        Replies::poll_ready(self, cx)
-    }
     fn written(&self, body_bytes: usize) {
         Replies::written(self, body_bytes);
     }

@@ -157,17 +157,6 @@ impl Replies {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// Ready when the stream's writer has something to do. Stores its waker if there's nothing.
-    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.state.lock();
-        self.put_down(&mut state);
-        if !state.out.is_empty() || state.closed || state.finish {
-            return Poll::Ready(());
-        }
-        state.keep_writer(cx);
-        Poll::Pending
-    }
-
     /// What the stream's writer has to do. Stores its waker if there's nothing.
     pub(crate) fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output> {
         let mut state = self.state.lock();
@@ -365,7 +354,7 @@ mod tests {
         let kept: usize = bodies.iter().flat_map(|group| &group.bodies).map(Bytes::len).sum();
         assert!((16 << 20..=21 << 20).contains(&(kept + bytes.len())), "{}", kept + bytes.len());
         replies.written(kept);
-        assert!(replies.poll_ready(&mut cx()).is_pending());
+        assert!(replies.poll_output(&mut cx()).is_pending());
         assert!(budget.take_for_need(16 << 20));
     }
 

@@ -534,18 +534,6 @@ impl<S> Core<S> {
         }
     }
 
-    /// Ready when the writer of a stream has something to do. Stores its waker if there's nothing.
-    pub(crate) fn poll_ready(&mut self, stream: u64, cx: &mut Context<'_>) -> Poll<()> {
-        let gone =
-            stream != self.stream_number || matches!(self.state, State::Closed | State::Opening);
-        let ending = self.state == (State::Draining { finished: false });
-        if gone || ending || !self.out.is_empty() {
-            return Poll::Ready(());
-        }
-        self.keep_writer(cx);
-        Poll::Pending
-    }
-
     fn keep_writer(&mut self, cx: &Context<'_>) {
         match &mut self.writer {
             Some(waker) => waker.clone_from(cx.waker()),

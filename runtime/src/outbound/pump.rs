@@ -35,9 +35,6 @@ impl Source for Forwards {
     fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output> {
         self.lane.look(|state| state.core.poll_output(self.stream, cx))
     }
-    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.lane.look(|state| state.core.poll_ready(self.stream, cx))
-    }
     fn written(&self, _: usize) {}
 }
 
