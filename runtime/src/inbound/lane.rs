@@ -15,7 +15,7 @@ use crate::frame::lane::{Backward, Beside, Forward, forward};
 use crate::frame::splitter::{Frames, Span, Splitter};
 use crate::frame::{FrameError, LANE_FRAME_MAX, NUMBERS_MAX};
 use crate::objects::{Exposed, Inbound, RemoteReply, ReplyPort};
-use crate::outbound::core::Output;
+use crate::outbound::core::{INITIAL_BYTES, Output};
 use crate::payload::Payload;
 use crate::stream::{CHUNKS, Source, poll_read};
 use bytes::Bytes;
@@ -274,40 +274,40 @@ impl InLane {
         cx: &mut Context<'_>,
     ) -> Result<(), LaneError> {
         let mut charge = span.size as u64;
-        let (what, beside, payload) =
-            match forward(frames.get(span), self.numbers.len(), self.message_max)? {
-                Forward::Open { .. } => return Err(FrameError::Unexpected("OPEN").into()),
-                Forward::Need { bytes, .. } => {
-                    if bytes > self.message_max + LANE_FRAME_MAX as u64 {
-                        let (len, max) = (bytes, self.message_max);
-                        return Err(FrameError::TooLong { what: "need", len, max }.into());
+        let (what, beside, payload) = match forward(
+            frames.get(span),
+            self.numbers.len(),
+            self.message_max.max(INITIAL_BYTES),
+        )? {
+            Forward::Open { .. } => return Err(FrameError::Unexpected("OPEN").into()),
+            Forward::Need { bytes, .. } => {
+                self.learn_taken(cx);
+                // A sender that doesn't know our limit yet may ask for more, and will find out.
+                self.credit.need(bytes.min(self.message_max + LANE_FRAME_MAX as u64));
+                return Ok(());
+            }
+            Forward::Flush { ask } => {
+                self.replies.expect();
+                (What::Flush { ask }, None, &[][..])
+            }
+            Forward::Message { ask, number, id, beside, payload } => {
+                if let Some(id) = id {
+                    if self.numbers.len() >= NUMBERS_MAX {
+                        return Err(FrameError::Unexpected("so many message ids").into());
                     }
-                    self.learn_taken(cx);
-                    self.credit.need(bytes);
-                    return Ok(());
+                    self.numbers.push(self.object.message_index(id));
                 }
-                Forward::Flush { ask } => {
+                charge += beside.as_ref().map_or(0, Beside::total);
+                if ask.is_some() {
                     self.replies.expect();
-                    (What::Flush { ask }, None, &[][..])
                 }
-                Forward::Message { ask, number, id, beside, payload } => {
-                    if let Some(id) = id {
-                        if self.numbers.len() >= NUMBERS_MAX {
-                            return Err(FrameError::Unexpected("so many message ids").into());
-                        }
-                        self.numbers.push(self.object.message_index(id));
-                    }
-                    charge += beside.as_ref().map_or(0, Beside::total);
-                    if ask.is_some() {
-                        self.replies.expect();
-                    }
-                    (
-                        What::Message { ask, index: self.numbers.get(number).copied().flatten() },
-                        beside,
-                        payload,
-                    )
-                }
-            };
+                (
+                    What::Message { ask, index: self.numbers.get(number).copied().flatten() },
+                    beside,
+                    payload,
+                )
+            }
+        };
         self.credit.received(charge)?;
         let head = Head { what, charge };
         if self.held.is_empty() && beside.is_none() && self.place(left, cx) {
