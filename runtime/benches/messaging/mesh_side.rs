@@ -154,7 +154,7 @@ async fn client(task: &Task, in_place: bool) -> f64 {
 /// Asks a second with 64 of them in flight.
 async fn pipeline(actor: &ActorRef<Bench>) -> f64 {
     let body = Bytes::from(vec![7; PING_BYTES]);
-    let ask = || Box::pin(actor.ask(Echo { body: body.clone() }).into_future());
+    let ask = || actor.ask(Echo { body: body.clone() });
     let start = Instant::now();
     let mut window: VecDeque<_> = (0..IN_FLIGHT).map(|_| ask()).collect();
     for answered in 0..PIPELINED {
