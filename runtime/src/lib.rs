@@ -157,3 +157,8 @@ pub mod __private {
     pub use crate::message::assert_new_id;
     pub use actix;
 }
+
+/// The README's program, compiled with the other examples.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
