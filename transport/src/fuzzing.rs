@@ -12,6 +12,7 @@ use ring::hmac;
 use crate::hello::Hello;
 use crate::identity::{key_file, version};
 use crate::peer_ref::inspect;
+use crate::rendezvous::protocol::{BODY_BYTES_MAX, Message};
 use crate::socket::sift::{Kind, Staged, Verdict, kind, sift};
 use crate::wire::{FRAME_BYTES, Frame};
 use crate::{PeerId, PeerRef};
@@ -26,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     ("key_file", key_file),
     ("version_file", version_file),
     ("hello", hello),
+    ("rendezvous_message", rendezvous_message),
     ("own_frame", own_frame),
     ("datagrams", datagrams),
 ];
@@ -71,6 +73,14 @@ pub fn version_file(data: &[u8]) {
 pub fn hello(data: &[u8]) {
     if let Ok(hello) = Hello::decode(data) {
         assert_eq!(hello.encode().get(2..), Some(data), "a HELLO has one encoding");
+    }
+}
+
+/// The body of a note between a host and its rendezvous.
+pub fn rendezvous_message(data: &[u8]) {
+    if let Ok(message) = Message::decode(data) {
+        assert_eq!(message.encode(), data, "a message has one encoding");
+        assert!(data.len() <= BODY_BYTES_MAX);
     }
 }
 

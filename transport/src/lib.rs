@@ -9,6 +9,7 @@
 //!   - `own_ref`: how this host says it can be reached
 //!   - [`hello`]: what both sides say first
 //!   - `quic`, `tls`, [`limits`]: how quinn and rustls are set up, and what strangers may cost
+//! - `rendezvous`: how hosts without a public address are met
 //! - [`path`]: is a peer alive, and where is it?
 //! - [`socket`]: the UDP socket under QUIC: handles, roads, our own frames (`wire`)
 
@@ -28,6 +29,7 @@ pub mod path;
 pub mod peer_ref;
 pub mod placement;
 mod quic;
+mod rendezvous;
 pub mod socket;
 mod tls;
 mod wire;

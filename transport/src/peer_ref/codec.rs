@@ -90,17 +90,21 @@ pub(super) fn encode_body(peer: &PeerId, content: &RefContent) -> Vec<u8> {
     out.extend_from_slice(&content.version.to_be_bytes());
     out.extend_from_slice(&content.expires.to_be_bytes());
     put_addresses(&mut out, &content.addresses);
-    // Counts were checked against limits far below 256.
-    out.push(content.rendezvous.len() as u8);
-    for point in &content.rendezvous {
-        out.extend_from_slice(point.peer.as_bytes());
-        put_addresses(&mut out, &point.addresses);
-        put_addresses(&mut out, &point.tls);
-    }
+    put_points(&mut out, &content.rendezvous);
     out
 }
 
-fn put_addresses(out: &mut Vec<u8>, addresses: &[SocketAddr]) {
+pub(crate) fn put_points(out: &mut Vec<u8>, points: &[RendezvousPoint]) {
+    // Counts were checked against limits far below 256.
+    out.push(points.len() as u8);
+    for point in points {
+        out.extend_from_slice(point.peer.as_bytes());
+        put_addresses(out, &point.addresses);
+        put_addresses(out, &point.tls);
+    }
+}
+
+pub(crate) fn put_addresses(out: &mut Vec<u8>, addresses: &[SocketAddr]) {
     out.push(addresses.len() as u8);
     for address in addresses {
         match address {
@@ -134,20 +138,20 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
 }
 
 /// The bytes not read yet.
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+    pub(crate) fn take<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (taken, rest) = self.0.split_first_chunk().ok_or(DecodeError::Truncated)?;
         self.0 = rest;
         Ok(*taken)
     }
 
-    fn byte(&mut self) -> Result<u8, DecodeError> {
+    pub(crate) fn byte(&mut self) -> Result<u8, DecodeError> {
         self.take::<1>().map(|[byte]| byte)
     }
 
-    fn addresses(&mut self, limit: usize) -> Result<Vec<SocketAddr>, DecodeError> {
+    pub(crate) fn addresses(&mut self, limit: usize) -> Result<Vec<SocketAddr>, DecodeError> {
         let count = usize::from(self.byte()?);
         if count > limit {
             return Err(ContentError::TooManyAddresses { limit }.into());
@@ -155,7 +159,7 @@ impl Reader<'_> {
         (0..count).map(|_| self.address()).collect()
     }
 
-    fn address(&mut self) -> Result<SocketAddr, DecodeError> {
+    pub(crate) fn address(&mut self) -> Result<SocketAddr, DecodeError> {
         let ip = match self.byte()? {
             FAMILY_V4 => self.take::<4>()?.into(),
             FAMILY_V6 => self.take::<16>()?.into(),
@@ -170,8 +174,23 @@ impl Reader<'_> {
         Err(ContentError::Address { address, fault }.into())
     }
 
-    fn peer(&mut self) -> Result<PeerId, DecodeError> {
+    pub(crate) fn peer(&mut self) -> Result<PeerId, DecodeError> {
         Ok(PeerId::from_bytes(&self.take()?)?)
+    }
+
+    pub(crate) fn points(&mut self, limit: usize) -> Result<Vec<RendezvousPoint>, DecodeError> {
+        let count = usize::from(self.byte()?);
+        if count > limit {
+            return Err(ContentError::TooManyRendezvous.into());
+        }
+        let point = |_| {
+            Ok(RendezvousPoint {
+                peer: self.peer()?,
+                addresses: self.addresses(RENDEZVOUS_ADDRESSES_MAX)?,
+                tls: self.addresses(RENDEZVOUS_ADDRESSES_MAX)?,
+            })
+        };
+        (0..count).map(point).collect()
     }
 
     fn signed(&mut self) -> Result<Unverified, DecodeError> {
@@ -179,19 +198,7 @@ impl Reader<'_> {
         let version = u64::from_be_bytes(self.take()?);
         let expires = u64::from_be_bytes(self.take()?);
         let addresses = self.addresses(ADDRESSES_MAX)?;
-        let count = usize::from(self.byte()?);
-        if count > RENDEZVOUS_MAX {
-            return Err(ContentError::TooManyRendezvous.into());
-        }
-        let rendezvous = (0..count)
-            .map(|_| {
-                Ok(RendezvousPoint {
-                    peer: self.peer()?,
-                    addresses: self.addresses(RENDEZVOUS_ADDRESSES_MAX)?,
-                    tls: self.addresses(RENDEZVOUS_ADDRESSES_MAX)?,
-                })
-            })
-            .collect::<Result<_, DecodeError>>()?;
+        let rendezvous = self.points(RENDEZVOUS_MAX)?;
         let content = RefContent { version, addresses, rendezvous, expires };
         Ok(Unverified { peer, content: content.checked(peer)?, signature: self.take()? })
     }

@@ -11,7 +11,7 @@
 //! Follows docs/architecture.md; docs/peer-ref.md has the format byte by byte, tests/vectors/peer_ref.json its examples.
 
 mod address;
-mod codec;
+pub(crate) mod codec;
 mod inspect;
 mod signed;
 mod store;

@@ -1,0 +1,9 @@
+//! How hosts without a public address are met.
+//!
+//! A private host keeps sessions to a few public ones, its *rendezvous*, and names them in its PeerRef. Whoever wants
+//! to reach it asks one of them for an introduction: each side then learns where the other was seen, and both send at
+//! once. docs/wire-transport.md has the messages.
+//!
+//! - `protocol`: the messages, and their one encoding
+
+pub(crate) mod protocol;
