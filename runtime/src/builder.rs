@@ -16,7 +16,7 @@ use webmesh_registry::Directory;
 use webmesh_transport::identity::VersionCounter;
 use webmesh_transport::placement::{InPlace, Placement, PlacementError, Threads};
 use webmesh_transport::{
-    BindError, Endpoint, EndpointConfig, KeyFileError, MemoryNetwork, Patience, SecretKey,
+    BindError, Endpoint, EndpointConfig, KeyFileError, MemoryNetwork, Patience, SecretKey, Service,
 };
 
 /// The largest message, bodies included, unless set otherwise: 64 MiB.
@@ -75,6 +75,7 @@ pub struct MeshBuilder {
     patience: Patience,
     memory: Option<MemoryNetwork>,
     inlet_capacity: usize,
+    serve: bool,
 }
 
 impl std::fmt::Debug for MeshBuilder {
@@ -95,6 +96,7 @@ impl MeshBuilder {
             patience: Patience::default(),
             memory: None,
             inlet_capacity: CAPACITY,
+            serve: true,
         }
     }
 
@@ -175,6 +177,12 @@ impl MeshBuilder {
         self
     }
 
+    /// Whether other hosts may use this one as their rendezvous, within limits. Default: yes.
+    pub fn serve(mut self, serve: bool) -> Self {
+        self.serve = serve;
+        self
+    }
+
     /// How many messages an actor's inlet holds before senders have to wait. Default: 1,024.
     pub fn inlet_capacity(mut self, messages: usize) -> Self {
         self.inlet_capacity = messages;
@@ -217,6 +225,7 @@ impl MeshBuilder {
             advertise: self.advertise,
             patience: self.patience,
             network: self.memory,
+            service: self.serve.then(Service::default),
             ..EndpointConfig::new(SecretKey::from_bytes(secret.to_bytes()))
         };
         let links = Links::new(placement.clone(), self.body_max);

@@ -6,6 +6,7 @@
 
 use std::{
     net::SocketAddr,
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,13 +15,15 @@ use std::{
 };
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle};
+use governor::{Quota, RateLimiter};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     dial::{Authenticated, ConnectError, dial},
     endpoint::Shared,
-    hello::{InstanceId, LinkStream, Note, read_note, write_note},
+    hello::{InstanceId, LinkStream, Note, Notes, write_note},
     identity::PeerId,
+    limits::TokioClock,
     link::{Link, LinkDown, Parts},
     path::{
         candidates,
@@ -28,7 +31,8 @@ use crate::{
         nonces::Nonces,
         pulse::Pulse,
     },
-    peer_ref::PeerRef,
+    peer_ref::{PeerRef, check_address},
+    rendezvous::protocol::Message as Said,
 };
 
 /// Who waits for a link.
@@ -48,6 +52,13 @@ const LINKS_MAX: usize = 4;
 /// Addresses that wait for the dial under way to fail.
 const UNTRIED_MAX: usize = 16;
 
+/// Messages about rendezvous that wait to be written to a peer which doesn't read; more are dropped. A guess.
+const SAYING_MAX: usize = 32;
+
+/// Messages about rendezvous per second that a peer may send; more wait. A guess: a meeting takes two or three.
+const SAID_EVERY: Duration = Duration::from_millis(50);
+const SAID_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(39);
+
 /// What a connection actor is told.
 pub(crate) enum Order {
     /// Somebody wants a link; these addresses may help.
@@ -64,6 +75,8 @@ pub(crate) enum Order {
     Ending { link: u64, why: LinkDown },
     /// The peer said something about a link.
     Noted { link: u64, note: Note },
+    /// Something to be said to the peer.
+    Say(Said),
     /// The connection of a link ended.
     Closed { link: u64, why: LinkDown },
 }
@@ -87,6 +100,8 @@ enum Wake {
 struct Entry {
     link: Link,
     notes: mpsc::UnboundedSender<Note>,
+    /// Messages about rendezvous among them that aren't written yet.
+    saying: Arc<AtomicUsize>,
     draining: bool,
     drained_here: bool,
     drained_there: bool,
@@ -223,12 +238,15 @@ impl Connection {
         let others = candidates::roads(&self.shared.socket.handles(), claimed);
         link.pulse().add(others);
         let (notes, queue) = mpsc::unbounded_channel();
-        self.shared.socket.spawn(attend(link.clone(), stream, queue, ctx.address()));
+        let saying = Arc::new(AtomicUsize::new(0));
+        let attended = attend(link.clone(), stream, queue, saying.clone(), ctx.address());
+        self.shared.socket.spawn(attended);
         // Mostly the only one; a Vec would make room for four.
         self.entries.reserve_exact(1);
         self.entries.push(Entry {
             link: link.clone(),
             notes,
+            saying,
             draining: false,
             drained_here: false,
             drained_there: false,
@@ -335,6 +353,40 @@ impl Connection {
             }
             Note::Resumed => entry.drained_there = false,
             Note::Knock => {}
+            Note::Rendezvous(said) => self.said(id, *said),
+        }
+    }
+
+    /// The peer says something about rendezvous.
+    fn said(&mut self, id: u64, said: Said) {
+        let Some(index) = self.position(id) else { return };
+        let (from, seen) = (self.peer, self.entries[index].link.via());
+        let answer = match said {
+            Said::Observe => Said::Observed { observed: check_address(seen).ok() },
+            Said::Reserve => self.shared.host.lock().reserve(from, seen, now()),
+            Said::Introduce { ask, target, candidates } => {
+                let there = self.shared.seen(&target);
+                let mut host = self.shared.host.lock();
+                let (answer, incoming) =
+                    host.introduce((from, seen), (target, there), (ask, candidates), now());
+                drop(host);
+                if let Some(incoming) = incoming {
+                    self.shared.order_here(target, Order::Say(incoming));
+                }
+                answer
+            }
+            // Answers to what this host doesn't ask.
+            _ => return,
+        };
+        self.say(id, answer);
+    }
+
+    fn say(&mut self, id: u64, said: Said) {
+        let Some(index) = self.position(id) else { return };
+        let entry = &self.entries[index];
+        if entry.saying.load(Ordering::Relaxed) < SAYING_MAX {
+            entry.saying.fetch_add(1, Ordering::Relaxed);
+            let _ = entry.notes.send(Note::Rendezvous(Box::new(said)));
         }
     }
 
@@ -361,6 +413,9 @@ impl Connection {
             self.shared.unset_up(&entry.link);
         }
         self.shared.observer.link_down(entry.link, why);
+        if self.entries.is_empty() {
+            self.shared.host.lock().gone(&self.peer);
+        }
         if was_up && let Some(other) = self.entries.iter().find(|entry| entry.ending.is_none()) {
             self.promote(other.link.id());
         }
@@ -527,6 +582,12 @@ impl Handler<Order> for Connection {
                 }
             }
             Order::Noted { link, note } => self.noted(link, note),
+            Order::Say(said) => {
+                self.pending.fetch_sub(1, Ordering::SeqCst);
+                if let Some(up) = self.up {
+                    self.say(up, said);
+                }
+            }
             Order::Closed { link, why } => self.down(link, why),
         }
         self.stop_if_idle(ctx);
@@ -536,18 +597,34 @@ impl Handler<Order> for Connection {
 /// Reads and writes the notes of a link until its connection ends, and says how it ended.
 async fn attend(
     link: Link,
-    mut stream: LinkStream,
+    stream: LinkStream,
     mut queue: mpsc::UnboundedReceiver<Note>,
+    saying: Arc<AtomicUsize>,
     actor: actix::Addr<Connection>,
 ) {
     let id = link.id();
+    let LinkStream { mut tx, rx } = stream;
+    let mut notes = Notes::new(rx);
+    let rate = Quota::with_period(SAID_EVERY).map(|quota| quota.allow_burst(SAID_AT_ONCE));
+    let rate = rate.map(|quota| RateLimiter::direct_with_clock(quota, TokioClock));
     loop {
         tokio::select! {
             // Else chance decides between the two, and a run in place doesn't repeat itself.
             biased;
-            Some(note) = queue.recv() => write_note(&mut stream.tx, note).await,
-            note = read_note(&mut stream.rx) => match note {
+            Some(note) = queue.recv() => {
+                write_note(&mut tx, &note).await;
+                if matches!(note, Note::Rendezvous(_)) {
+                    saying.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+            note = notes.next() => match note {
                 Ok(Some(Note::Knock)) => {}
+                Ok(Some(note @ Note::Rendezvous(_))) => {
+                    while rate.as_ref().is_some_and(|rate| rate.check().is_err()) {
+                        link.lease().socket().sleep(SAID_EVERY).await;
+                    }
+                    let _ = actor.send(Order::Noted { link: id, note }).await;
+                }
                 // One at a time: a flood of notes waits in QUIC's window, not in the actor's mailbox.
                 Ok(Some(note)) => drop(actor.send(Order::Noted { link: id, note }).await),
                 Ok(None) => break,

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use crate::{
     connection::{Connection, Order},
     dial::{Authenticated, ConnectError, accept, dial},
-    hello::{Hello, InstanceId},
+    hello::{FEATURE_RENDEZVOUS, Hello, InstanceId},
     identity::{PeerId, SecretKey, VersionCounter, VersionError},
     limits::{Admission, Admissions, InitialGate, Limits},
     link::{Link, Observer, code},
@@ -29,6 +29,7 @@ use crate::{
     peer_ref::{ContentError, Origin, PeerRef, PeerRefStore, Remembered},
     placement::Placement,
     quic::{self, Quic, Windows},
+    rendezvous::host::{Host, Service},
     socket::{
         BufferSizes,
         cid::Cids,
@@ -62,6 +63,8 @@ pub struct EndpointConfig {
     pub patience: Patience,
     /// What strangers may cost.
     pub limits: Limits,
+    /// What others get from this host as their rendezvous; `None`: nothing.
+    pub service: Option<Service>,
     /// A network in memory in place of the kernel's, for tests in place.
     pub network: Option<MemoryNetwork>,
 }
@@ -77,6 +80,7 @@ impl EndpointConfig {
             windows: Windows::default(),
             patience: Patience::default(),
             limits: Limits::default(),
+            service: Some(Service::default()),
             network: None,
         }
     }
@@ -149,6 +153,7 @@ pub(crate) struct Shared {
     pub(crate) cids: Arc<Cids>,
     pub(crate) quic: Quic,
     pub(crate) pulses: Pulses,
+    pub(crate) host: Mutex<Host>,
     placement: Arc<dyn Placement>,
     peer: PeerId,
     instance: InstanceId,
@@ -342,6 +347,7 @@ impl Shared {
             windows,
             patience,
             limits,
+            service,
             network,
         } = config;
         let peer = secret.peer_id();
@@ -379,6 +385,7 @@ impl Shared {
             cids,
             quic,
             pulses,
+            host: Mutex::new(Host::new(service)),
             placement,
             peer,
             instance: InstanceId(quic::rng(seed).random()),
@@ -402,7 +409,7 @@ impl Shared {
     pub(crate) fn hello(&self) -> Hello {
         Hello {
             instance: self.instance,
-            features: 0,
+            features: if self.host.lock().serves() { FEATURE_RENDEZVOUS } else { 0 },
             reference: Some(self.own_ref.lock().current()),
         }
     }
@@ -441,6 +448,11 @@ impl Shared {
         self.closing.get().cloned().unwrap_or_default()
     }
 
+    /// Where a connected peer is seen.
+    pub(crate) fn seen(&self, peer: &PeerId) -> Option<SocketAddr> {
+        self.up.get(peer).map(|link| link.via())
+    }
+
     pub(crate) fn set_up(&self, link: &Link) {
         self.up.insert(link.peer(), link.clone());
     }
@@ -464,7 +476,7 @@ impl Shared {
     }
 
     /// The same, on the network thread: there an actor can't stop between being found and being told.
-    fn order_here(self: &Arc<Self>, peer: PeerId, order: Order) {
+    pub(crate) fn order_here(self: &Arc<Self>, peer: PeerId, order: Order) {
         let mut peers = self.peers.lock();
         let member = peers.entry(peer).or_insert_with(|| {
             let pending = Arc::new(AtomicUsize::new(0));

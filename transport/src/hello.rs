@@ -1,7 +1,8 @@
 //! HELLO: what both sides say first on an authenticated connection, and the link stream it opens.
 //!
 //! The dialer opens the first two-way stream and writes its kind (0) and its HELLO; the other side
-//! answers with its own. Afterwards each side may write single-byte notes about the link itself.
+//! answers with its own. Afterwards each side may write notes about the link itself, which are single bytes, and
+//! messages about rendezvous, which have a length and a body.
 //!
 //! ```text
 //! length   u16   of all that follows, at most HELLO_BYTES_MAX
@@ -13,9 +14,13 @@
 //!
 //! Numbers are big-endian.
 
-use quinn::{ReadExactError, RecvStream, SendStream};
+use quinn::{ReadError, RecvStream, SendStream};
 
-use crate::{identity::PeerId, peer_ref::PeerRef};
+use crate::{
+    identity::PeerId,
+    peer_ref::PeerRef,
+    rendezvous::protocol::{BODY_BYTES_MAX, Message},
+};
 
 /// The version of everything that runs inside a connection, as docs/wire.md describes it.
 pub const WIRE_VERSION: u16 = 1;
@@ -38,14 +43,17 @@ pub struct InstanceId(pub u128);
 pub struct Hello {
     /// Which start of the peer this is.
     pub instance: InstanceId,
-    /// What the peer understands beyond version 1; no bit is defined yet.
+    /// What the peer understands beyond version 1: see [`FEATURE_RENDEZVOUS`].
     pub features: u64,
     /// Where the peer says it can be reached, signed by itself.
     pub reference: Option<PeerRef>,
 }
 
+/// The bit of [`Hello::features`] by which a host says that it serves others as a rendezvous.
+pub const FEATURE_RENDEZVOUS: u64 = 1;
+
 /// What a peer says about a link after its HELLO.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Note {
     /// All of the sender's lanes on this duplicate link have ended, and it opens no more.
     Drained,
@@ -53,14 +61,20 @@ pub(crate) enum Note {
     Resumed,
     /// Nothing but a reason to send a packet: its fate tells whether the peer still knows the link.
     Knock,
+    /// A message about rendezvous.
+    Rendezvous(Box<Message>),
 }
 
+/// Starts a message about rendezvous; its length follows in two bytes, then its body.
+const RENDEZVOUS: u8 = 0x10;
+
 impl Note {
-    fn byte(self) -> u8 {
+    fn byte(&self) -> u8 {
         match self {
             Self::Drained => 1,
             Self::Resumed => 2,
             Self::Knock => 3,
+            Self::Rendezvous(_) => RENDEZVOUS,
         }
     }
 
@@ -90,6 +104,9 @@ pub enum HelloError {
     /// A byte after the HELLO that means nothing.
     #[error("{0} isn't a note about a link")]
     Note(u8),
+    /// A message about rendezvous that is none.
+    #[error("a message about rendezvous is refused: {0}")]
+    Rendezvous(String),
     /// The stream ended or the connection was lost meanwhile.
     #[error("the stream ended during HELLO: {0}")]
     Lost(String),
@@ -196,19 +213,74 @@ impl LinkStream {
     }
 }
 
-/// Reads the next note; `None` when the connection ended.
-pub(crate) async fn read_note(rx: &mut RecvStream) -> Result<Option<Note>, HelloError> {
-    let mut byte = [0];
-    match rx.read_exact(&mut byte).await {
-        Ok(()) => Note::from_byte(byte[0]).map(Some).ok_or(HelloError::Note(byte[0])),
-        Err(ReadExactError::ReadError(quinn::ReadError::ConnectionLost(_))) => Ok(None),
-        Err(e) => Err(lost(e)),
+/// Reads notes. A read that is given up halfway loses nothing.
+pub(crate) struct Notes {
+    rx: RecvStream,
+    /// The note that is being read.
+    partial: Vec<u8>,
+}
+
+impl Notes {
+    pub(crate) fn new(rx: RecvStream) -> Self {
+        Self { rx, partial: Vec::new() }
+    }
+
+    /// The next note; `None` when the connection ended.
+    pub(crate) async fn next(&mut self) -> Result<Option<Note>, HelloError> {
+        loop {
+            let missing = missing(&self.partial)?;
+            if missing == 0 {
+                return parse(&std::mem::take(&mut self.partial)).map(Some);
+            }
+            let mut room = [0; 256];
+            match self.rx.read(&mut room[..missing.min(256)]).await {
+                Ok(Some(read)) => self.partial.extend(&room[..read]),
+                Ok(None) => return Err(lost("the peer ended it")),
+                Err(ReadError::ConnectionLost(_)) => return Ok(None),
+                Err(e) => return Err(lost(e)),
+            }
+        }
+    }
+}
+
+/// How many bytes of a note are certainly still to come.
+fn missing(partial: &[u8]) -> Result<usize, HelloError> {
+    match *partial {
+        [] => Ok(1),
+        [RENDEZVOUS] => Ok(2),
+        [RENDEZVOUS, _] => Ok(1),
+        [RENDEZVOUS, high, low, ref body @ ..] => {
+            let length = usize::from(u16::from_be_bytes([high, low]));
+            if !(1..=BODY_BYTES_MAX).contains(&length) {
+                return Err(HelloError::Rendezvous(format!("it has {length} bytes")));
+            }
+            Ok(length.saturating_sub(body.len()))
+        }
+        _ => Ok(0),
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Note, HelloError> {
+    match *bytes {
+        [RENDEZVOUS, _, _, ref body @ ..] => {
+            let message = Message::decode(body);
+            let message = message.map_err(|e| HelloError::Rendezvous(e.to_string()))?;
+            Ok(Note::Rendezvous(Box::new(message)))
+        }
+        [byte] => Note::from_byte(byte).ok_or(HelloError::Note(byte)),
+        _ => Err(HelloError::Note(0)),
     }
 }
 
 /// Writes a note; a lost connection shows elsewhere.
-pub(crate) async fn write_note(tx: &mut SendStream, note: Note) {
-    let _ = tx.write_all(&[note.byte()]).await;
+pub(crate) async fn write_note(tx: &mut SendStream, note: &Note) {
+    let mut bytes = vec![note.byte()];
+    if let Note::Rendezvous(message) = note {
+        let body = message.encode();
+        bytes.extend((body.len() as u16).to_be_bytes());
+        bytes.extend(body);
+    }
+    let _ = tx.write_all(&bytes).await;
 }
 
 #[cfg(test)]

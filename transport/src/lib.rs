@@ -47,5 +47,6 @@ pub use path::{
 pub use peer_ref::PeerRef;
 pub use placement::{InPlace, Placement, PlacementError, Threads};
 pub use quic::Windows;
+pub use rendezvous::host::Service;
 pub use socket::{BufferSizes, memory::MemoryNetwork};
 pub use tls::{ALPN, TlsError};

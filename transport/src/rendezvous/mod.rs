@@ -4,6 +4,8 @@
 //! to reach it asks one of them for an introduction: each side then learns where the other was seen, and both send at
 //! once. docs/wire-transport.md has the messages.
 //!
+//! - `host`: core: the serving side
 //! - `protocol`: the messages, and their one encoding
 
+pub(crate) mod host;
 pub(crate) mod protocol;

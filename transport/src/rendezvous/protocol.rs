@@ -115,14 +115,15 @@ impl Refusal {
 pub(crate) enum Message {
     /// To a rendezvous: serve me; or, repeated, go on with it.
     Reserve,
-    /// The answer to `Reserve`: done. `observed` is the address of the asker as it is seen here.
-    Reserved { terms: Terms, observed: SocketAddr },
+    /// The answer to `Reserve`: done. `observed` is the address of the asker as it is seen here, if that means
+    /// anything elsewhere.
+    Reserved { terms: Terms, observed: Option<SocketAddr> },
     /// The answer to `Reserve`: no, but perhaps one of these.
     Refused { why: Refusal, alternatives: Vec<RendezvousPoint> },
     /// To any host: which address of mine do you see?
     Observe,
     /// The answer to `Observe`.
-    Observed { observed: SocketAddr },
+    Observed { observed: Option<SocketAddr> },
     /// To a rendezvous: introduce me to `target`. `ask` is given back in the answer.
     Introduce { ask: u32, target: PeerId, candidates: Candidates },
     /// The answer to `Introduce`: the target was told, and this is where it may be found.
@@ -168,13 +169,13 @@ impl Message {
                 out.extend(terms.introductions_per_minute.to_be_bytes());
                 out.extend(terms.flows_max.to_be_bytes());
                 out.extend(terms.relayed_per_second.to_be_bytes());
-                put_addresses(&mut out, &[*observed]);
+                put_addresses(&mut out, observed.as_slice());
             }
             Self::Refused { why, alternatives } => {
                 out.push(why.byte());
                 put_points(&mut out, alternatives);
             }
-            Self::Observed { observed } => put_addresses(&mut out, &[*observed]),
+            Self::Observed { observed } => put_addresses(&mut out, observed.as_slice()),
             Self::Introduce { ask, target, candidates } => {
                 out.extend(ask.to_be_bytes());
                 out.extend(target.as_bytes());
@@ -266,11 +267,8 @@ fn put_grant(out: &mut Vec<u8>, grant: Option<&Grant>) {
     }
 }
 
-fn observed(reader: &mut Reader<'_>) -> Result<SocketAddr, MessageError> {
-    match reader.addresses(1)?.as_slice() {
-        [address] => Ok(*address),
-        _ => Err(ContentError::NoAddress.into()),
-    }
+fn observed(reader: &mut Reader<'_>) -> Result<Option<SocketAddr>, MessageError> {
+    Ok(reader.addresses(1)?.pop())
 }
 
 fn refusal(reader: &mut Reader<'_>) -> Result<Refusal, MessageError> {
@@ -355,7 +353,7 @@ mod tests {
             relayed_per_second: 1 << 20,
         };
         let grant = Some(Grant { token: 1 << 60, key: [9; 32] });
-        let (observed, ask, why) = (address(5), 77, Refusal::Throttled);
+        let (observed, ask, why) = (Some(address(5)), 77, Refusal::Throttled);
         let alternatives = alternatives(ALTERNATIVES_MAX as u8);
         vec![
             Message::Reserve,

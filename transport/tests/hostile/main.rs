@@ -10,6 +10,7 @@ mod common;
 
 mod attacker;
 mod bystanders;
+mod guests;
 mod peers;
 mod strangers;
 

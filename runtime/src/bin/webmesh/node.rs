@@ -18,10 +18,13 @@ pub(crate) struct Args {
     /// An address under which others reach this node, repeatable [default: those of its interfaces].
     #[arg(long, value_name = "IP:PORT")]
     advertise: Vec<SocketAddr>,
+    /// Don't serve other hosts as their rendezvous.
+    #[arg(long)]
+    no_serve: bool,
 }
 
 pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
-    let mut builder = Mesh::builder().data_dir(args.data.path()?);
+    let mut builder = Mesh::builder().data_dir(args.data.path()?).serve(!args.no_serve);
     for address in &args.listen {
         builder = builder.listen(*address);
     }

@@ -1,0 +1,148 @@
+//! Hosts that use another as their rendezvous, byte by byte as docs/wire-transport.md says, and some that say it wrong.
+
+use quinn::ConnectionError;
+use webmesh_transport::{
+    InstanceId, Service,
+    hello::{FEATURE_RENDEZVOUS, Hello},
+};
+
+use crate::{
+    attacker::Attacker,
+    common::{Host, host, host_with, key},
+};
+
+const LOOPBACK: [u8; 5] = [4, 127, 0, 0, 1];
+
+/// A raw client that has said HELLO.
+struct Guest {
+    // Kept, lest the connection end with it.
+    _attacker: Attacker,
+    connection: quinn::Connection,
+    tx: quinn::SendStream,
+    rx: quinn::RecvStream,
+    features: u64,
+}
+
+impl Guest {
+    async fn of(n: u8, host: &Host) -> Self {
+        let attacker = Attacker::with_key(n);
+        let connection = attacker.dial(host.address()).await.unwrap();
+        let (mut tx, mut rx) = connection.open_bi().await.unwrap();
+        let hello = Hello { instance: InstanceId(1), features: 0, reference: None };
+        tx.write_all(&[vec![0], hello.encode()].concat()).await.unwrap();
+        let mut length = [0; 2];
+        rx.read_exact(&mut length).await.unwrap();
+        let mut theirs = vec![0; u16::from_be_bytes(length).into()];
+        rx.read_exact(&mut theirs).await.unwrap();
+        let features = Hello::decode(&theirs).unwrap().features;
+        Self { _attacker: attacker, connection, tx, rx, features }
+    }
+
+    /// Says something, a byte at a time.
+    async fn say(&mut self, body: &[u8]) {
+        let note = [&[0x10], &(body.len() as u16).to_be_bytes()[..], body].concat();
+        for byte in note {
+            self.tx.write_all(&[byte]).await.unwrap();
+        }
+    }
+
+    /// The next message about rendezvous; other notes are passed over.
+    async fn hear(&mut self) -> Vec<u8> {
+        let mut byte = [0];
+        while byte != [0x10] {
+            self.rx.read_exact(&mut byte).await.unwrap();
+        }
+        let mut length = [0; 2];
+        self.rx.read_exact(&mut length).await.unwrap();
+        let mut body = vec![0; u16::from_be_bytes(length).into()];
+        self.rx.read_exact(&mut body).await.unwrap();
+        body
+    }
+
+    /// The port at which the host sees it.
+    async fn observed(&mut self) -> [u8; 2] {
+        self.say(&[4]).await;
+        let answer = self.hear().await;
+        assert_eq!(answer[..7], [&[5, 1], &LOOPBACK[..]].concat());
+        answer[7..].try_into().unwrap()
+    }
+}
+
+/// The question, without candidates, for the host with key `n`.
+fn introduce(n: u8) -> Vec<u8> {
+    [&[6, 0, 0, 0, 7], &key(n).peer_id().as_bytes()[..], &[0, 0]].concat()
+}
+
+#[tokio::test]
+async fn a_caller_and_a_host_with_a_session_are_told_where_the_other_is_seen() {
+    let host = host(1).await;
+    let (mut served, mut caller) = (Guest::of(8, &host).await, Guest::of(9, &host).await);
+    assert_eq!(served.features, FEATURE_RENDEZVOUS);
+    // No session yet.
+    caller.say(&introduce(8)).await;
+    assert_eq!(caller.hear().await, [8, 0, 0, 0, 7, 4]);
+    let (served_port, caller_port) = (served.observed().await, caller.observed().await);
+    served.say(&[1]).await;
+    let reserved = served.hear().await;
+    assert_eq!(reserved[0], 2);
+    assert_eq!(reserved[17..], [&[1], &LOOPBACK[..], &served_port].concat());
+    caller.say(&introduce(8)).await;
+    let introduced = caller.hear().await;
+    let expected = [&[7, 0, 0, 0, 7, 1], &LOOPBACK[..], &served_port, &[0, 0]].concat();
+    assert_eq!(introduced, expected);
+    let incoming = served.hear().await;
+    let caller_key = key(9).peer_id();
+    let expected = [&[9], &caller_key.as_bytes()[..], &[1], &LOOPBACK, &caller_port, &[0, 0]];
+    assert_eq!(incoming, expected.concat());
+    // Once it is gone, it isn't here.
+    served.connection.close(0u32.into(), b"");
+    loop {
+        caller.say(&introduce(8)).await;
+        let answer = caller.hear().await;
+        match answer[0] {
+            7 => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            _ => break assert_eq!(answer, [8, 0, 0, 0, 7, 4]),
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_does_not_serve_holds_no_sessions_and_introduces_nobody() {
+    let host = host_with(1, |config| config.service = None).await;
+    let mut guest = Guest::of(8, &host).await;
+    assert_eq!(guest.features, 0);
+    guest.say(&[1]).await;
+    assert_eq!(guest.hear().await, [3, 1, 0]);
+    guest.say(&introduce(9)).await;
+    assert_eq!(guest.hear().await, [8, 0, 0, 0, 7, 1]);
+    guest.observed().await;
+}
+
+#[tokio::test]
+async fn whoever_asks_too_often_is_told_so() {
+    let service = Service { introductions_by_each_per_minute: 0, ..Service::default() };
+    let host = host_with(1, |config| config.service = Some(service)).await;
+    let mut guest = Guest::of(8, &host).await;
+    guest.say(&introduce(9)).await;
+    assert_eq!(guest.hear().await, [8, 0, 0, 0, 7, 3]);
+}
+
+#[tokio::test]
+async fn what_is_no_message_ends_the_connection() {
+    let host = host(1).await;
+    let cases: [(&[u8], &str); 4] = [
+        (&[0x10, 0, 1, 99], "99 isn't a kind of message"),
+        (&[0x10, 0, 2, 1, 1], "1 bytes follow its end"),
+        (&[0x10, 0, 0], "it has 0 bytes"),
+        (&[0x10, 8, 1], "it has 2049 bytes"),
+    ];
+    for (n, (note, why)) in (10..).zip(cases) {
+        let mut guest = Guest::of(n, &host).await;
+        guest.tx.write_all(note).await.unwrap();
+        let ConnectionError::ApplicationClosed(close) = guest.connection.closed().await else {
+            panic!("{why}")
+        };
+        let reason = String::from_utf8_lossy(&close.reason).into_owned();
+        assert!(reason.contains(why), "{reason}");
+    }
+}
