@@ -183,7 +183,7 @@ impl MeshBuilder {
         self
     }
 
-    /// How many messages an actor's inlet holds before senders have to wait. Default: 1,024.
+    /// How many messages an actor's inlet holds before senders have to wait. Default: 4,096.
     pub fn inlet_capacity(mut self, messages: usize) -> Self {
         self.inlet_capacity = messages;
         self

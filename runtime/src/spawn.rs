@@ -29,7 +29,7 @@ impl Spawner {
     }
 
     /// How many messages its inlet holds before senders have to wait; at least 1. Default: what the mesh was built with,
-    /// or 1,024. A small one costs throughput (64: a seventh).
+    /// or 4,096. A small one costs throughput (64: a seventh).
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = messages;
         self

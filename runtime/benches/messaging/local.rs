@@ -63,8 +63,11 @@ pub(crate) fn tell(options: &Options) {
     let handled = Arc::new(AtomicUsize::new(0));
     let actor = || CounterActor { handled: handled.clone() };
 
-    let mesh =
-        runtime.block_on(Mesh::builder().listen("127.0.0.1:0".parse().unwrap()).start()).unwrap();
+    let mesh = runtime
+        .block_on(
+            Mesh::builder().listen("127.0.0.1:0".parse().unwrap()).inlet_capacity(1024).start(),
+        )
+        .unwrap();
     let plain = actor();
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || {

@@ -12,9 +12,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Context;
 
-/// Messages in a lane's window at its start and at the most. Guesses; the upper one holds what arrives during 2 ms at
-/// 4 million messages a second.
-const WINDOW_MESSAGES: (u64, u64) = (512, 8192);
+/// Messages in a lane's window at its start and at the most. The lower one is a guess; with the upper one, which holds
+/// what arrives during 4 ms at 4 million messages a second, tells of 100 B in place were 20% faster than with half of it.
+const WINDOW_MESSAGES: (u64, u64) = (512, 16 * 1024);
 
 /// Bytes in a lane's window at its start and at the most. Guesses: the upper one is one round trip of 50 ms at 2.5 Gbit/s.
 const WINDOW_BYTES: (u64, u64) = (128 * 1024, 16 << 20);

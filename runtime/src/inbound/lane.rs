@@ -38,6 +38,9 @@ impl Source for Arc<Replies> {
     fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output> {
         Replies::poll_output(self, cx)
     }
+    fn poll_work(&self, cx: &mut Context<'_>) -> Poll<()> {
+        Replies::poll_work(self, cx)
+    }
     fn written(&self, body_bytes: usize) {
         Replies::written(self, body_bytes);
     }

@@ -35,6 +35,9 @@ impl Source for Forwards {
     fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output> {
         self.lane.look(|state| state.core.poll_output(self.stream, cx))
     }
+    fn poll_work(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.lane.look(|state| state.core.poll_work(self.stream, cx))
+    }
     fn written(&self, _: usize) {}
 }
 
