@@ -81,10 +81,11 @@ pub(crate) async fn read_head(stream: &mut RecvStream) -> Result<(u64, u64), Bod
 }
 
 /// Receives bodies of these lengths, each copied once into memory of its own. The lengths must have been paid for with
-/// credit, or be within what an ask may bring back.
+/// credit, or be within what an ask may bring back. `progress` is told of each chunk's bytes.
 pub(crate) async fn receive(
     stream: &mut RecvStream,
     lens: &[u64],
+    mut progress: impl FnMut(usize),
 ) -> Result<Vec<Bytes>, BodyError> {
     let mut bodies = Vec::with_capacity(lens.len());
     for &len in lens {
@@ -93,7 +94,10 @@ pub(crate) async fn receive(
         let mut body = BytesMut::with_capacity(len);
         while body.len() < len {
             match stream.read_chunk(len - body.len(), true).await? {
-                Some(chunk) => body.extend_from_slice(&chunk.bytes),
+                Some(chunk) => {
+                    progress(chunk.bytes.len());
+                    body.extend_from_slice(&chunk.bytes);
+                }
                 None => return Err(FrameError::EndsWithinFrame.into()),
             }
         }

@@ -640,15 +640,6 @@ impl Outbox {
 }
 
 impl Source for Arc<Outbox> {
-    fn poll_work(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.state.lock();
-        if state.closed || !state.out.is_empty() {
-            return Poll::Ready(());
-        }
-        state.writer = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
     fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output> {
         let mut state = self.state.lock();
         if state.closed {

@@ -20,8 +20,6 @@ pub(crate) const CHUNKS: usize = 32;
 pub(crate) trait Source {
     /// What to do next.
     fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output>;
-    /// Ready once there is something to do.
-    fn poll_work(&self, cx: &mut Context<'_>) -> Poll<()>;
     /// So many bytes of bodies were handed to QUIC.
     fn written(&self, body_bytes: usize);
 }
@@ -35,9 +33,6 @@ pub(crate) async fn write(
     source: impl Source + Clone + Send + 'static,
 ) {
     loop {
-        std::future::poll_fn(|cx| source.poll_work(cx)).await;
-        // Whoever else is at it puts in what it has first, so that all of it leaves together.
-        tokio::task::yield_now().await;
         match std::future::poll_fn(|cx| source.poll_output(cx)).await {
             Output::Write { bytes, bodies } => {
                 for group in bodies {
@@ -53,6 +48,7 @@ pub(crate) async fn write(
                 if send.write_chunk(bytes.into()).await.is_err() {
                     return;
                 }
+                tokio::task::yield_now().await;
             }
             Output::Finish => {
                 let _ = send.finish();

@@ -63,6 +63,12 @@ impl Budget {
         }
     }
 
+    /// Whether anybody waits for what others have.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        !self.inner.lock().waiting.is_empty()
+            || self.whole.as_ref().is_some_and(|whole| whole.is_waited_for())
+    }
+
     /// Gives bytes back.
     pub(crate) fn give_back(&self, bytes: u64) {
         if bytes == 0 {

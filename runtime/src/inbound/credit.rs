@@ -40,6 +40,8 @@ pub(crate) struct Credit {
     paid: u64,
     /// The size of the message that the sender has waiting.
     needed: Option<u64>,
+    /// The window has grown for that message.
+    grown: bool,
     told_taken: u64,
 }
 
@@ -59,6 +61,7 @@ impl Credit {
             granted_bytes: INITIAL_BYTES,
             paid: 0,
             needed: None,
+            grown: false,
             told_taken: 0,
         }
     }
@@ -102,6 +105,14 @@ impl Credit {
             self.released_bytes += bytes;
             self.charges.pop_front();
         }
+        if self.needed.is_some() && self.taken == self.received {
+            // The handler keeps up: the window is what slows the sender.
+            self.grow();
+        }
+        self.settle();
+    }
+
+    fn settle(&mut self) {
         // What was paid for beyond the start's allowance, and is outstanding no more, goes back.
         let outstanding = self.granted_bytes - self.released_bytes;
         let due = outstanding.saturating_sub(INITIAL_BYTES);
@@ -113,14 +124,48 @@ impl Credit {
 
     /// The sender has run out of credit; its next message is this large.
     pub(crate) fn need(&mut self, bytes: u64) {
+        self.needed = Some(bytes);
+        self.grown = false;
         let behind = self.received - self.taken;
         if behind <= self.window_messages / 2
             && self.received_bytes - self.released_bytes <= self.window_bytes / 2
         {
+            self.grow();
+        }
+    }
+
+    fn grow(&mut self) {
+        if !std::mem::replace(&mut self.grown, true) {
             self.window_messages = (self.window_messages * 4).min(WINDOW_MESSAGES.1);
             self.window_bytes = (self.window_bytes * 4).min(WINDOW_BYTES.1);
         }
-        self.needed = Some(bytes);
+    }
+
+    /// What the message in line asks for beyond the window: nothing unless the handler has taken all before it, else a
+    /// slow actor's senders would each have more and more in line.
+    fn needed_bytes(&self) -> u64 {
+        match self.needed {
+            Some(needed) if self.taken == self.received => self.received_bytes + needed,
+            _ => 0,
+        }
+    }
+
+    /// The sender sends nothing more on this stream: what it was granted and didn't use goes back.
+    pub(crate) fn finished(&mut self) {
+        self.needed = None;
+        self.granted_messages = self.received;
+        self.granted_bytes = self.received_bytes.max(self.released_bytes);
+        self.settle();
+    }
+
+    /// Bytes that are kept for this lane out of what all share.
+    pub(crate) fn paid(&self) -> u64 {
+        self.paid
+    }
+
+    /// Bytes received, as they are counted.
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.received_bytes
     }
 
     /// Whether news of what the handler takes could lead to a grant, or is waited for.
@@ -146,10 +191,7 @@ impl Credit {
     pub(crate) fn grant(&mut self, cx: &Context<'_>, even_so: bool) -> Option<(u64, u64, u64)> {
         let mut messages = self.granted_messages.max(self.taken + self.window_messages);
         let mut bytes = self.granted_bytes.max(self.released_bytes + self.window_bytes);
-        if let Some(needed) = self.needed {
-            messages = messages.max(self.received + 1);
-            bytes = bytes.max(self.received_bytes + needed);
-        }
+        bytes = bytes.max(self.needed_bytes());
         let worth = messages - self.granted_messages >= self.window_messages / 2
             || bytes - self.granted_bytes >= self.window_bytes / 2
             || (self.needed.is_some()
@@ -162,10 +204,7 @@ impl Credit {
         };
         if !self.budget.take_for_window(price(bytes)) {
             // Less than the window must do: at least what the message in line needs, else what is paid for anyway.
-            let least = self
-                .needed
-                .map_or(0, |needed| self.received_bytes + needed)
-                .max(self.granted_bytes);
+            let least = self.needed_bytes().max(self.granted_bytes);
             if self.budget.take_for_need(price(least)) {
                 bytes = least;
             } else {
@@ -228,12 +267,30 @@ mod tests {
         assert_eq!(messages, WINDOW_MESSAGES.0);
         receive(&mut credit, messages, 10);
         credit.need(10);
-        // Nothing taken: one message is let through for the need, no more.
+        // Nothing taken: nothing is let through, however often the sender asks.
+        assert_eq!(credit.grant(&cx(), false), None);
+        credit.need(1 << 20);
+        assert_eq!(credit.grant(&cx(), false), None);
+        credit.taken_from_inlet(1);
         assert_eq!(credit.grant(&cx(), false).unwrap().0, messages + 1);
-        credit.taken_from_inlet(messages);
         receive(&mut credit, 1, 10);
+        // All is taken: the window is what slows the sender, and grows, once for each time that it runs out.
         credit.need(10);
-        assert_eq!(credit.grant(&cx(), false).unwrap().0, messages + 4 * WINDOW_MESSAGES.0);
+        credit.taken_from_inlet(messages + 1);
+        credit.taken_from_inlet(messages + 1);
+        assert_eq!(credit.grant(&cx(), false).unwrap().0, messages + 1 + 4 * WINDOW_MESSAGES.0);
+    }
+
+    #[test]
+    fn what_a_sender_left_unused_goes_back_when_it_ends_its_stream() {
+        let budget = Budget::new(4 << 20, 16 << 20, None);
+        let mut credit = Credit::new(budget.clone());
+        credit.need(16 << 20);
+        assert!(credit.grant(&cx(), false).unwrap().1 >= 16 << 20);
+        assert!(!budget.take_for_need(16 << 20));
+        credit.finished();
+        assert!(budget.take_for_need(20 << 20));
+        budget.give_back(20 << 20);
     }
 
     #[test]

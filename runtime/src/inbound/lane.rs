@@ -6,6 +6,7 @@
 
 use super::budget::Budget;
 use super::credit::Credit;
+use super::keeping::{Keeping, Verdict};
 use super::replies::Replies;
 use super::succession::Term;
 use crate::body::{BodyError, Meeting, receive};
@@ -23,6 +24,7 @@ use quinn::{ReadError, RecvStream};
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -37,9 +39,6 @@ const BATCHES_MAX: usize = 8;
 impl Source for Arc<Replies> {
     fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output> {
         Replies::poll_output(self, cx)
-    }
-    fn poll_work(&self, cx: &mut Context<'_>) -> Poll<()> {
-        Replies::poll_work(self, cx)
     }
     fn written(&self, body_bytes: usize) {
         Replies::written(self, body_bytes);
@@ -57,6 +56,8 @@ pub(crate) enum LaneError {
     Body(String),
     #[error("the peer has opened the next lane to the object")]
     Succeeded,
+    #[error("the peer kept memory that others wait for, and sent nothing")]
+    Idle,
 }
 
 impl From<BodyError> for LaneError {
@@ -134,6 +135,7 @@ pub(crate) struct InLane {
     splitter: Splitter,
     frames: Frames,
     chunks: Box<[Bytes; CHUNKS]>,
+    budget: Arc<Budget>,
     credit: Credit,
     /// Index in the protocol of each message id that the lane introduced; `None`: unknown.
     numbers: Vec<Option<u16>>,
@@ -148,6 +150,7 @@ pub(crate) struct InLane {
     finished_reading: bool,
     drained: bool,
     news_at: Option<Pin<Box<tokio::time::Sleep>>>,
+    keeping: Keeping,
     /// The inlet's next progress is worth a timer.
     listening: bool,
 }
@@ -181,7 +184,8 @@ impl InLane {
             splitter,
             frames,
             chunks: Box::new([const { Bytes::new() }; CHUNKS]),
-            credit: Credit::new(budget),
+            credit: Credit::new(budget.clone()),
+            budget,
             numbers: Vec::new(),
             groups: 0,
             held: VecDeque::new(),
@@ -192,6 +196,7 @@ impl InLane {
             finished_reading: false,
             drained: false,
             news_at: None,
+            keeping: Keeping::default(),
             listening: false,
         }
     }
@@ -228,6 +233,7 @@ impl InLane {
                 Poll::Ready(0) => {
                     self.splitter.end()?;
                     self.finished_reading = true;
+                    self.credit.finished();
                 }
                 Poll::Ready(count) => {
                     for chunk in &mut self.chunks[..count] {
@@ -240,6 +246,16 @@ impl InLane {
         // After reading, so that bodies that were announced just now are waited for too.
         self.pass_on_held(cx)?;
         self.tell_news(cx);
+        let missing = || {
+            let waits = |held: &Held| held.beside.as_ref().is_some_and(|b| b.coming.is_empty());
+            self.held.iter().any(waits)
+        };
+        let finished = self.finished_reading;
+        match self.keeping.poll(cx, &self.credit, &self.budget, finished, missing) {
+            Verdict::Keep => {}
+            Verdict::Reclaim => self.replies.send(&Backward::Reclaim),
+            Verdict::End => return Poll::Ready(Err(LaneError::Idle)),
+        }
         if self.finished_reading && self.held.is_empty() {
             if !std::mem::replace(&mut self.drained, true) {
                 self.term = None;
@@ -329,11 +345,15 @@ impl InLane {
     fn fetch(&mut self, beside: Beside) -> Fetched {
         let (done, coming) = oneshot::channel();
         let (meeting, lane, group) = (self.meeting.clone(), self.lane, self.groups);
+        let progress = self.keeping.body_bytes.clone();
         self.groups += 1;
         drop(tokio::spawn(async move {
             let received = async {
                 let mut stream = meeting.stream(lane, group).await?;
-                receive(&mut stream, &beside.lens).await
+                receive(&mut stream, &beside.lens, |bytes| {
+                    progress.fetch_add(bytes as u64, Ordering::Relaxed);
+                })
+                .await
             };
             let _ = done.send(received.await);
         }));

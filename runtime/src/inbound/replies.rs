@@ -157,17 +157,6 @@ impl Replies {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// Ready once [`Self::poll_output`] is. Stores the writer's waker if it isn't.
-    pub(crate) fn poll_work(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.state.lock();
-        self.put_down(&mut state);
-        if !state.out.is_empty() || state.closed || state.finish {
-            return Poll::Ready(());
-        }
-        state.keep_writer(cx);
-        Poll::Pending
-    }
-
     /// What the stream's writer has to do. Stores its waker if there's nothing.
     pub(crate) fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output> {
         let mut state = self.state.lock();

@@ -541,18 +541,6 @@ impl<S> Core<S> {
         }
     }
 
-    /// Ready once [`Self::poll_output`] is. Stores the writer's waker if it isn't.
-    pub(crate) fn poll_work(&mut self, stream: u64, cx: &Context<'_>) -> Poll<()> {
-        let over =
-            stream != self.stream_number || matches!(self.state, State::Closed | State::Opening);
-        let to_finish = matches!(self.state, State::Draining { finished: false });
-        if over || to_finish || !self.out.is_empty() {
-            return Poll::Ready(());
-        }
-        self.keep_writer(cx);
-        Poll::Pending
-    }
-
     /// What the writer of a stream has to do. Stores its waker if there's nothing.
     pub(crate) fn poll_output(&mut self, stream: u64, cx: &mut Context<'_>) -> Poll<Output> {
         if stream != self.stream_number || matches!(self.state, State::Closed | State::Opening) {

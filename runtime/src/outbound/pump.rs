@@ -35,9 +35,6 @@ impl Source for Forwards {
     fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output> {
         self.lane.look(|state| state.core.poll_output(self.stream, cx))
     }
-    fn poll_work(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.lane.look(|state| state.core.poll_work(self.stream, cx))
-    }
     fn written(&self, _: usize) {}
 }
 
@@ -233,7 +230,7 @@ impl Arrival {
             let mut stream = session.meeting().stream(id, group).await?;
             // Nobody waits for it: the stream is stopped by being dropped.
             let Some(ask) = ask else { return Ok(None) };
-            Ok(Some((ask, receive(&mut stream, &beside.lens).await?)))
+            Ok(Some((ask, receive(&mut stream, &beside.lens, |_| ()).await?)))
         };
         let slot = |ask| lane.change(|state, _| state.core.arrived(ask));
         match received.await {
