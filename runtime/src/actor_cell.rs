@@ -359,4 +359,8 @@ impl<A: RemoteActor> Inbound for Lane<A> {
     fn poll_taken(&mut self, cx: &mut Context<'_>) -> u64 {
         self.lane.poll_taken(cx)
     }
+
+    fn take_refused_tells(&mut self) -> u64 {
+        self.lane.take_refused_tells()
+    }
 }

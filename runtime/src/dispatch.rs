@@ -156,6 +156,10 @@ pub(crate) trait Delivery<A: Actor>: Send {
     fn count(&self) -> usize {
         1
     }
+    /// How many of them are tells of another host's, whose sender hears nothing of them unless it is told.
+    fn far_tells(&self) -> usize {
+        0
+    }
     /// The [`Run`] that it is, if it's one.
     fn run(&mut self) -> Option<&mut dyn Any> {
         None
@@ -315,6 +319,10 @@ where
 
     fn count(&self) -> usize {
         self.0.len()
+    }
+
+    fn far_tells(&self) -> usize {
+        self.0.iter().filter(|parcel| parcel.reply.is_none()).count()
     }
 
     fn run(&mut self) -> Option<&mut dyn Any> {

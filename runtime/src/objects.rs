@@ -50,6 +50,8 @@ pub(crate) trait Inbound: Send {
     /// How many of this lane's messages and markers the handler has taken (or the end of the actor refused) since the
     /// lane was opened. Stores the waker, which is woken when the number grows.
     fn poll_taken(&mut self, cx: &mut Context<'_>) -> u64;
+    /// How many of this lane's tells the end of the actor has refused since this was last asked.
+    fn take_refused_tells(&mut self) -> u64;
 }
 
 /// The way back for replies.

@@ -474,6 +474,11 @@ impl InLane {
     fn learn_taken(&mut self, cx: &mut Context<'_>) {
         let taken = self.inbound.poll_taken(cx);
         self.credit.taken_from_inlet(taken);
+        // Before the credit that counts them as taken.
+        let tells = self.inbound.take_refused_tells();
+        if tells > 0 {
+            self.replies.send(&Backward::Undelivered { tells, fault: Fault::Stopped });
+        }
     }
 
     /// Grants credit when that is worth a frame, and tells after a while what was taken even if it isn't.

@@ -85,6 +85,8 @@ impl<A: Actor> InletLane<A> {
         if let Some(fault) = shared.closed.clone() {
             if let Some(lane) = shared.lanes.get_mut(&self.id) {
                 lane.taken += count as u64;
+                let tells: usize = deliveries.iter().map(|delivery| delivery.far_tells()).sum();
+                lane.refused_tells += tells as u64;
             }
             drop(shared);
             deliveries.drain(..).for_each(|delivery| refuse(delivery, &fault));
@@ -116,6 +118,13 @@ impl<A: Actor> InletLane<A> {
         let Some(lane) = shared.lanes.get_mut(&self.id) else { return 0 };
         lane.taken_waker = Some(cx.waker().clone());
         lane.taken
+    }
+
+    /// How many of this lane's tells the end of the actor has refused since this was last asked.
+    pub(crate) fn take_refused_tells(&mut self) -> u64 {
+        let mut shared = self.inlet.shared.lock();
+        let lane = shared.lanes.get_mut(&self.id);
+        lane.map_or(0, |lane| std::mem::take(&mut lane.refused_tells))
     }
 }
 

@@ -165,6 +165,8 @@ struct Shared<A: Actor> {
 struct Lane {
     granted: usize,
     taken: u64,
+    /// Tells among those, that were refused because the actor has ended.
+    refused_tells: u64,
     reserve_waker: Option<Waker>,
     taken_waker: Option<Waker>,
 }
@@ -468,6 +470,7 @@ impl<A: Actor> Inlet<A> {
             for item in hand.items.iter().chain(&queue) {
                 if let Some(lane) = shared.lanes.get_mut(&item.lane) {
                     lane.taken += item.count as u64;
+                    lane.refused_tells += item.delivery.far_tells() as u64;
                 }
             }
             for lane in shared.lanes.values_mut() {

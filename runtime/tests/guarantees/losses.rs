@@ -77,12 +77,15 @@ async fn the_end_of_a_far_actor_is_told_to_watchers_and_to_later_tells() {
     assert_eq!(behind_them.await, Err(TellError::Stopped));
     seconds(20).await;
     assert_eq!(log.take(), ["plain 0", "begin 1", "end 1"]);
-    assert_eq!(heard.take().last().map(String::as_str), Some("down Stopped"));
+    let heard = heard.take();
+    assert_eq!(heard.last().map(String::as_str), Some("down Stopped"));
+    assert!(heard.contains(&"lost 5".into()), "{heard:?}");
     let mut outcomes = Vec::new();
     for n in 6..=9 {
         outcomes.push(probe.tell(Note { n }).await);
         seconds(1).await;
     }
+    assert_eq!(outcomes[0], Err(TellError::LostTells { at_most: 5 }));
     assert_eq!(outcomes.last(), Some(&Err(TellError::NoSuchActor)), "{outcomes:?}");
 }
 
