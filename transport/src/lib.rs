@@ -11,6 +11,7 @@
 //!   - `quic`, `tls`, [`limits`]: how quinn and rustls are set up, and what strangers may cost
 //! - `rendezvous`: how hosts without a public address are met
 //! - [`path`]: is a peer alive, and where is it?
+//! - [`nat`]: what the NAT in front of this host is
 //! - [`socket`]: the UDP socket under QUIC: handles, roads, our own frames (`wire`)
 
 mod base32;
@@ -24,6 +25,7 @@ pub mod identity;
 mod lease;
 pub mod limits;
 mod link;
+pub mod nat;
 mod own_ref;
 pub mod path;
 pub mod peer_ref;
