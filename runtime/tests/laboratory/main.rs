@@ -1,0 +1,95 @@
+//! The NAT laboratory: real `webmesh` processes in network namespaces, behind real NATs made of nftables rules.
+//!
+//! docs/reachability.md describes it and shows what it found. [`enter`] goes into namespaces of our own, as root or as
+//! anybody; [`namespace`] is one computer or router, held by an [`agent`]; [`kind`] has the kinds of routers and
+//! [`internet`] puts them together. [`checks`] proves that each is what it claims; [`dial`] runs today's binaries.
+//!
+//! Where the machine cannot have a laboratory, every test is counted as ignored and standard error says why.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod agent;
+mod checks;
+mod dial;
+mod enter;
+mod internet;
+mod kind;
+mod namespace;
+mod process;
+
+use internet::Internet;
+use kind::Kind;
+use libtest_mimic::{Arguments, Trial};
+use std::{process::ExitCode, sync::OnceLock};
+
+fn main() -> ExitCode {
+    let role = std::env::args().nth(1);
+    let result = match role.as_deref() {
+        Some(agent::ROLE) => agent::run(),
+        Some(enter::PROBE) => enter::probe(),
+        _ => return tests(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn tests() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let impossible = if arguments.list { None } else { enter::enter().err() };
+    if let Some(reason) = &impossible {
+        let line = "=".repeat(100);
+        eprintln!("{line}\nTHE NAT LABORATORY IS SKIPPED: {reason}");
+        eprintln!(
+            "It needs iproute2, nftables and util-linux, and root or user namespaces.\n{line}"
+        );
+    }
+    let trials = trials().into_iter().map(|trial| trial.with_ignored_flag(impossible.is_some()));
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+fn trials() -> Vec<Trial> {
+    let mut trials: Vec<Trial> = Vec::new();
+    for kind in Kind::MATRIX.into_iter().chain([Kind::Lan, Kind::Hairpin]) {
+        if kind != Kind::UdpBlocked {
+            let name = format!("{}_is_what_it_claims", sentence(kind));
+            trials
+                .push(trial(name, move |internet| checks::kind_is_what_it_claims(internet, kind)));
+        }
+    }
+    macro_rules! named {
+        ($($module:ident::$name:ident),* $(,)?) => {
+            $(trials.push(trial(stringify!($name).to_owned(), $module::$name));)*
+        };
+    }
+    named!(
+        checks::ipv6_is_open_or_firewalled,
+        checks::udp_is_blocked_and_tcp_passes,
+        checks::an_accepting_router_displaces_later_mappings,
+        checks::two_hosts_behind_one_router_meet_on_the_lan,
+        checks::roads_are_cut_and_lossy_on_demand,
+        checks::nothing_private_travels_outside,
+        dial::every_kind_but_udp_blocked_reaches_a_public_node,
+    );
+    trials
+}
+
+fn trial(name: String, check: impl FnOnce(&Internet) + Send + 'static) -> Trial {
+    Trial::test(name, move || {
+        check(internet());
+        Ok(())
+    })
+}
+
+/// The one internet of this run; each test adds sites of its own.
+fn internet() -> &'static Internet {
+    static INTERNET: OnceLock<Internet> = OnceLock::new();
+    INTERNET.get_or_init(Internet::new)
+}
+
+fn sentence(kind: Kind) -> String {
+    kind.to_string().replace([' ', '-'], "_").replace(',', "").to_lowercase()
+}

@@ -1,0 +1,55 @@
+//! `webmesh` processes on the hosts of the laboratory.
+
+use crate::namespace::Namespace;
+use serde_json::Value;
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+/// The command under test on this host, printing JSON.
+pub(crate) fn webmesh(host: &Namespace, args: &[&str]) -> Command {
+    let mut command = host.command(env!("CARGO_BIN_EXE_webmesh"));
+    command.arg("--json").args(args).stdin(Stdio::null()).env_remove("RUST_LOG");
+    command
+}
+
+/// A running `webmesh node`; killed when dropped.
+pub(crate) struct Node {
+    process: Child,
+    /// How others reach it.
+    pub(crate) peer_ref: String,
+    _identity: tempfile::TempDir,
+}
+
+impl Node {
+    /// Starts a node and waits until it says that it is ready.
+    pub(crate) fn start(host: &Namespace, args: &[&str]) -> Node {
+        let identity = tempfile::tempdir().unwrap();
+        let mut command = webmesh(host, &["node", "--data", identity.path().to_str().unwrap()]);
+        let mut process =
+            command.args(args).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: Value =
+            serde_json::from_str(&line).unwrap_or_else(|_| panic!("{command:?} did not start"));
+        let peer_ref = ready["peer_ref"].as_str().unwrap().to_owned();
+        Node { process, peer_ref, _identity: identity }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Runs `webmesh ping` to its end, and gives what it printed.
+pub(crate) fn ping(host: &Namespace, args: &[&str]) -> Vec<Value> {
+    let output = webmesh(host, &["ping"]).args(args).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(!text.is_empty(), "webmesh ping {args:?}: {complaint}");
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
