@@ -29,10 +29,11 @@ fn meshes_that_are_dropped_without_a_word_leave_neither_threads_nor_sockets() {
             far.ask(note(1, 1, 0)).await.unwrap();
             let waiting = tokio::spawn(far.ask(Do::NeverAnswer));
             tokio::time::sleep(Duration::from_millis(50)).await;
-            drop((host, guest));
+            // The asker's own end first: the host's farewell would race with it, and reads `PeerGone`.
+            drop(guest);
             let ended = tokio::time::timeout(Duration::from_secs(5), waiting).await;
             assert_eq!(ended.expect("an end").unwrap(), Err(AskError::ShutDown));
-            drop(far);
+            drop((host, far));
             tokio::time::sleep(Duration::from_millis(1000)).await;
             counts.push((count("task"), count("fd")));
         }
