@@ -29,6 +29,7 @@ use crate::{
     peer_ref::{ContentError, Origin, PeerRef, PeerRefStore, Remembered},
     placement::Placement,
     quic::{self, Quic, Windows},
+    relay::forwarder::Forwarder,
     rendezvous::host::{Host, Service},
     socket::{
         BufferSizes,
@@ -361,8 +362,14 @@ impl Shared {
         let cids = Arc::new(Cids::new(secret.derive("cid"), seed));
         let pulses = Pulses::default();
         let gate = InitialGate::new(&limits);
+        let relaying = service.as_ref().and_then(|service| service.relaying.clone());
+        let now = tokio::time::Instant::now().into_std();
+        let relay = relaying.map(|relaying| {
+            let rng = quic::rng(seed.map(|seed| seed ^ 3));
+            Forwarder::new(relaying, rng, now)
+        });
         let frames = Box::new(pulses.clone());
-        let socket = MeshSocket::new(wires, cids.clone(), gate, frames, &*placement, seed);
+        let socket = MeshSocket::new(wires, cids.clone(), gate, frames, relay, &*placement, seed);
         let socket = Arc::new(socket);
         let tls = Tls::new(&secret)?;
         let quic = Quic::start(

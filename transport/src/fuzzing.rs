@@ -12,6 +12,7 @@ use ring::hmac;
 use crate::hello::Hello;
 use crate::identity::{key_file, version};
 use crate::peer_ref::inspect;
+use crate::relay::frame::{HEADER_BYTES, is_relay};
 use crate::rendezvous::protocol::{BODY_BYTES_MAX, Message};
 use crate::socket::sift::{Kind, Staged, Verdict, kind, sift};
 use crate::wire::{FRAME_BYTES, Frame};
@@ -108,7 +109,13 @@ pub fn datagrams(data: &[u8]) {
     let stride = usize::from(stride).max(1);
     let handle = |n: u8| SocketAddr::from(([10, 0, 0, n % 4], 1));
     // A judge that, as the real one, gives a connection id always the same handle.
+    let inner = |datagram: &[u8]| match datagram.get(HEADER_BYTES..).map(kind) {
+        Some(Kind::Short(cid)) => Verdict::Relayed(vec![handle(cid[0])]),
+        Some(Kind::Retry { .. }) => Verdict::Relayed(vec![handle(0), handle(1)]),
+        _ => Verdict::Taken,
+    };
     let judge = |datagram: &[u8]| match kind(datagram) {
+        Kind::Ours if is_relay(datagram) => inner(datagram),
         Kind::Short(cid) => Verdict::Quic(handle(cid[0])),
         Kind::Initial { destination, .. } => {
             Verdict::Quic(handle(destination.first().copied().unwrap_or(0)))
@@ -119,11 +126,19 @@ pub fn datagrams(data: &[u8]) {
     let mut first = None;
     let (mut kept, mut set_aside) = (Vec::new(), 0u64);
     for datagram in batch.chunks(stride) {
-        match judge(datagram) {
-            Verdict::Quic(to) if *first.get_or_insert(to) == to => kept.extend_from_slice(datagram),
-            Verdict::Quic(_) => set_aside += 1,
-            Verdict::QuicEach(handles) => set_aside += handles.len() as u64,
-            Verdict::Taken => {}
+        let (to, skip) = match judge(datagram) {
+            Verdict::Quic(to) => (to, 0),
+            Verdict::Relayed(handles) if handles.len() == 1 => (handles[0], HEADER_BYTES),
+            Verdict::QuicEach(handles) | Verdict::Relayed(handles) => {
+                set_aside += handles.len() as u64;
+                continue;
+            }
+            Verdict::Taken => continue,
+        };
+        if *first.get_or_insert((to, skip)) == (to, skip) {
+            kept.extend_from_slice(&datagram[skip..]);
+        } else {
+            set_aside += 1;
         }
     }
     let mut sifted = batch.to_vec();
@@ -132,7 +147,7 @@ pub fn datagrams(data: &[u8]) {
     let any = sift(&mut sifted, &mut meta, &mut staged, judge);
     assert_eq!(any, !kept.is_empty());
     assert_eq!(sifted.get(..meta.len), Some(&kept[..]));
-    assert!(first.is_none_or(|first| meta.addr == first));
+    assert!(first.is_none_or(|(first, _)| meta.addr == first));
     let mut delivered = staged.dropped;
     while !staged.is_empty() {
         let mut room = [0; 256];

@@ -10,11 +10,13 @@
 //!   - [`hello`]: what both sides say first
 //!   - `quic`, `tls`, [`limits`]: how quinn and rustls are set up, and what strangers may cost
 //! - `rendezvous`: how hosts without a public address are met
+//! - `relay`: datagrams forwarded between two hosts that can't reach each other
 //! - [`path`]: is a peer alive, and where is it?
 //! - [`nat`]: what the NAT in front of this host is
 //! - [`socket`]: the UDP socket under QUIC: handles, roads, our own frames (`wire`)
 
 mod base32;
+mod bucket;
 mod connection;
 mod dial;
 mod endpoint;
@@ -31,6 +33,7 @@ pub mod path;
 pub mod peer_ref;
 pub mod placement;
 mod quic;
+mod relay;
 mod rendezvous;
 pub mod socket;
 mod tls;
@@ -49,6 +52,7 @@ pub use path::{
 pub use peer_ref::PeerRef;
 pub use placement::{InPlace, Placement, PlacementError, Threads};
 pub use quic::Windows;
+pub use relay::forwarder::Relaying;
 pub use rendezvous::host::Service;
 pub use socket::{BufferSizes, memory::MemoryNetwork};
 pub use tls::{ALPN, TlsError};

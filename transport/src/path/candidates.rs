@@ -24,7 +24,7 @@ pub(crate) fn roads(
             continue;
         }
         if let Some(wire) = handles.wire_to(remote) {
-            roads.push(Road { wire, remote, local: None });
+            roads.push(Road { wire, remote, local: None, flow: None });
         }
     }
     roads

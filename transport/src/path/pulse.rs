@@ -22,7 +22,7 @@ use super::{
 use crate::{
     connection::Order,
     socket::{
-        handles::Road,
+        handles::{Road, Source},
         mesh_socket::{Frames, MeshSocket},
     },
     wire::{Frame, Tag},
@@ -302,12 +302,12 @@ impl Frames for Pulses {
     fn received(
         &self,
         frame: &[u8],
-        (wire, remote): (usize, SocketAddr),
+        source: Source,
         local: Option<IpAddr>,
     ) -> bool {
         let Some(tag) = Frame::tag(frame) else { return false };
         let Some(pulse) = self.0.get(&tag).and_then(|pulse| pulse.upgrade()) else { return false };
-        pulse.received(frame, Road { wire, remote, local });
+        pulse.received(frame, Road::back(source, local));
         true
     }
 }

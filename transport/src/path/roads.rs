@@ -118,7 +118,7 @@ impl Known {
     }
 
     fn is(&self, road: Road) -> bool {
-        (self.road.wire, self.road.remote) == (road.wire, road.remote)
+        self.road.source() == road.source()
     }
 
     /// Whether one more frame may go to it.

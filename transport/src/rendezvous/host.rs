@@ -11,9 +11,11 @@ use std::{
 
 use super::protocol::{Candidates, Message, Refusal, Terms};
 use crate::{
+    bucket::Bucket,
     identity::PeerId,
     limits::prefix,
     peer_ref::{ADDRESSES_MAX, check_address},
+    relay::forwarder::Relaying,
 };
 
 /// What a rendezvous gives.
@@ -29,6 +31,8 @@ pub struct Service {
     pub introductions_by_each_per_minute: u16,
     /// How long a session lasts that isn't reserved anew. A guess: a few dozen keep-alives.
     pub lifetime: Duration,
+    /// What it relays between hosts that it introduced; `None`: nothing.
+    pub relaying: Option<Relaying>,
 }
 
 impl Default for Service {
@@ -39,6 +43,7 @@ impl Default for Service {
             introductions_to_each_per_minute: 120,
             introductions_by_each_per_minute: 60,
             lifetime: Duration::from_secs(600),
+            relaying: Some(Relaying::default()),
         }
     }
 }
@@ -46,29 +51,9 @@ impl Default for Service {
 /// Hosts of whose asking something is remembered. A guess, at ~80 bytes each.
 const ASKERS_MAX: usize = 4096;
 
-/// So many at once, and so many in a minute.
-#[derive(Debug)]
-struct Bucket {
-    left: f64,
-    at: Instant,
-}
-
-impl Bucket {
-    fn full(per_minute: u16, now: Instant) -> Self {
-        Self { left: per_minute.into(), at: now }
-    }
-
-    fn level(&self, per_minute: u16, now: Instant) -> f64 {
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        (self.left + passed * f64::from(per_minute) / 60.0).min(per_minute.into())
-    }
-
-    fn take(&mut self, per_minute: u16, now: Instant) -> bool {
-        let level = self.level(per_minute, now);
-        let granted = level >= 1.0;
-        *self = Self { left: if granted { level - 1.0 } else { level }, at: now };
-        granted
-    }
+/// Takes one of so many in a minute, all of which may come at once.
+fn take(bucket: &mut Bucket, per_minute: u16, now: Instant) -> bool {
+    bucket.take_one(per_minute.into(), f64::from(per_minute) / 60.0, now)
 }
 
 #[derive(Debug)]
@@ -115,7 +100,7 @@ impl Host {
         let session = self.sessions.entry(from).or_insert_with(|| Session {
             prefix: network,
             expires: now,
-            introductions: Bucket::full(per_minute, now),
+            introductions: Bucket::full(per_minute.into(), now),
         });
         (session.prefix, session.expires) = (network, now + service.lifetime);
         let terms = Terms {
@@ -141,18 +126,18 @@ impl Host {
         let (by_each, to_each) =
             (service.introductions_by_each_per_minute, service.introductions_to_each_per_minute);
         if !self.askers.contains_key(&from) && self.askers.len() >= ASKERS_MAX {
-            self.askers.retain(|_, asker| asker.level(by_each, now) < by_each.into());
+            self.askers.retain(|_, asker| asker.level(by_each.into(), f64::from(by_each) / 60.0, now) < by_each.into());
             if self.askers.len() >= ASKERS_MAX {
                 return no(Refusal::Throttled);
             }
         }
-        let asker = self.askers.entry(from).or_insert_with(|| Bucket::full(by_each, now));
-        if !asker.take(by_each, now) {
+        let asker = self.askers.entry(from).or_insert_with(|| Bucket::full(by_each.into(), now));
+        if !take(asker, by_each, now) {
             return no(Refusal::Throttled);
         }
         let session = self.sessions.get_mut(&target).filter(|session| session.expires > now);
         let (Some(session), Some(there)) = (session, there) else { return no(Refusal::NotHere) };
-        if !session.introductions.take(to_each, now) {
+        if !take(&mut session.introductions, to_each, now) {
             return no(Refusal::Throttled);
         }
         let seen = check_address(seen).ok();
@@ -192,6 +177,7 @@ mod tests {
             introductions_to_each_per_minute: 3,
             introductions_by_each_per_minute: 2,
             lifetime: Duration::from_secs(60),
+            relaying: None,
         }
     }
 
@@ -292,7 +278,7 @@ mod tests {
                 let mut secret = [1; 32];
                 secret[..8].copy_from_slice(&n.to_be_bytes());
                 let asker = SecretKey::from_bytes(secret).peer_id();
-                (asker, Bucket { left: 0.0, at: now })
+                (asker, Bucket::full(0, now))
             })
             .collect();
         let (answer, _) = introduce(&mut host, 2, 1, now);

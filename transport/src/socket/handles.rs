@@ -18,6 +18,7 @@ use super::{
     cid::Cid,
     sift::{Kind, kind},
 };
+use crate::relay::{frame::FlowToken, legs::Legs};
 
 /// The first 48 bits of a dialled peer's handle: unique-local (RFC 4193), "webm" as its global id, and
 /// zero. Only this process sees them; a datagram from a real host in this network is refused.
@@ -26,6 +27,20 @@ const DIALLED: [u16; 3] = [0xfd77, 0x6562, 0x6d00];
 /// Whether `handle` stands for a peer that was dialled.
 pub(crate) fn is_dialled(handle: SocketAddr) -> bool {
     matches!(handle.ip(), IpAddr::V6(ip) if ip.segments()[..3] == DIALLED)
+}
+
+/// The first 48 bits of the handle of a source beyond a relay: as above, and one. A socket and a flow's token follow.
+const RELAYED: [u16; 3] = [0xfd77, 0x6562, 0x6d01];
+
+/// Where a datagram came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Source {
+    /// Index of the socket.
+    pub(crate) wire: usize,
+    /// The sender, or its relay; never an IPv4-mapped address.
+    pub(crate) remote: SocketAddr,
+    /// The flow that it came through, if it was relayed.
+    pub(crate) flow: Option<FlowToken>,
 }
 
 /// A way to a peer: which socket, and the address at its other end.
@@ -37,6 +52,20 @@ pub(crate) struct Road {
     pub(crate) remote: SocketAddr,
     /// The address of ours that the peer knows, where that matters (multihomed hosts).
     pub(crate) local: Option<IpAddr>,
+    /// The flow that leads to the peer; `remote` is then its relay.
+    pub(crate) flow: Option<FlowToken>,
+}
+
+impl Road {
+    /// The road back to where a datagram came from.
+    pub(crate) fn back(source: Source, local: Option<IpAddr>) -> Self {
+        Self { wire: source.wire, remote: source.remote, local, flow: source.flow }
+    }
+
+    /// Where datagrams that come along it come from.
+    pub(crate) fn source(&self) -> Source {
+        Source { wire: self.wire, remote: self.remote, flow: self.flow }
+    }
 }
 
 /// A handle that stands for more than its literal address.
@@ -99,7 +128,9 @@ pub(crate) struct Handles {
     handles: HashMap<SocketAddr, Handle>,
     cids: HashMap<Cid, SocketAddr>,
     /// Handles whose proven roads lead to a source, newest last.
-    sources: HashMap<(usize, SocketAddr), Vec<SocketAddr>>,
+    sources: HashMap<Source, Vec<SocketAddr>>,
+    /// The flows through relays.
+    pub(crate) legs: Legs,
 }
 
 impl Handles {
@@ -108,7 +139,14 @@ impl Handles {
             Some(seed) => StdRng::seed_from_u64(seed),
             None => StdRng::from_rng(&mut rand::rng()),
         };
-        Self { rng, wires, handles: HashMap::new(), cids: HashMap::new(), sources: HashMap::new() }
+        Self {
+            rng,
+            wires,
+            handles: HashMap::new(),
+            cids: HashMap::new(),
+            sources: HashMap::new(),
+            legs: Legs::default(),
+        }
     }
 
     /// The socket that can send to `remote`: the first of its family.
@@ -163,7 +201,7 @@ impl Handles {
     /// [`ROADS_MAX`] roads; the oldest inactive one goes.
     pub(crate) fn switch(&mut self, handle: SocketAddr, road: Road) {
         let Some(entry) = self.handles.get_mut(&handle) else { return };
-        let same = |known: &Road| (known.wire, known.remote) == (road.wire, road.remote);
+        let same = |known: &Road| known.source() == road.source();
         let mut forgotten = None;
         let index = match entry.roads.iter().position(same) {
             Some(index) => index,
@@ -264,7 +302,7 @@ impl Handles {
     pub(crate) fn long(
         &mut self,
         destination: &[u8],
-        (wire, source): (usize, SocketAddr),
+        source: Source,
         retry: bool,
     ) -> Match {
         let Some(handle) = Cid::try_from(destination).ok().and_then(|cid| self.cids.get(&cid))
@@ -273,7 +311,7 @@ impl Handles {
         };
         let handle = *handle;
         let Some(entry) = self.handles.get_mut(&handle) else { return Match::Handle(handle) };
-        let from = entry.roads.iter().position(|road| (road.wire, road.remote) == (wire, source));
+        let from = entry.roads.iter().position(|road| road.source() == source);
         match (entry.stage, from) {
             (Stage::Racing, Some(road)) => {
                 entry.stage = Stage::Pinned { road, by_retry: retry };
@@ -292,28 +330,43 @@ impl Handles {
     }
 
     /// The handles whose proven roads lead to `source`.
-    pub(crate) fn at(&self, wire: usize, source: SocketAddr) -> &[SocketAddr] {
-        self.sources.get(&(wire, source)).map_or(&[], Vec::as_slice)
+    pub(crate) fn at(&self, source: Source) -> &[SocketAddr] {
+        self.sources.get(&source).map_or(&[], Vec::as_slice)
     }
 
-    /// The handle of an unproven source: its literal address. Nothing is stored.
-    pub(crate) fn literal(&self, wire: usize, source: SocketAddr) -> Option<SocketAddr> {
-        let port = source.port();
-        let address = match source.ip() {
+    /// The handle of an unproven source: its literal address, or the token of its flow. Nothing is stored.
+    pub(crate) fn literal(&self, source: Source) -> Option<SocketAddr> {
+        if let Some(FlowToken(token)) = source.flow {
+            let [a, b, c] = RELAYED;
+            let wire = u128::from(u16::try_from(source.wire).ok()?);
+            let network = Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0);
+            let address = Ipv6Addr::from(network.to_bits() | wire << 64 | u128::from(token));
+            return Some(self.apart(SocketAddrV6::new(address, 1, 0, 0), source));
+        }
+        let (wire, remote) = (source.wire, source.remote);
+        let port = remote.port();
+        let address = match remote.ip() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-            IpAddr::V6(ip) if ip.segments()[..3] == DIALLED => return None,
+            IpAddr::V6(ip) if [DIALLED, RELAYED].iter().any(|n| ip.segments()[..3] == *n) => {
+                return None;
+            }
             IpAddr::V6(ip) => ip,
         };
-        let scope = if let SocketAddr::V6(v6) = source { v6.scope_id() } else { 0 };
+        let scope = if let SocketAddr::V6(v6) = remote { v6.scope_id() } else { 0 };
         let local = self.wires.get(wire)?;
         let sibling = self.wires[..wire].iter().filter(|w| w.is_ipv4() == local.is_ipv4()).count();
         let flow = u32::try_from(sibling).ok()? << 1;
-        let plain = SocketAddrV6::new(address, port, flow, scope);
-        // An old connection may own this literal and have moved to another road since: the newcomer
-        // (NATs reassign ports) is told apart by the lowest bit of the flow label.
-        let moved = self.active(plain.into()).is_some_and(|road| road.remote != source);
-        let flow = if moved { flow | 1 } else { flow };
-        Some(SocketAddrV6::new(address, port, flow, scope).into())
+        Some(self.apart(SocketAddrV6::new(address, port, flow, scope), source))
+    }
+
+    /// An old connection may own this literal and have moved to another road since: the newcomer (NATs reassign ports)
+    /// is told apart by the lowest bit of the flow label.
+    fn apart(&self, mut plain: SocketAddrV6, source: Source) -> SocketAddr {
+        let moved = |road: Road| (road.remote, road.flow) != (source.remote, source.flow);
+        if self.active(plain.into()).is_some_and(moved) {
+            plain.set_flowinfo(plain.flowinfo() | 1);
+        }
+        plain.into()
     }
 
     /// The road that a literal handle spells out.
@@ -322,6 +375,11 @@ impl Handles {
         if is_dialled(handle) {
             return None;
         }
+        if v6.ip().segments()[..3] == RELAYED {
+            let token = FlowToken((v6.ip().to_bits() & u128::from(u64::MAX)) as u64);
+            let (wire, remote) = self.legs.relay(token)?;
+            return Some(Road { wire, remote, local: None, flow: Some(token) });
+        }
         let remote = match v6.ip().to_ipv4_mapped() {
             Some(ip) => SocketAddr::new(ip.into(), v6.port()),
             None => SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into(),
@@ -329,20 +387,20 @@ impl Handles {
         let sibling = usize::try_from(v6.flowinfo() >> 1).ok()?;
         let family = |(_, local): &(usize, &SocketAddr)| local.is_ipv4() == remote.is_ipv4();
         let (wire, _) = self.wires.iter().enumerate().filter(family).nth(sibling)?;
-        Some(Road { wire, remote, local })
+        Some(Road { wire, remote, local, flow: None })
     }
 
     fn bind(&mut self, road: Road, handle: SocketAddr) {
-        let owners = self.sources.entry((road.wire, road.remote)).or_default();
+        let owners = self.sources.entry(road.source()).or_default();
         owners.retain(|owner| *owner != handle);
         owners.push(handle);
     }
 
     fn unbind(&mut self, road: Road, handle: SocketAddr) {
-        if let Some(owners) = self.sources.get_mut(&(road.wire, road.remote)) {
+        if let Some(owners) = self.sources.get_mut(&road.source()) {
             owners.retain(|owner| *owner != handle);
             if owners.is_empty() {
-                self.sources.remove(&(road.wire, road.remote));
+                self.sources.remove(&road.source());
             }
         }
     }
@@ -382,7 +440,11 @@ mod tests {
     }
 
     fn road(remote: &str) -> Road {
-        Road { wire: 0, remote: address(remote), local: None }
+        Road { wire: 0, remote: address(remote), local: None, flow: None }
+    }
+
+    fn from(wire: usize, remote: SocketAddr) -> Source {
+        Source { wire, remote, flow: None }
     }
 
     #[test]
@@ -390,13 +452,13 @@ mod tests {
         let handles = table();
         for (wire, source) in [(0, "1.2.3.4:5"), (1, "[2001:db8::1]:5"), (2, "1.2.3.4:5")] {
             let source = address(source);
-            let literal = handles.literal(wire, source).unwrap();
+            let literal = handles.literal(from(wire, source)).unwrap();
             assert!(literal.is_ipv6());
-            let road = Road { wire, remote: source, local: None };
+            let road = Road { wire, remote: source, local: None, flow: None };
             assert_eq!(handles.way(literal, None), Way::One(road));
         }
         assert!(handles.is_empty());
-        assert_eq!(handles.literal(1, address("[fd77:6562:6d00::1]:1")), None);
+        assert_eq!(handles.literal(from(1, address("[fd77:6562:6d00::1]:1"))), None);
     }
 
     #[test]
@@ -406,11 +468,11 @@ mod tests {
         let handle = handles.dial(roads.to_vec());
         handles.attach(CID, handle, None);
         assert_eq!(handles.way(handle, None), Way::Each(&roads));
-        let source = (0, address("2.2.2.2:2"));
+        let source = from(0, address("2.2.2.2:2"));
         assert_eq!(handles.long(&CID, source, false), Match::Handle(handle));
         assert_eq!(handles.way(handle, None), Way::One(roads[1]));
         handles.settle(&CID);
-        assert_eq!(handles.at(0, address("2.2.2.2:2")), &[handle]);
+        assert_eq!(handles.at(from(0, address("2.2.2.2:2"))), &[handle]);
         handles.release(&CID);
         assert!(handles.is_empty());
     }
@@ -420,7 +482,7 @@ mod tests {
         let mut handles = table();
         let handle = handles.dial(vec![road("1.1.1.1:1"), road("2.2.2.2:2")]);
         handles.attach(CID, handle, None);
-        let (one, two) = ((0, address("1.1.1.1:1")), (0, address("2.2.2.2:2")));
+        let (one, two) = (from(0, address("1.1.1.1:1")), from(0, address("2.2.2.2:2")));
         assert_eq!(handles.long(&CID, one, true), Match::Handle(handle));
         assert_eq!(handles.long(&CID, two, true), Match::Refused);
         assert_eq!(handles.long(&CID, one, true), Match::Refused);
@@ -431,13 +493,13 @@ mod tests {
     #[test]
     fn a_newcomer_at_an_address_that_a_connection_left_is_told_apart() {
         let mut handles = table();
-        let source = address("1.2.3.4:5");
-        let old = handles.literal(0, source).unwrap();
+        let source = from(0, address("1.2.3.4:5"));
+        let old = handles.literal(source).unwrap();
         handles.attach(CID, old, None);
         handles.settle(&CID);
-        assert_eq!(handles.literal(0, source), Some(old));
+        assert_eq!(handles.literal(source), Some(old));
         handles.switch(old, road("1.2.3.4:99"));
-        let newcomer = handles.literal(0, source).unwrap();
+        let newcomer = handles.literal(source).unwrap();
         assert_ne!(newcomer, old);
         assert_eq!(handles.way(newcomer, None), Way::One(road("1.2.3.4:5")));
         assert_eq!(handles.way(old, None), Way::One(road("1.2.3.4:99")));
@@ -452,15 +514,36 @@ mod tests {
         let dialled = handles.dial(vec![road("1.1.1.1:1")]);
         handles.attach(CID, dialled, None);
         handles.settle(&CID);
-        let accepted = handles.literal(0, address("1.1.1.1:1")).unwrap();
+        let accepted = handles.literal(from(0, address("1.1.1.1:1"))).unwrap();
         handles.attach(other, accepted, None);
         handles.settle(&other);
         assert_eq!(handles.short(&CID), Match::Handle(dialled));
         assert_eq!(handles.short(&other), Match::Handle(accepted));
-        assert_eq!(handles.at(0, address("1.1.1.1:1")), &[dialled, accepted]);
+        assert_eq!(handles.at(from(0, address("1.1.1.1:1"))), &[dialled, accepted]);
         handles.release(&CID);
-        assert_eq!(handles.at(0, address("1.1.1.1:1")), &[accepted]);
+        assert_eq!(handles.at(from(0, address("1.1.1.1:1"))), &[accepted]);
         handles.release(&other);
         assert!(handles.is_empty());
+    }
+
+    #[test]
+    fn a_source_beyond_a_relay_is_its_flow_and_leads_back_through_it() {
+        let mut handles = table();
+        let (relay, token) = (address("9.9.9.9:9"), FlowToken(0x1234_5678_9abc_def0));
+        let source = Source { wire: 2, remote: relay, flow: Some(token) };
+        let literal = handles.literal(source).unwrap();
+        assert_eq!(handles.way(literal, None), Way::Nowhere, "no such flow");
+        handles.legs.open(token, [0; 32], 2, relay);
+        let road = Road::back(source, None);
+        assert_eq!(handles.way(literal, None), Way::One(road));
+        handles.attach(CID, literal, None);
+        handles.settle(&CID);
+        assert_eq!(handles.at(source), &[literal]);
+        assert_eq!(handles.at(from(2, relay)), &[] as &[SocketAddr]);
+        handles.switch(literal, self::road("1.2.3.4:5"));
+        assert_ne!(handles.literal(source), Some(literal), "a newcomer through the same flow");
+        handles.release(&CID);
+        assert!(handles.is_empty());
+        assert_eq!(handles.literal(from(1, address("[fd77:6562:6d01::1]:1"))), None);
     }
 }

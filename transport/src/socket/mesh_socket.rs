@@ -17,18 +17,25 @@ use std::{
 use parking_lot::Mutex;
 use quinn::{
     AsyncUdpSocket, UdpPoller,
-    udp::{RecvMeta, Transmit},
+    udp::{EcnCodepoint, RecvMeta, Transmit},
 };
 use tokio::runtime::Handle;
 
 use super::{
     cid::{Cid, Cids},
-    handles::{self, Handles, Match, Road, Way},
+    handles::{self, Handles, Match, Road, Source, Way},
     memory::MemoryWire,
     sift::{Kind, Staged, Verdict, kind, sift},
     udp::UdpWire,
 };
-use crate::{limits::InitialGate, placement::Placement};
+use crate::{
+    limits::InitialGate,
+    placement::Placement,
+    relay::{
+        forwarder::{Forward, Forwarder},
+        frame::{self, FORWARDED, FlowToken, HEADER_BYTES},
+    },
+};
 
 /// Batches without anything for QUIC after which the endpoint's other work gets its turn. Without a
 /// bound, a flood of garbage would keep `poll_recv` from ever returning.
@@ -36,6 +43,9 @@ const BARREN_BATCHES_MAX: usize = 4;
 
 /// An Initial from a stranger in a smaller datagram is refused (RFC 9000, section 14.1).
 const INITIAL_BYTES_MIN: usize = 1200;
+
+/// The longest payload of a UDP datagram over IPv4, before the kernel cuts it up.
+const DATAGRAM_BYTES_MAX: usize = 65_507;
 
 /// One thing that carries datagrams.
 #[derive(Debug)]
@@ -79,7 +89,7 @@ impl Wire {
 pub(crate) trait Frames: Send + Sync {
     /// `frame` came from `source` (socket and address); `local` is the address it was sent to. Returns
     /// whether it named a connection.
-    fn received(&self, frame: &[u8], source: (usize, SocketAddr), local: Option<IpAddr>) -> bool;
+    fn received(&self, frame: &[u8], source: Source, local: Option<IpAddr>) -> bool;
 }
 
 /// What was dropped, and why, since the start.
@@ -91,6 +101,8 @@ pub(crate) struct Counters {
     pub(crate) send_errors: AtomicU64,
     pub(crate) receive_errors: AtomicU64,
     pub(crate) send_nowhere: AtomicU64,
+    pub(crate) forwarded: AtomicU64,
+    pub(crate) throttled: AtomicU64,
 }
 
 fn count(counter: &AtomicU64) {
@@ -106,6 +118,8 @@ pub(crate) struct MeshSocket {
     staged: Mutex<Staged>,
     next_wire: AtomicUsize,
     runtime: Handle,
+    /// What this host relays for others, if it does.
+    relay: Option<Mutex<Forwarder>>,
     pub(crate) counters: Counters,
 }
 
@@ -115,6 +129,7 @@ impl MeshSocket {
         cids: Arc<Cids>,
         gate: InitialGate,
         frames: Box<dyn Frames>,
+        relay: Option<Forwarder>,
         placement: &dyn Placement,
         seed: Option<u64>,
     ) -> Self {
@@ -128,6 +143,7 @@ impl MeshSocket {
             staged: Mutex::default(),
             next_wire: AtomicUsize::new(0),
             runtime: placement.network().clone(),
+            relay: relay.map(Mutex::new),
             counters: Counters::default(),
         }
     }
@@ -139,6 +155,11 @@ impl MeshSocket {
     /// The table of handles; the lock is for a moment only.
     pub(crate) fn handles(&self) -> parking_lot::MutexGuard<'_, Handles> {
         self.handles.lock()
+    }
+
+    /// What this host relays for others, if it does; the lock is for a moment only.
+    pub(crate) fn relay(&self) -> Option<parking_lot::MutexGuard<'_, Forwarder>> {
+        self.relay.as_ref().map(Mutex::lock)
     }
 
     /// Sleeps by the clock of the network.
@@ -171,11 +192,20 @@ impl MeshSocket {
             count(&self.counters.send_nowhere);
             return Ok(());
         };
+        let wrapped;
+        let (contents, segment_size) = match road.flow {
+            None => (transmit.contents, transmit.segment_size),
+            Some(token) => {
+                let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
+                wrapped = wrap(token, transmit.contents, segment);
+                (&wrapped[..], transmit.segment_size.map(|size| size + HEADER_BYTES))
+            }
+        };
         let on_road = Transmit {
             destination: road.remote,
             ecn: transmit.ecn,
-            contents: transmit.contents,
-            segment_size: transmit.segment_size,
+            contents,
+            segment_size,
             src_ip: road.local,
         };
         match wire.try_send(&on_road) {
@@ -194,8 +224,12 @@ impl MeshSocket {
         let dropped = staged.dropped;
         let mut any = false;
         for (buf, meta) in bufs.iter_mut().zip(metas) {
-            let (source, local) = (meta.addr, meta.dst_ip);
-            let judge = |datagram: &[u8]| self.judge(datagram, (wire, source), local);
+            let source = Source { wire, remote: meta.addr, flow: None };
+            let local = meta.dst_ip;
+            if let Some(relay) = &self.relay {
+                self.forward(&mut relay.lock(), buf, meta, source);
+            }
+            let judge = |datagram: &[u8]| self.judge(datagram, source, local);
             any |= sift(buf, meta, &mut staged, judge);
         }
         // What is staged must not wait for the next datagram to arrive.
@@ -207,7 +241,7 @@ impl MeshSocket {
     fn judge(
         &self,
         datagram: &[u8],
-        source: (usize, SocketAddr),
+        source: Source,
         local: Option<IpAddr>,
     ) -> Verdict {
         let verdict = match kind(datagram) {
@@ -220,13 +254,17 @@ impl MeshSocket {
                         count(&self.counters.initials_refused);
                         return Verdict::Taken;
                     }
-                    Match::Unknown => self.handles.lock().literal(source.0, source.1),
+                    Match::Unknown => self.handles.lock().literal(source),
                     Match::Handle(handle) => Some(handle),
                     Match::Refused => None,
                 }
             }
             Kind::Handshake { destination } => self.known(destination, source, false),
             Kind::Retry { destination } => self.known(destination, source, true),
+            Kind::Ours if datagram[0] == FORWARDED => return Verdict::Taken,
+            Kind::Ours if source.flow.is_none() && frame::is_relay(datagram) => {
+                return self.judge_relayed(datagram, source, local);
+            }
             Kind::Ours => {
                 if !self.frames.received(datagram, source, local) {
                     count(&self.counters.garbage);
@@ -244,12 +282,114 @@ impl MeshSocket {
         }
     }
 
-    fn judge_short(&self, cid: &Cid, (wire, source): (usize, SocketAddr)) -> Verdict {
+    /// A frame of a relay that wasn't to be forwarded.
+    fn judge_relayed(&self, datagram: &[u8], source: Source, local: Option<IpAddr>) -> Verdict {
+        let (wire, remote) = (source.wire, source.remote);
+        let token = frame::token(datagram);
+        let handles = self.handles.lock();
+        let mine = token.filter(|token| handles.legs.is_from(*token, wire, remote));
+        match (mine, datagram[0]) {
+            (Some(token), frame::DATA) => {
+                drop(handles);
+                let inner = datagram.get(HEADER_BYTES..).unwrap_or_default();
+                match self.judge(inner, Source { flow: Some(token), ..source }, local) {
+                    Verdict::Quic(handle) => Verdict::Relayed(vec![handle]),
+                    Verdict::QuicEach(handles) | Verdict::Relayed(handles) => {
+                        Verdict::Relayed(handles)
+                    }
+                    Verdict::Taken => Verdict::Taken,
+                }
+            }
+            (Some(_), frame::CHALLENGE) => {
+                let answer = handles.legs.challenged(datagram, wire, remote);
+                drop(handles);
+                if let Some(answer) = answer {
+                    self.send_frame(Road::back(source, local), &answer);
+                }
+                Verdict::Taken
+            }
+            _ => {
+                drop(handles);
+                let bound = datagram[0] == frame::BIND
+                    && self.relay().is_some_and(|mut relay| relay.bind(datagram, (wire, remote)));
+                if !bound {
+                    count(&self.counters.garbage);
+                }
+                Verdict::Taken
+            }
+        }
+    }
+
+    /// Forwards what is for others in one received batch, and marks it as done. Runs of datagrams through one flow stay
+    /// together, so that the kernel cuts them up only at the other end.
+    fn forward(
+        &self,
+        relay: &mut Forwarder,
+        batch: &mut [u8],
+        meta: &RecvMeta,
+        source: Source,
+    ) {
+        let total = meta.len.min(batch.len());
+        let stride = meta.stride.max(1);
+        let mut start = 0;
+        while start < total {
+            let (token, end) = run(&batch[..total], start, stride);
+            let run = &mut batch[start..end];
+            start = end;
+            let Some(token) = token else { continue };
+            let now = tokio::time::Instant::now().into_std();
+            let spot = (source.wire, source.remote);
+            match relay.forward(token, spot, run.len(), now) {
+                Forward::Unknown => continue,
+                Forward::To((wire, remote), token) => {
+                    for frame in run.chunks_mut(stride) {
+                        frame::readdress(frame, token);
+                    }
+                    let road = Road { wire, remote, local: None, flow: None };
+                    self.send_run(road, run, stride, meta.ecn);
+                    self.counters.forwarded.fetch_add(run.len() as u64, Ordering::Relaxed);
+                }
+                Forward::Unbound(Some(challenge)) => {
+                    self.send_frame(Road::back(source, meta.dst_ip), &challenge);
+                }
+                Forward::Unbound(None) => count(&self.counters.garbage),
+                Forward::Throttled => count(&self.counters.throttled),
+            }
+            for frame in run.chunks_mut(stride) {
+                frame[0] = FORWARDED;
+            }
+        }
+    }
+
+    /// Sends equally long datagrams (the last may be shorter) along a road, or drops them.
+    fn send_run(&self, road: Road, run: &[u8], stride: usize, ecn: Option<EcnCodepoint>) {
+        for part in run.chunks(stride * self.segments_max(road.wire, stride)) {
+            let transmit = Transmit {
+                destination: road.remote,
+                ecn,
+                contents: part,
+                segment_size: (part.len() > stride).then_some(stride),
+                src_ip: None,
+            };
+            let _ = self.send_along(road, &transmit);
+        }
+    }
+
+    /// Datagrams of so many bytes that one transmit may hold.
+    fn segments_max(&self, wire: usize, stride: usize) -> usize {
+        let segments = match self.wires.get(wire) {
+            Some(Wire::Udp(wire)) => wire.max_transmit_segments(),
+            _ => 1,
+        };
+        segments.min(DATAGRAM_BYTES_MAX / stride).max(1)
+    }
+
+    fn judge_short(&self, cid: &Cid, source: Source) -> Verdict {
         let handles = self.handles.lock();
         if let Match::Handle(handle) = handles.short(cid) {
             return Verdict::Quic(handle);
         }
-        let owners = handles.at(wire, source);
+        let owners = handles.at(source);
         if let [owner] = owners {
             return Verdict::Quic(*owner);
         }
@@ -261,7 +401,7 @@ impl MeshSocket {
         let owners: Vec<_> = owners.collect();
         match owners.as_slice() {
             [owner] => Verdict::Quic(*owner),
-            [] => match handles.literal(wire, source) {
+            [] => match handles.literal(source) {
                 // One of this host's connections before a restart: QUIC answers with a reset.
                 Some(literal) if ours => Verdict::Quic(literal),
                 _ => {
@@ -277,7 +417,7 @@ impl MeshSocket {
     fn known(
         &self,
         destination: &[u8],
-        source: (usize, SocketAddr),
+        source: Source,
         retry: bool,
     ) -> Option<SocketAddr> {
         match self.handles.lock().long(destination, source, retry) {
@@ -385,6 +525,32 @@ impl AsyncUdpSocket for MeshSocket {
     fn may_fragment(&self) -> bool {
         false
     }
+}
+
+/// The datagrams from `start` on that belong to one flow, or to none: its token and where they end.
+fn run(batch: &[u8], start: usize, stride: usize) -> (Option<FlowToken>, usize) {
+    let token = |start: usize| {
+        let datagram = &batch[start..(start + stride).min(batch.len())];
+        if datagram.first() == Some(&frame::DATA) { frame::token(datagram) } else { None }
+    };
+    let first = token(start);
+    let mut end = (start + stride).min(batch.len());
+    while end < batch.len() && token(end) == first {
+        end = (end + stride).min(batch.len());
+    }
+    (first, end)
+}
+
+/// Puts the header of a flow in front of each datagram.
+fn wrap(token: FlowToken, contents: &[u8], segment: usize) -> Vec<u8> {
+    let header = frame::header(token);
+    let segments = contents.len().div_ceil(segment);
+    let mut wrapped = Vec::with_capacity(contents.len() + segments * HEADER_BYTES);
+    for datagram in contents.chunks(segment) {
+        wrapped.extend_from_slice(&header);
+        wrapped.extend_from_slice(datagram);
+    }
+    wrapped
 }
 
 impl fmt::Debug for MeshSocket {

@@ -10,6 +10,7 @@ use std::{collections::VecDeque, io::IoSliceMut, net::SocketAddr};
 use quinn::udp::RecvMeta;
 
 use super::cid::{CID_LEN, Cid};
+use crate::relay::frame::HEADER_BYTES;
 
 /// The QUIC version that is spoken here (RFC 9000); everything else is refused unanswered.
 pub(crate) const QUIC_V1: u32 = 1;
@@ -80,6 +81,8 @@ pub(crate) enum Verdict {
     Quic(SocketAddr),
     /// QUIC gets a copy of it from each of these handles: only one of them can know it.
     QuicEach(Vec<SocketAddr>),
+    /// The same, for what a relay wrapped up: without the header of the relay's.
+    Relayed(Vec<SocketAddr>),
     /// It was one of our own frames, or garbage: QUIC never sees it.
     Taken,
 }
@@ -136,7 +139,8 @@ pub(crate) fn sift(
 ) -> bool {
     let stride = meta.stride.max(1);
     let total = meta.len.min(batch.len());
-    let mut handle = None;
+    // What the batch is compacted for: a handle, and how much is cut off in front of each datagram.
+    let mut run: Option<(SocketAddr, usize)> = None;
     let mut last: Option<(Cid, SocketAddr)> = None;
     let (mut read, mut kept) = (0, 0);
     while read < total {
@@ -154,26 +158,40 @@ pub(crate) fn sift(
             }
             _ => judge(datagram),
         };
+        let mut one = None;
         match verdict {
-            Verdict::Quic(to) if *handle.get_or_insert(to) == to => {
-                if kept != read {
-                    batch.copy_within(read..end, kept);
-                }
-                kept += end - read;
-            }
-            Verdict::Quic(to) => staged.push(datagram, RecvMeta { addr: to, ..*meta }),
+            Verdict::Quic(to) => one = Some((to, 0)),
+            Verdict::Relayed(handles) if let [to] = handles[..] => one = Some((to, HEADER_BYTES)),
             Verdict::QuicEach(handles) => {
                 for to in handles {
                     staged.push(datagram, RecvMeta { addr: to, ..*meta });
                 }
             }
+            Verdict::Relayed(handles) => {
+                for to in handles {
+                    let datagram = datagram.get(HEADER_BYTES..).unwrap_or_default();
+                    staged.push(datagram, RecvMeta { addr: to, ..*meta });
+                }
+            }
             Verdict::Taken => {}
+        }
+        if let Some((to, skip)) = one {
+            let start = (read + skip).min(end);
+            if *run.get_or_insert((to, skip)) == (to, skip) {
+                if kept != start {
+                    batch.copy_within(start..end, kept);
+                }
+                kept += end - start;
+            } else {
+                staged.push(&batch[start..end], RecvMeta { addr: to, ..*meta });
+            }
         }
         read = end;
     }
     meta.len = kept;
-    if let Some(handle) = handle {
+    if let Some((handle, skip)) = run {
         meta.addr = handle;
+        meta.stride = stride.saturating_sub(skip).max(1);
     }
     kept > 0
 }

@@ -10,7 +10,7 @@ const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
 fn road(n: u8) -> Road {
-    Road { wire: 0, remote: SocketAddr::from(([10, 0, 0, n], 1000)), local: None }
+    Road { wire: 0, remote: SocketAddr::from(([10, 0, 0, n], 1000)), local: None, flow: None }
 }
 
 /// A peer at the other end of some roads, each with its round-trip time; it answers every probe along them.
