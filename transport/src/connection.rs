@@ -26,13 +26,17 @@ use crate::{
     limits::TokioClock,
     link::{Link, LinkDown, Parts},
     path::{
-        candidates,
         liveness::{Event, Liveness},
         nonces::Nonces,
         pulse::Pulse,
     },
-    peer_ref::{PeerRef, check_address},
-    rendezvous::protocol::Message as Said,
+    peer_ref::{PeerRef, RendezvousPoint},
+    rendezvous::{
+        meeting::{self, Meeting},
+        protocol::{Candidates, Message as Said, Refusal},
+        session::News,
+    },
+    socket::handles::Road,
 };
 
 /// Who waits for a link.
@@ -55,6 +59,12 @@ const UNTRIED_MAX: usize = 16;
 /// Messages about rendezvous that wait to be written to a peer which doesn't read; more are dropped. A guess.
 const SAYING_MAX: usize = 32;
 
+/// Roads through relays that are kept beside the one in use. A guess: one for each session of either side.
+const STANDBY_MAX: usize = 8;
+
+/// Introductions asked for at a time by way of one rendezvous. A guess.
+const ASKED_MAX: usize = 256;
+
 /// Messages about rendezvous per second that a peer may send; more wait. A guess: a meeting takes two or three.
 const SAID_EVERY: Duration = Duration::from_millis(50);
 const SAID_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(39);
@@ -62,7 +72,7 @@ const SAID_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(39);
 /// What a connection actor is told.
 pub(crate) enum Order {
     /// Somebody wants a link; these addresses may help.
-    Dial { addresses: Vec<SocketAddr>, waiter: Waiter },
+    Dial { addresses: Vec<SocketAddr>, points: Vec<RendezvousPoint>, waiter: Waiter },
     /// A handshake with this peer is complete, HELLO included.
     Established { authenticated: Box<Authenticated>, waiter: Option<Waiter> },
     /// The dial under way failed.
@@ -77,12 +87,30 @@ pub(crate) enum Order {
     Noted { link: u64, note: Note },
     /// Something to be said to the peer.
     Say(Said),
+    /// The peer is to introduce this host to another.
+    Ask { target: PeerId, candidates: Candidates, waiter: oneshot::Sender<Answer> },
+    /// A rendezvous of the peer has introduced this host to it.
+    Met(Meeting),
+    /// A rendezvous says that the peer is about to call, and where it is seen.
+    Expected { road: Option<Road>, addresses: Vec<SocketAddr> },
+    /// No further rendezvous will introduce this host to the peer; why the last one didn't.
+    MeetingsOver(Option<Refusal>),
     /// The connection of a link ended.
     Closed { link: u64, why: LinkDown },
 }
 
 impl Message for Order {
     type Result = ();
+}
+
+/// What a rendezvous answered to an [`Order::Ask`], and the road to it.
+pub(crate) type Answer = (Said, Road);
+
+/// A question that a rendezvous hasn't answered.
+struct Asked {
+    ask: u32,
+    link: u64,
+    waiter: oneshot::Sender<Answer>,
 }
 
 /// How QUIC is helped over a silence: its own timers back off to minutes, and our probes don't move them.
@@ -125,7 +153,20 @@ pub(crate) struct Connection {
     up: Option<u64>,
     waiters: Vec<Waiter>,
     dialling: bool,
-    untried: Vec<SocketAddr>,
+    untried: (Vec<SocketAddr>, Vec<RendezvousPoint>),
+    /// Takes roads that are found while the dial is under way.
+    late: Option<mpsc::UnboundedSender<Road>>,
+    /// Introductions are under way.
+    meeting: bool,
+    /// The peer is about to call.
+    expecting: bool,
+    /// Where rendezvous saw the peer, and the roads through them.
+    seen_at: Vec<SocketAddr>,
+    /// Why a rendezvous didn't introduce this host to the peer.
+    refusal: Option<Refusal>,
+    standby: Vec<Road>,
+    asked: Vec<Asked>,
+    next_ask: u32,
     past: Vec<InstanceId>,
     /// Whether it was reported that two hosts use the key of this peer.
     doubted: bool,
@@ -144,7 +185,15 @@ impl Connection {
             up: None,
             waiters: Vec::new(),
             dialling: false,
-            untried: Vec::new(),
+            untried: Default::default(),
+            late: None,
+            meeting: false,
+            expecting: false,
+            seen_at: Vec::new(),
+            refusal: None,
+            standby: Vec::new(),
+            asked: Vec::new(),
+            next_ask: 0,
             past: Vec::new(),
             doubted: false,
             unreachable: false,
@@ -156,25 +205,39 @@ impl Connection {
         self.entries.iter().position(|entry| entry.link.id() == link)
     }
 
-    fn dial(&mut self, addresses: Vec<SocketAddr>, waiter: Waiter, ctx: &mut Context<Self>) {
+    fn dial(
+        &mut self,
+        (addresses, points): (Vec<SocketAddr>, Vec<RendezvousPoint>),
+        waiter: Waiter,
+        ctx: &mut Context<Self>,
+    ) {
         if let Some(up) = self.up.and_then(|id| self.position(id)) {
             let _ = waiter.send(Ok(self.entries[up].link.clone()));
             return;
         }
         self.waiters.push(waiter);
         if self.dialling {
-            let room = UNTRIED_MAX.saturating_sub(self.untried.len());
-            self.untried.extend(addresses.into_iter().take(room));
+            let (untried, unasked) = &mut self.untried;
+            untried.extend(addresses.into_iter().take(UNTRIED_MAX.saturating_sub(untried.len())));
+            unasked.extend(points.into_iter().take(UNTRIED_MAX.saturating_sub(unasked.len())));
         } else {
-            self.start_dial(addresses, ctx);
+            self.start_dial(addresses, points, ctx);
         }
     }
 
-    fn start_dial(&mut self, addresses: Vec<SocketAddr>, ctx: &mut Context<Self>) {
+    fn start_dial(
+        &mut self,
+        addresses: Vec<SocketAddr>,
+        points: Vec<RendezvousPoint>,
+        ctx: &mut Context<Self>,
+    ) {
         self.dialling = true;
+        let (late, roads) = mpsc::unbounded_channel();
+        self.late = Some(late);
+        self.meet(points, ctx);
         let (shared, peer, actor) = (self.shared.clone(), self.peer, ctx.address());
         self.shared.socket.spawn(async move {
-            let order = match dial(&shared, Some(peer), addresses).await {
+            let order = match dial(&shared, Some(peer), addresses, roads).await {
                 Ok(authenticated) => {
                     Order::Established { authenticated: Box::new(authenticated), waiter: None }
                 }
@@ -184,14 +247,58 @@ impl Connection {
         });
     }
 
-    fn dial_failed(&mut self, error: ConnectError, ctx: &mut Context<Self>) {
-        self.dialling = false;
-        let untried = std::mem::take(&mut self.untried);
-        self.waiters.retain(|waiter| !waiter.is_closed());
-        if !untried.is_empty() && !self.waiters.is_empty() {
-            self.start_dial(untried, ctx);
+    /// Asks rendezvous of the peer's, and this host's own, for introductions.
+    fn meet(&mut self, points: Vec<RendezvousPoint>, ctx: &mut Context<Self>) {
+        let asked = meeting::whom_to_ask(&self.shared, self.peer, points);
+        if asked.is_empty() {
+            self.late = None;
             return;
         }
+        self.meeting = true;
+        let (shared, peer, actor) = (self.shared.clone(), self.peer, ctx.address());
+        self.shared.socket.spawn(async move {
+            let met = |met| actor.do_send(Order::Met(met));
+            let why = meeting::meet(&shared, peer, asked, met).await;
+            actor.do_send(Order::MeetingsOver(why));
+        });
+    }
+
+    /// A rendezvous introduced this host to the peer, or the peer to this host.
+    fn met(&mut self, road: Option<Road>, addresses: Vec<SocketAddr>) {
+        self.seen_at = addresses;
+        if let Some(road) = road {
+            if let Some(late) = &self.late {
+                let _ = late.send(road);
+            }
+            self.standby.retain(|known| known.remote != road.remote);
+            if self.standby.len() < STANDBY_MAX {
+                self.standby.push(road);
+            }
+        }
+        for entry in &self.entries {
+            self.add_met_roads(&entry.link);
+        }
+    }
+
+    /// Has a link try what rendezvous said.
+    fn add_met_roads(&self, link: &Link) {
+        let Some(active) = link.lease().road() else { return };
+        let direct = meeting::roads(&self.shared, self.seen_at.iter().copied(), active.remote);
+        link.pulse().add(direct.into_iter().chain(self.standby.iter().copied()));
+    }
+
+    fn dial_failed(&mut self, mut error: ConnectError, ctx: &mut Context<Self>) {
+        self.dialling = false;
+        let (untried, unasked) = std::mem::take(&mut self.untried);
+        self.waiters.retain(|waiter| !waiter.is_closed());
+        if !(untried.is_empty() && unasked.is_empty()) && !self.waiters.is_empty() {
+            self.start_dial(untried, unasked, ctx);
+            return;
+        }
+        if let (Some(why), false) = (self.refusal.take(), error.is_telling()) {
+            error = ConnectError::NotIntroduced(why.to_string());
+        }
+        self.late = None;
         for waiter in self.waiters.drain(..) {
             let _ = waiter.send(Err(error.clone()));
         }
@@ -218,6 +325,8 @@ impl Connection {
         ));
         self.shared.pulses.insert(&pulse);
         let rank = secrets.rank;
+        let named = hello.reference.as_ref().map(PeerRef::addresses).unwrap_or_default();
+        let introduced = road.flow.is_some().then(|| named.into());
         let link = Link::new(Parts {
             id,
             peer,
@@ -228,15 +337,14 @@ impl Connection {
             lease,
             pulse,
             orders,
+            introduced,
         });
         self.shared.met(&link, hello.reference.as_ref());
         let claimed = hello.reference.as_ref().map(PeerRef::addresses).unwrap_or_default();
         // Its loopback is another one, unless it is on this host.
-        let local = road.remote.ip().is_loopback();
-        let claimed =
-            claimed.iter().copied().filter(|address| local || !address.ip().is_loopback());
-        let others = candidates::roads(&self.shared.socket.handles(), claimed);
+        let others = meeting::roads(&self.shared, claimed.iter().copied(), road.remote);
         link.pulse().add(others);
+        self.add_met_roads(&link);
         let (notes, queue) = mpsc::unbounded_channel();
         let saying = Arc::new(AtomicUsize::new(0));
         let attended = attend(link.clone(), stream, queue, saying.clone(), ctx.address());
@@ -257,6 +365,11 @@ impl Connection {
             wake: Wake::Awake,
             timer: None,
         });
+        if road.flow.is_some() {
+            // Both say where they are, and both then try: that opens most NATs.
+            let candidates = self.shared.candidates();
+            self.say(id, Said::Here { candidates });
+        }
         self.settle_duplicates(link);
         self.tick(id, ctx);
     }
@@ -360,25 +473,38 @@ impl Connection {
     /// The peer says something about rendezvous.
     fn said(&mut self, id: u64, said: Said) {
         let Some(index) = self.position(id) else { return };
-        let (from, seen) = (self.peer, self.entries[index].link.via());
-        let answer = match said {
-            Said::Observe => Said::Observed { observed: check_address(seen).ok() },
-            Said::Reserve => self.shared.host.lock().reserve(from, seen, now()),
-            Said::Introduce { ask, target, candidates } => {
-                let there = self.shared.seen(&target);
-                let mut host = self.shared.host.lock();
-                let (answer, incoming) =
-                    host.introduce((from, seen), (target, there), (ask, candidates), now());
-                drop(host);
-                if let Some(incoming) = incoming {
-                    self.shared.order_here(target, Order::Say(incoming));
-                }
-                answer
+        let link = self.entries[index].link.clone();
+        let Some(road) = link.lease().road() else { return };
+        match said {
+            Said::Observe | Said::Reserve | Said::Introduce { .. } => {
+                let answer = self.shared.serve((self.peer, road), said, now());
+                self.say(id, answer);
             }
-            // Answers to what this host doesn't ask.
-            _ => return,
-        };
-        self.say(id, answer);
+            Said::Introduced { ask, .. } | Said::Unavailable { ask, .. } => {
+                let known = |asked: &Asked| (asked.ask, asked.link) == (ask, id);
+                if let Some(index) = self.asked.iter().position(known) {
+                    let _ = self.asked.swap_remove(index).waiter.send((said, road));
+                }
+            }
+            Said::Here { candidates } => {
+                let roads = meeting::roads(&self.shared, candidates.addresses, road.remote);
+                link.pulse().add(roads);
+            }
+            Said::FlowDead { token } => self.shared.flow_dead(token, road),
+            said => self.shared.tell_sessions(News::Said { peer: self.peer, road, said }),
+        }
+    }
+
+    /// Has the peer asked for an introduction.
+    fn ask(&mut self, target: PeerId, candidates: Candidates, waiter: oneshot::Sender<Answer>) {
+        let Some(link) = self.up else { return };
+        self.asked.retain(|asked| !asked.waiter.is_closed());
+        if self.asked.len() < ASKED_MAX {
+            self.next_ask = self.next_ask.wrapping_add(1);
+            let ask = self.next_ask;
+            self.asked.push(Asked { ask, link, waiter });
+            self.say(link, Said::Introduce { ask, target, candidates });
+        }
     }
 
     fn say(&mut self, id: u64, said: Said) {
@@ -400,6 +526,7 @@ impl Connection {
             (None, why) => why,
         };
         self.shared.pulses.remove(entry.link.pulse());
+        self.asked.retain(|asked| asked.link != id);
         let linger = self.shared.socket.sleep(LINGER);
         let link = entry.link.clone();
         self.shared.socket.spawn(async move {
@@ -414,7 +541,8 @@ impl Connection {
         }
         self.shared.observer.link_down(entry.link, why);
         if self.entries.is_empty() {
-            self.shared.host.lock().gone(&self.peer);
+            self.shared.host_gone(&self.peer);
+            self.shared.tell_sessions(News::Gone { peer: self.peer });
         }
         if was_up && let Some(other) = self.entries.iter().find(|entry| entry.ending.is_none()) {
             self.promote(other.link.id());
@@ -519,8 +647,23 @@ impl Connection {
         }
     }
 
+    /// Stays for a while, so that what a rendezvous said about a caller is known when it calls.
+    fn expect_call(&mut self, ctx: &mut Context<Self>) {
+        if self.entries.is_empty() && !self.expecting {
+            self.expecting = true;
+            ctx.run_later(self.shared.config.limits.handshake_time_max, |actor, ctx| {
+                actor.expecting = false;
+                actor.stop_if_idle(ctx);
+            });
+        }
+    }
+
     fn stop_if_idle(&mut self, ctx: &mut Context<Self>) {
-        let idle = self.entries.is_empty() && !self.dialling && self.waiters.is_empty();
+        let idle = self.entries.is_empty()
+            && !self.dialling
+            && !self.meeting
+            && !self.expecting
+            && self.waiters.is_empty();
         if idle && self.pending.load(Ordering::SeqCst) == 0 {
             self.shared.forget(&self.peer);
             ctx.stop();
@@ -553,9 +696,9 @@ impl Handler<Order> for Connection {
 
     fn handle(&mut self, order: Order, ctx: &mut Context<Self>) {
         match order {
-            Order::Dial { addresses, waiter } => {
+            Order::Dial { addresses, points, waiter } => {
                 self.pending.fetch_sub(1, Ordering::SeqCst);
-                self.dial(addresses, waiter, ctx);
+                self.dial((addresses, points), waiter, ctx);
             }
             Order::Established { authenticated, waiter } => {
                 // Those of its own dials weren't counted.
@@ -563,6 +706,7 @@ impl Handler<Order> for Connection {
                     self.pending.fetch_sub(1, Ordering::SeqCst);
                 } else {
                     self.dialling = false;
+                    self.late = None;
                 }
                 self.waiters.extend(waiter);
                 self.establish(*authenticated, ctx);
@@ -587,6 +731,21 @@ impl Handler<Order> for Connection {
                 if let Some(up) = self.up {
                     self.say(up, said);
                 }
+            }
+            Order::Ask { target, candidates, waiter } => {
+                self.pending.fetch_sub(1, Ordering::SeqCst);
+                self.ask(target, candidates, waiter);
+            }
+            Order::Met(Meeting { road, addresses }) => self.met(road, addresses),
+            Order::Expected { road, addresses } => {
+                self.pending.fetch_sub(1, Ordering::SeqCst);
+                self.met(road, addresses);
+                self.expect_call(ctx);
+            }
+            Order::MeetingsOver(why) => {
+                self.meeting = false;
+                self.refusal = why;
+                self.late = None;
             }
             Order::Closed { link, why } => self.down(link, why),
         }

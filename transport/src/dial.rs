@@ -7,7 +7,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::{
     endpoint::Shared,
@@ -41,6 +41,10 @@ pub enum ConnectError {
     /// No address is known for the peer, or none that this host can send to.
     #[error("no usable address of the peer is known")]
     NoAddress,
+    /// The peer can only be met through a rendezvous, and none would or could introduce this host to it: it is offline, or
+    /// its PeerRef is out of date.
+    #[error("no rendezvous of the peer introduced this host to it: {0}")]
+    NotIntroduced(String),
     /// Nobody answered in time at any address.
     #[error("no answer from the peer within {0:?}")]
     Timeout(Duration),
@@ -59,6 +63,13 @@ pub enum ConnectError {
     /// This endpoint has been closed.
     #[error("the endpoint is closed")]
     Closed,
+}
+
+impl ConnectError {
+    /// Whether it says more than that nobody was reached.
+    pub(crate) fn is_telling(&self) -> bool {
+        !matches!(self, Self::NoAddress | Self::Timeout(_))
+    }
 }
 
 /// A connection whose peer proved its key and said HELLO.
@@ -85,17 +96,15 @@ pub(crate) async fn dial(
     shared: &Arc<Shared>,
     peer: Option<PeerId>,
     addresses: Vec<SocketAddr>,
+    late: mpsc::UnboundedReceiver<Road>,
 ) -> Result<Authenticated, ConnectError> {
     let roads = candidates::roads(&shared.socket.handles(), addresses);
-    if roads.is_empty() {
-        return Err(ConnectError::NoAddress);
-    }
     let limit = shared.config.limits.handshake_time_max;
     let sleep = shared.socket.sleep(limit);
     let mut worst = None;
     tokio::select! {
         biased;
-        outcome = authenticate(shared, peer, roads, &mut worst) => return outcome,
+        outcome = authenticate(shared, peer, roads, late, &mut worst) => return outcome,
         () = sleep => {}
     }
     // That somebody else lives there says more than that nobody answered elsewhere.
@@ -106,9 +115,11 @@ async fn authenticate(
     shared: &Arc<Shared>,
     peer: Option<PeerId>,
     roads: Vec<Road>,
+    late: mpsc::UnboundedReceiver<Road>,
     worst: &mut Option<ConnectError>,
 ) -> Result<Authenticated, ConnectError> {
-    let Proven { connection, lease, secrets, peer } = race(shared, peer, roads, worst).await?;
+    let Proven { connection, lease, secrets, peer } =
+        race(shared, peer, roads, late, worst).await?;
     let begun = hello::begin(&connection, &shared.hello()).await;
     let begun = begun.and_then(|(hello, stream)| Ok((hello.check(peer)?, stream)));
     let (hello, stream) = match begun {
@@ -121,36 +132,49 @@ async fn authenticate(
     Ok(Authenticated { connection, lease, secrets, peer, hello, stream, dialled: true })
 }
 
-/// First one handshake over all roads, then one per road. `worst` is the most telling failure so far.
+/// First one handshake over all roads, then one per road, and one for each road that is found later. `worst` is the most
+/// telling failure so far.
 async fn race(
     shared: &Arc<Shared>,
     peer: Option<PeerId>,
     roads: Vec<Road>,
+    mut late: mpsc::UnboundedReceiver<Road>,
     worst: &mut Option<ConnectError>,
 ) -> Result<Proven, ConnectError> {
-    if roads.len() == 1 {
-        return attempt(shared, peer, roads).await;
-    }
     let mut attempts = FuturesUnordered::new();
-    let mut first = Box::pin(attempt(shared, peer, roads.clone()));
-    let patience = shared.socket.sleep(RACE_TIME);
-    tokio::select! {
-        biased;
-        outcome = &mut first => match outcome {
-            Ok(proven) => return Ok(proven),
-            Err(e) => *worst = Some(e),
-        },
-        () = patience => attempts.push(first),
+    // The roads that a wrong host may have been the first to answer on.
+    let mut again = Vec::new();
+    if !roads.is_empty() {
+        if roads.len() > 1 {
+            again.clone_from(&roads);
+        }
+        attempts.push(Box::pin(attempt(shared, peer, roads)));
     }
-    for road in roads {
-        attempts.push(Box::pin(attempt(shared, peer, vec![road])));
-    }
-    while let Some(outcome) = attempts.next().await {
-        match outcome {
-            // Dropping the others ends them.
-            Ok(proven) => return Ok(proven),
-            Err(e) if !matches!(worst, Some(ConnectError::WrongPeer { .. })) => *worst = Some(e),
-            Err(_) => {}
+    let mut patience = std::pin::pin!(shared.socket.sleep(RACE_TIME));
+    let mut more = true;
+    while more || !attempts.is_empty() || !again.is_empty() {
+        let one_by_one = tokio::select! {
+            biased;
+            Some(outcome) = attempts.next() => match outcome {
+                // Dropping the others ends them.
+                Ok(proven) => return Ok(proven),
+                Err(e) => {
+                    if !matches!(worst, Some(ConnectError::WrongPeer { .. })) {
+                        *worst = Some(e);
+                    }
+                    true
+                }
+            },
+            road = late.recv(), if more => {
+                more = road.is_some();
+                attempts.extend(road.map(|road| Box::pin(attempt(shared, peer, vec![road]))));
+                false
+            }
+            () = &mut patience, if !again.is_empty() => true,
+        };
+        if one_by_one {
+            let each = again.drain(..).map(|road| Box::pin(attempt(shared, peer, vec![road])));
+            attempts.extend(each);
         }
     }
     Err(worst.take().unwrap_or(ConnectError::NoAddress))

@@ -15,7 +15,7 @@ use actix::{Actor, Addr};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use rand::RngExt;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     connection::{Connection, Order},
@@ -25,15 +25,22 @@ use crate::{
     limits::{Admission, Admissions, InitialGate, Limits},
     link::{Link, Observer, code},
     own_ref::OwnRef,
-    path::{liveness::Patience, nonces::Nonces, pulse::Pulses},
-    peer_ref::{ContentError, Origin, PeerRef, PeerRefStore, Remembered},
+    path::{candidates::canonical, liveness::Patience, nonces::Nonces, pulse::Pulses},
+    peer_ref::{
+        ADDRESSES_MAX, ContentError, Origin, PeerRef, PeerRefStore, Remembered, RendezvousPoint,
+    },
     placement::Placement,
     quic::{self, Quic, Windows},
     relay::forwarder::Forwarder,
-    rendezvous::host::{Host, Service},
+    rendezvous::{
+        host::{Host, Service},
+        protocol::Candidates,
+        session::{self, News, Sessions},
+    },
     socket::{
         BufferSizes,
         cid::Cids,
+        handles::Road,
         memory::MemoryNetwork,
         mesh_socket::{MeshSocket, Wire},
         udp::UdpWire,
@@ -46,6 +53,9 @@ const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Peers whose addresses are remembered, at up to ~3 KB each. A guess.
 const KNOWN_PEERS_MAX: usize = 4096;
+
+/// Sessions that a host keeps which was told its rendezvous (docs/architecture.md).
+const SESSIONS: usize = 2;
 
 /// What an endpoint is started with.
 pub struct EndpointConfig {
@@ -66,6 +76,12 @@ pub struct EndpointConfig {
     pub limits: Limits,
     /// What others get from this host as their rendezvous; `None`: nothing.
     pub service: Option<Service>,
+    /// Rendezvous to attach to, in the order in which they are tried, so that strangers can reach this host wherever it
+    /// is. Empty: none.
+    pub join: Vec<PeerRef>,
+    /// With how many of them a session is kept at a time: one ends, the other goes on. Each costs a probe and its answer
+    /// of 51 bytes in 20 s each way.
+    pub sessions: usize,
     /// A network in memory in place of the kernel's, for tests in place.
     pub network: Option<MemoryNetwork>,
 }
@@ -82,6 +98,8 @@ impl EndpointConfig {
             patience: Patience::default(),
             limits: Limits::default(),
             service: Some(Service::default()),
+            join: Vec::new(),
+            sessions: SESSIONS,
             network: None,
         }
     }
@@ -163,6 +181,9 @@ pub(crate) struct Shared {
     up: DashMap<PeerId, Link>,
     book: Mutex<PeerRefStore>,
     own_ref: Mutex<OwnRef>,
+    sessions: OnceLock<Addr<Sessions>>,
+    /// The rendezvous with a session, and where they see this host.
+    attached: Mutex<(Vec<RendezvousPoint>, Vec<SocketAddr>)>,
     links: AtomicU64,
     seed: Option<u64>,
     /// Why this endpoint is being closed.
@@ -267,7 +288,9 @@ impl Endpoint {
                 self.remember(target);
                 self.connect_peer(signed.peer(), signed.addresses()).await
             }
-            PeerRef::Addresses(addresses) => self.connect_address(addresses.addresses()).await,
+            PeerRef::Addresses(addresses) => {
+                self.shared().connect_address(addresses.addresses().to_vec()).await
+            }
         }
     }
 
@@ -284,32 +307,30 @@ impl Endpoint {
         if let Some(link) = self.link(&peer) {
             return Ok(link);
         }
-        let mut addresses = hints.to_vec();
-        addresses.extend(shared.book.lock().addresses(&peer, SystemTime::now()));
-        let (waiter, outcome) = oneshot::channel();
-        shared.order(peer, Order::Dial { addresses, waiter });
-        outcome.await.unwrap_or(Err(ConnectError::Closed))
+        let now = SystemTime::now();
+        let (addresses, points) = {
+            let book = shared.book.lock();
+            let addresses = hints.iter().copied().chain(book.addresses(&peer, now)).collect();
+            let points = book.signed(&peer, now).map(|signed| signed.rendezvous().to_vec());
+            (addresses, points.unwrap_or_default())
+        };
+        shared.connect(peer, addresses, points).await
     }
 
-    async fn connect_address(&self, addresses: &[SocketAddr]) -> Result<Link, ConnectError> {
-        let shared = self.shared().clone();
-        // Who answered there and is still there need not be asked again.
-        let there = |link: &Link| addresses.contains(&link.via()) && !link.is_closed();
-        if let Some(link) = shared.up.iter().find(|link| there(link.value())) {
-            return Ok(link.clone());
+    /// Waits until sessions with as many rendezvous stand as were asked for, or as are known. From then on
+    /// [`Endpoint::peer_ref`] leads strangers to this host. Returns at once if there is none to attach to; tries
+    /// for ever if they can't be reached: bound it by a time-out.
+    pub async fn attached(&self) {
+        if let Some(sessions) = self.shared().sessions.get() {
+            let (waiter, attached) = oneshot::channel();
+            sessions.do_send(News::Await(waiter));
+            let _ = attached.await;
         }
-        let addresses = addresses.to_vec();
-        let (waiter, outcome) = oneshot::channel();
-        let network = shared.placement.clone();
-        network.spawn_network(Box::new(move || {
-            Box::pin(async move {
-                match dial(&shared, None, addresses).await {
-                    Ok(authenticated) => shared.established(authenticated, Some(waiter)),
-                    Err(e) => drop(waiter.send(Err(e))),
-                }
-            })
-        }));
-        outcome.await.unwrap_or(Err(ConnectError::Closed))
+    }
+
+    /// The rendezvous with which a session stands.
+    pub fn attached_to(&self) -> Vec<PeerId> {
+        self.shared().attached_to().into_iter().map(|point| point.peer).collect()
     }
 
     /// Ends all links, telling peers `reason` as `LinkDown::Shutdown`, and stops accepting. Waits up to
@@ -349,6 +370,8 @@ impl Shared {
             patience,
             limits,
             service,
+            join,
+            sessions,
             network,
         } = config;
         let peer = secret.peer_id();
@@ -400,11 +423,18 @@ impl Shared {
             up: DashMap::new(),
             book: Mutex::new(PeerRefStore::new(KNOWN_PEERS_MAX)),
             own_ref: Mutex::new(own_ref),
+            sessions: OnceLock::new(),
+            attached: Mutex::default(),
             links: AtomicU64::new(1),
             seed,
             closing: OnceLock::new(),
         });
         actix_rt::spawn(accept_all(shared.clone()));
+        if !join.is_empty() && sessions > 0 {
+            let rng = quic::rng(seed.map(|seed| seed ^ 4));
+            let actor = Sessions::new(&shared, join, sessions, rng).start();
+            let _ = shared.sessions.set(actor);
+        }
         Ok(shared)
     }
 
@@ -437,7 +467,7 @@ impl Shared {
         {
             self.remember(reference, Origin::Network);
         }
-        if link.dialled() {
+        if link.dialled() && link.lease().road().is_some_and(|road| road.flow.is_none()) {
             self.book.lock().learn(link.peer(), link.via(), SystemTime::now());
         }
     }
@@ -455,9 +485,97 @@ impl Shared {
         self.closing.get().cloned().unwrap_or_default()
     }
 
-    /// Where a connected peer is seen.
-    pub(crate) fn seen(&self, peer: &PeerId) -> Option<SocketAddr> {
-        self.up.get(peer).map(|link| link.via())
+    /// The road to a connected peer.
+    pub(crate) fn road(&self, peer: &PeerId) -> Option<Road> {
+        self.up.get(peer).and_then(|link| link.lease().road())
+    }
+
+    /// The link to `peer`, dialled if need be at `addresses` alone.
+    pub(crate) async fn connect_direct(
+        self: &Arc<Self>,
+        peer: PeerId,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<Link, ConnectError> {
+        self.connect(peer, addresses, Vec::new()).await
+    }
+
+    async fn connect(
+        self: &Arc<Self>,
+        peer: PeerId,
+        addresses: Vec<SocketAddr>,
+        points: Vec<RendezvousPoint>,
+    ) -> Result<Link, ConnectError> {
+        if let Some(link) = self.up.get(&peer) {
+            return Ok(link.clone());
+        }
+        let (waiter, outcome) = oneshot::channel();
+        self.order(peer, Order::Dial { addresses, points, waiter });
+        outcome.await.unwrap_or(Err(ConnectError::Closed))
+    }
+
+    /// The link to whoever answers at one of `addresses`.
+    pub(crate) async fn connect_address(
+        self: &Arc<Self>,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<Link, ConnectError> {
+        // Who answered there and is still there need not be asked again.
+        let there = |link: &Link| {
+            let road = link.lease().road().filter(|road| road.flow.is_none());
+            road.is_some_and(|road| addresses.contains(&road.remote)) && !link.is_closed()
+        };
+        if let Some(link) = self.up.iter().find(|link| there(link.value())) {
+            return Ok(link.clone());
+        }
+        let (shared, (waiter, outcome)) = (self.clone(), oneshot::channel());
+        self.placement.spawn_network(Box::new(move || {
+            Box::pin(async move {
+                let (_, no_more_roads) = mpsc::unbounded_channel();
+                match dial(&shared, None, addresses, no_more_roads).await {
+                    Ok(authenticated) => shared.established(authenticated, Some(waiter)),
+                    Err(e) => drop(waiter.send(Err(e))),
+                }
+            })
+        }));
+        outcome.await.unwrap_or(Err(ConnectError::Closed))
+    }
+
+    /// Tells the actor that keeps this host's sessions, if there is one.
+    pub(crate) fn tell_sessions(&self, news: News) {
+        if let Some(sessions) = self.sessions.get() {
+            sessions.do_send(news);
+        }
+    }
+
+    /// How this host names a rendezvous that it is connected to.
+    pub(crate) fn point(&self, peer: PeerId) -> Option<RendezvousPoint> {
+        let road = self.road(&peer)?;
+        let book = self.book.lock();
+        let named = book.signed(&peer, SystemTime::now()).map(|signed| signed.addresses().to_vec());
+        session::point(peer, road, named.unwrap_or_default())
+    }
+
+    /// The rendezvous with which a session stands.
+    pub(crate) fn attached_to(&self) -> Vec<RendezvousPoint> {
+        self.attached.lock().0.clone()
+    }
+
+    /// Other sessions stand than before.
+    pub(crate) fn set_attached(&self, points: Vec<RendezvousPoint>, seen_at: Vec<SocketAddr>) {
+        self.own_ref.lock().set_rendezvous(points.clone());
+        *self.attached.lock() = (points, seen_at);
+    }
+
+    /// Where this host may be found without help: where rendezvous see it, and its own addresses.
+    pub(crate) fn candidates(&self) -> Candidates {
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        let own = self.own_ref.lock().addresses().to_vec();
+        for address in self.attached.lock().1.iter().copied().chain(own) {
+            let address = canonical(address);
+            if !addresses.contains(&address) && addresses.len() < ADDRESSES_MAX {
+                addresses.push(address);
+            }
+        }
+        Candidates { addresses, class: Vec::new() }
     }
 
     pub(crate) fn set_up(&self, link: &Link) {
@@ -474,7 +592,7 @@ impl Shared {
     }
 
     /// Sends an order to the connection actor of `peer`, which is started if need be.
-    fn order(self: &Arc<Self>, peer: PeerId, order: Order) {
+    pub(crate) fn order(self: &Arc<Self>, peer: PeerId, order: Order) {
         let shared = self.clone();
         self.placement.spawn_network(Box::new(move || {
             shared.order_here(peer, order);

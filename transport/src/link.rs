@@ -16,14 +16,20 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PathKind {
-    /// Datagrams go straight to the peer's address.
+    /// Datagrams go straight to an address that the peer names.
     Direct,
+    /// Datagrams go straight to the peer through a NAT, in which both sides have made a hole.
+    Punched,
+    /// A relay forwards datagrams, over UDP.
+    RelayUdp,
 }
 
 impl fmt::Display for PathKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Direct => f.write_str("direct"),
+            Self::Punched => f.write_str("punched"),
+            Self::RelayUdp => f.write_str("relay-udp"),
         }
     }
 }
@@ -143,6 +149,7 @@ struct Inner {
     lease: Lease,
     pulse: Arc<Pulse>,
     orders: actix::WeakRecipient<Order>,
+    introduced: Option<Box<[SocketAddr]>>,
 }
 
 /// What a link is made of.
@@ -159,12 +166,36 @@ pub(crate) struct Parts {
     pub(crate) lease: Lease,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) orders: actix::WeakRecipient<Order>,
+    /// If a rendezvous was needed: the addresses that the peer names.
+    pub(crate) introduced: Option<Box<[SocketAddr]>>,
 }
 
 impl Link {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { id, peer, instance, dialled, rank, connection, lease, pulse, orders } = parts;
-        let inner = Inner { id, peer, instance, dialled, rank, connection, lease, pulse, orders };
+        let Parts {
+            id,
+            peer,
+            instance,
+            dialled,
+            rank,
+            connection,
+            lease,
+            pulse,
+            orders,
+            introduced,
+        } = parts;
+        let inner = Inner {
+            id,
+            peer,
+            instance,
+            dialled,
+            rank,
+            connection,
+            lease,
+            pulse,
+            orders,
+            introduced,
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -198,14 +229,19 @@ impl Link {
         self.inner.connection.rtt()
     }
 
-    /// The peer's address on the road in use.
+    /// The peer's address on the road in use, or that of the relay.
     pub fn via(&self) -> SocketAddr {
         self.inner.lease.via()
     }
 
     /// The kind of the road in use.
     pub fn path(&self) -> PathKind {
-        PathKind::Direct
+        let Some(road) = self.inner.lease.road() else { return PathKind::Direct };
+        match &self.inner.introduced {
+            _ if road.flow.is_some() => PathKind::RelayUdp,
+            Some(named) if !named.contains(&road.remote) => PathKind::Punched,
+            _ => PathKind::Direct,
+        }
     }
 
     /// Whether the link has ended.

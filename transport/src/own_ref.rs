@@ -9,7 +9,7 @@ use crate::{
     endpoint::BindError,
     identity::{SecretKey, VersionCounter},
     path::candidates::canonical,
-    peer_ref::{ADDRESSES_MAX, ContentError, PeerRef, RefContent, SignedRef},
+    peer_ref::{ADDRESSES_MAX, ContentError, PeerRef, RefContent, RendezvousPoint, SignedRef},
 };
 
 /// How long our own PeerRef is valid, and after which part of that a new one is signed. A guess: an
@@ -22,6 +22,7 @@ pub(crate) struct OwnRef {
     secret: SecretKey,
     versions: VersionCounter,
     addresses: Vec<SocketAddr>,
+    rendezvous: Vec<RendezvousPoint>,
     signed: SignedRef,
     at: SystemTime,
 }
@@ -46,21 +47,60 @@ impl OwnRef {
                 versions.next(at)?
             }
         };
-        let signed = sign(&secret, version, &addresses, at)?;
-        Ok(Self { secret, versions, addresses, signed, at })
+        let rendezvous = Vec::new();
+        let signed = sign(&secret, version, &addresses, &rendezvous, at)?;
+        Ok(Self { secret, versions, addresses, rendezvous, signed, at })
     }
 
     /// The reference to hand out now.
     pub(crate) fn current(&mut self) -> PeerRef {
         let now = SystemTime::now();
-        if now.duration_since(self.at).is_ok_and(|age| age > OWN_REF_RENEWED_AFTER)
-            && let Ok(version) = self.versions.next(now)
-            && let Ok(signed) = sign(&self.secret, version, &self.addresses, now)
-        {
-            self.signed = signed;
-            self.at = now;
+        if now.duration_since(self.at).is_ok_and(|age| age > OWN_REF_RENEWED_AFTER) {
+            self.renew(now);
         }
         PeerRef::Signed(self.signed.clone())
+    }
+
+    /// Where else this host can be met, from now on: the reference is signed anew if that changes it.
+    pub(crate) fn set_rendezvous(&mut self, points: Vec<RendezvousPoint>) {
+        if self.rendezvous != points {
+            self.rendezvous = points;
+            self.renew(SystemTime::now());
+        }
+    }
+
+    /// The addresses that it names.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    fn renew(&mut self, now: SystemTime) {
+        let version = match self.versions.next(now) {
+            Ok(version) => version,
+            Err(e) => {
+                tracing::warn!("the own PeerRef isn't signed anew: {e}");
+                return;
+            }
+        };
+        // Rendezvous first, for they lead here from everywhere; then as many addresses as there is room for.
+        let mut points = self.rendezvous.as_slice();
+        let mut addresses = self.addresses.as_slice();
+        loop {
+            match sign(&self.secret, version, addresses, points, now) {
+                Ok(signed) => {
+                    (self.signed, self.at) = (signed, now);
+                    return;
+                }
+                Err(ContentError::TooLarge { .. }) if addresses.len() > 1 => {
+                    addresses = &addresses[..addresses.len() - 1];
+                }
+                Err(_) if points.len() > 1 => points = &points[..points.len() - 1],
+                Err(e) => {
+                    tracing::warn!("the own PeerRef isn't signed anew: {e}");
+                    return;
+                }
+            }
+        }
     }
 }
 
@@ -100,13 +140,14 @@ fn sign(
     secret: &SecretKey,
     version: u64,
     addresses: &[SocketAddr],
+    rendezvous: &[RendezvousPoint],
     now: SystemTime,
 ) -> Result<SignedRef, ContentError> {
     let expires = now + OWN_REF_VALID;
     let content = RefContent {
         version,
         addresses: addresses.to_vec(),
-        rendezvous: Vec::new(),
+        rendezvous: rendezvous.to_vec(),
         expires: expires.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
     };
     SignedRef::sign(secret, content)

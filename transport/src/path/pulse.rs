@@ -299,12 +299,7 @@ impl Pulses {
 }
 
 impl Frames for Pulses {
-    fn received(
-        &self,
-        frame: &[u8],
-        source: Source,
-        local: Option<IpAddr>,
-    ) -> bool {
+    fn received(&self, frame: &[u8], source: Source, local: Option<IpAddr>) -> bool {
         let Some(tag) = Frame::tag(frame) else { return false };
         let Some(pulse) = self.0.get(&tag).and_then(|pulse| pulse.upgrade()) else { return false };
         pulse.received(frame, Road::back(source, local));

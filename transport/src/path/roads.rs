@@ -7,7 +7,8 @@
 //! starts that check: its MAC can't cover a source address that NATs rewrite, and anyone on the way may replay it.
 //! Until then it gets at most [`CHECKS_MAX`] probes, and one that nobody but a probe's source address speaks for gets at
 //! most three times the bytes that came from it. When the road in use falls silent, every proven one is asked, and the
-//! fastest that answers takes over; while it works, only a much faster one does.
+//! fastest that answers takes over; while it works, only a much faster one does. A road through a relay gives way to any
+//! other, and is kept beside it.
 
 use std::{
     collections::VecDeque,
@@ -119,6 +120,10 @@ impl Known {
 
     fn is(&self, road: Road) -> bool {
         self.road.source() == road.source()
+    }
+
+    fn is_relayed(&self) -> bool {
+        self.road.flow.is_some()
     }
 
     /// Whether one more frame may go to it.
@@ -367,6 +372,12 @@ impl Roads {
             if silent {
                 return known.heard >= active.asked;
             }
+            match (active.is_relayed(), known.is_relayed()) {
+                // A relay is for as long as there is nothing better.
+                (true, false) => return known.asked.is_none(),
+                (false, true) => return false,
+                _ => {}
+            }
             match (known.measured(), active.measured()) {
                 (Some(rtt), Some(now)) => {
                     known.asked.is_none() && rtt < now * 3 / 4 && rtt + FASTER_BY_MIN <= now
@@ -376,7 +387,9 @@ impl Roads {
         };
         let others = self.known.iter().enumerate();
         let others = others.filter(|(index, known)| *index != self.active && known.proven);
-        let best = others.filter(|(_, known)| takes_over(known)).min_by_key(|(_, known)| known.rtt);
+        let best = others
+            .filter(|(_, known)| takes_over(known))
+            .min_by_key(|(_, known)| (known.is_relayed(), known.rtt));
         best.map(|(index, _)| index)
     }
 }

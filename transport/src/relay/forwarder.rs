@@ -227,7 +227,8 @@ impl Forwarder {
     /// The last connection to `host` has ended: so have its flows. Who is to be told that which leg is dead.
     pub(crate) fn gone(&mut self, host: &PeerId) -> Vec<(PeerId, FlowToken)> {
         let of = |(one, two): &(PeerId, PeerId)| one == host || two == host;
-        let ended: Vec<_> = self.pairs.iter().filter(|(pair, _)| of(pair)).map(|(_, t)| *t).collect();
+        let ended: Vec<_> =
+            self.pairs.iter().filter(|(pair, _)| of(pair)).map(|(_, t)| *t).collect();
         let ended = ended.into_iter().flat_map(|token| self.close(token));
         ended.filter(|(other, _)| other != host).collect()
     }

@@ -67,7 +67,12 @@ pub(crate) fn readdress(frame: &mut [u8], token: FlowToken) {
 }
 
 /// A challenge or a bind frame.
-pub(crate) fn seal(kind: u8, token: FlowToken, challenge: u64, key: &[u8; 32]) -> [u8; BINDING_BYTES] {
+pub(crate) fn seal(
+    kind: u8,
+    token: FlowToken,
+    challenge: u64,
+    key: &[u8; 32],
+) -> [u8; BINDING_BYTES] {
     let mut bytes = [0; BINDING_BYTES];
     bytes[..HEADER_BYTES].copy_from_slice(&header(token));
     bytes[0] = kind;

@@ -66,11 +66,6 @@ impl Legs {
         let challenge = frame::open(CHALLENGE, frame, &leg.key)?;
         Some(frame::seal(BIND, token, challenge, &leg.key))
     }
-
-    #[cfg(test)]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.legs.is_empty()
-    }
 }
 
 #[cfg(test)]

@@ -126,7 +126,9 @@ impl Host {
         let (by_each, to_each) =
             (service.introductions_by_each_per_minute, service.introductions_to_each_per_minute);
         if !self.askers.contains_key(&from) && self.askers.len() >= ASKERS_MAX {
-            self.askers.retain(|_, asker| asker.level(by_each.into(), f64::from(by_each) / 60.0, now) < by_each.into());
+            self.askers.retain(|_, asker| {
+                asker.level(by_each.into(), f64::from(by_each) / 60.0, now) < by_each.into()
+            });
             if self.askers.len() >= ASKERS_MAX {
                 return no(Refusal::Throttled);
             }

@@ -5,16 +5,15 @@
 //! once. docs/wire-transport.md has the messages.
 //!
 //! - `client`: core: the served side
+//! - `session`: the actor that keeps this host's sessions
 //! - `host`: core: the serving side
+//! - `serve`: what an endpoint does for others with it
+//! - `meeting`: how a peer that has sessions is met
 //! - `protocol`: the messages, and their one encoding
 
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the shell that keeps sessions comes with dialling through a rendezvous"
-    )
-)]
 pub(crate) mod client;
 pub(crate) mod host;
+pub(crate) mod meeting;
 pub(crate) mod protocol;
+pub(crate) mod serve;
+pub(crate) mod session;

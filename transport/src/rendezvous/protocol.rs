@@ -97,6 +97,17 @@ pub(crate) enum Refusal {
     NotHere,
 }
 
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotServing => "it doesn't serve as a rendezvous",
+            Self::Full => "it serves as many hosts as it can",
+            Self::Throttled => "it was asked too often",
+            Self::NotHere => "the host isn't attached to it",
+        })
+    }
+}
+
 impl Refusal {
     const ALL: [Self; 4] = [Self::NotServing, Self::Full, Self::Throttled, Self::NotHere];
 

@@ -299,12 +299,7 @@ impl Handles {
 
     /// A handshake packet to `destination` came from `source`. The first answer to a dial decides
     /// its road; a Retry does so for good.
-    pub(crate) fn long(
-        &mut self,
-        destination: &[u8],
-        source: Source,
-        retry: bool,
-    ) -> Match {
+    pub(crate) fn long(&mut self, destination: &[u8], source: Source, retry: bool) -> Match {
         let Some(handle) = Cid::try_from(destination).ok().and_then(|cid| self.cids.get(&cid))
         else {
             return Match::Unknown;

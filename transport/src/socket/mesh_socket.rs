@@ -238,12 +238,7 @@ impl MeshSocket {
         any
     }
 
-    fn judge(
-        &self,
-        datagram: &[u8],
-        source: Source,
-        local: Option<IpAddr>,
-    ) -> Verdict {
+    fn judge(&self, datagram: &[u8], source: Source, local: Option<IpAddr>) -> Verdict {
         let verdict = match kind(datagram) {
             Kind::Short(cid) => return self.judge_short(cid, source),
             Kind::Initial { destination, token } => {
@@ -322,13 +317,7 @@ impl MeshSocket {
 
     /// Forwards what is for others in one received batch, and marks it as done. Runs of datagrams through one flow stay
     /// together, so that the kernel cuts them up only at the other end.
-    fn forward(
-        &self,
-        relay: &mut Forwarder,
-        batch: &mut [u8],
-        meta: &RecvMeta,
-        source: Source,
-    ) {
+    fn forward(&self, relay: &mut Forwarder, batch: &mut [u8], meta: &RecvMeta, source: Source) {
         let total = meta.len.min(batch.len());
         let stride = meta.stride.max(1);
         let mut start = 0;
@@ -414,12 +403,7 @@ impl MeshSocket {
     }
 
     /// The handle of a handshake packet that only a connection we have can have drawn.
-    fn known(
-        &self,
-        destination: &[u8],
-        source: Source,
-        retry: bool,
-    ) -> Option<SocketAddr> {
+    fn known(&self, destination: &[u8], source: Source, retry: bool) -> Option<SocketAddr> {
         match self.handles.lock().long(destination, source, retry) {
             Match::Handle(handle) => Some(handle),
             Match::Refused | Match::Unknown => None,

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::*;
+use crate::relay::frame::FlowToken;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -281,4 +282,59 @@ fn whatever_happens_bounds_hold_and_the_road_in_use_was_proven() {
             assert!(drawn <= AMPLIFICATION_MAX * given, "seed {seed}: {n} drew {drawn} of {given}");
         }
     }
+}
+
+fn relayed(n: u8) -> Road {
+    Road { flow: Some(FlowToken(n.into())), ..road(n) }
+}
+
+/// All that is to be done, and the nonce of the last probe along `road` in it.
+fn drain(roads: &mut Roads, road: Road) -> (Vec<Output>, Option<u64>) {
+    let outputs: Vec<_> = std::iter::from_fn(|| roads.poll()).collect();
+    let nonce = outputs.iter().rev().find_map(|output| match output {
+        Output::Probe(along, nonce) if *along == road => Some(*nonce),
+        _ => None,
+    });
+    (outputs, nonce)
+}
+
+#[test]
+fn a_direct_road_takes_over_from_a_relay_at_once_however_slow_and_never_the_other_way_round() {
+    let start = Instant::now();
+    let mut roads = Roads::new(relayed(1), Nonces::new([1; 16]), start);
+    roads.add(road(2), start);
+    let (_, nonce) = drain(&mut roads, road(2));
+    let late = start + 400 * MS;
+    roads.answered(road(2), nonce.unwrap(), late);
+    assert!(drain(&mut roads, road(2)).0.contains(&Output::Switch(road(2))));
+    let mut answered = 0;
+    for turn in 1..10 {
+        let now = late + STANDBY_EVERY * turn;
+        roads.advance(now);
+        if let (_, Some(nonce)) = drain(&mut roads, relayed(1)) {
+            // The relay answers in no time.
+            roads.answered(relayed(1), nonce, now);
+            answered += 1;
+        }
+        assert_eq!(roads.active(), road(2));
+    }
+    assert!(answered > SAMPLES_MIN);
+}
+
+#[test]
+fn when_the_direct_road_is_cut_the_relay_takes_over() {
+    let start = Instant::now();
+    let mut roads = Roads::new(relayed(1), Nonces::new([1; 16]), start);
+    roads.add(road(2), start);
+    let (_, nonce) = drain(&mut roads, road(2));
+    roads.answered(road(2), nonce.unwrap(), start + MS);
+    assert_eq!(roads.active(), road(2));
+    roads.probe(start + SECOND);
+    drain(&mut roads, road(2));
+    let silent = roads.timeout().unwrap();
+    assert!(silent <= start + 2 * SECOND);
+    roads.advance(silent);
+    let (_, nonce) = drain(&mut roads, relayed(1));
+    roads.answered(relayed(1), nonce.unwrap(), silent);
+    assert_eq!(roads.active(), relayed(1));
 }

@@ -1,0 +1,113 @@
+//! Meeting a peer: the rendezvous that it is attached to are asked to introduce this host, all at once.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::sync::oneshot;
+
+use super::protocol::{Grant, Message, Refusal};
+use crate::{
+    connection::Order, endpoint::Shared, identity::PeerId, path::candidates,
+    peer_ref::RendezvousPoint, relay::frame::FlowToken, socket::handles::Road,
+};
+
+/// Rendezvous that are asked for one peer. A guess: what a careful host keeps, and as many of this host's own.
+const ASKED_MAX: usize = 8;
+
+/// A rendezvous introduced this host to a peer.
+pub(crate) struct Meeting {
+    /// The road through the rendezvous, if it relays.
+    pub(crate) road: Option<Road>,
+    /// Where it sees the peer.
+    pub(crate) addresses: Vec<SocketAddr>,
+}
+
+/// The rendezvous to ask for `peer`: those that it names, and those that this host is attached to.
+pub(crate) fn whom_to_ask(
+    shared: &Shared,
+    peer: PeerId,
+    points: Vec<RendezvousPoint>,
+) -> Vec<RendezvousPoint> {
+    let mut asked: Vec<RendezvousPoint> = Vec::new();
+    let own = shared.attached_to().into_iter();
+    for point in points.into_iter().chain(own) {
+        let known = asked.iter().any(|known| known.peer == point.peer);
+        let usable = point.peer != peer && point.peer != shared.peer_id();
+        if usable && !known && asked.len() < ASKED_MAX {
+            asked.push(point);
+        }
+    }
+    asked
+}
+
+/// Has all of them introduce this host to `peer`. Each success goes to `met`; the answer is why the last one refused.
+pub(crate) async fn meet(
+    shared: &Arc<Shared>,
+    peer: PeerId,
+    asked: Vec<RendezvousPoint>,
+    met: impl Fn(Meeting),
+) -> Option<Refusal> {
+    let mut answers: FuturesUnordered<_> =
+        asked.into_iter().map(|point| introduce(shared, peer, point)).collect();
+    let mut refusal = None;
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Some(Ok(meeting)) => met(meeting),
+            Some(Err(why)) => refusal = Some(why),
+            None => {}
+        }
+    }
+    refusal
+}
+
+async fn introduce(
+    shared: &Arc<Shared>,
+    peer: PeerId,
+    point: RendezvousPoint,
+) -> Option<Result<Meeting, Refusal>> {
+    // Its own addresses only: a rendezvous that must be met itself is none.
+    if let Err(e) = shared.connect_direct(point.peer, point.addresses).await {
+        tracing::debug!(rendezvous = %point.peer, "a rendezvous of the peer isn't reached: {e}");
+        return None;
+    }
+    let (waiter, answer) = oneshot::channel();
+    let order = Order::Ask { target: peer, candidates: shared.candidates(), waiter };
+    shared.order(point.peer, order);
+    let limit = shared.socket.sleep(shared.config.limits.handshake_time_max);
+    let (said, road) = tokio::select! {
+        biased;
+        answer = answer => answer.ok()?,
+        () = limit => return None,
+    };
+    match said {
+        Message::Introduced { candidates, grant, .. } => {
+            let road = grant.and_then(|grant| flow(shared, &grant, road));
+            Some(Ok(Meeting { road, addresses: candidates.addresses }))
+        }
+        Message::Unavailable { why, .. } => Some(Err(why)),
+        _ => None,
+    }
+}
+
+/// The road through a relay that granted a flow, and is reached along `relay`.
+pub(crate) fn flow(shared: &Shared, grant: &Grant, relay: Road) -> Option<Road> {
+    if relay.flow.is_some() {
+        return None;
+    }
+    let token = FlowToken(grant.token);
+    shared.socket.handles().legs.open(token, grant.key, relay.wire, relay.remote);
+    Some(Road { flow: Some(token), ..relay })
+}
+
+/// The roads to addresses that a peer, or a rendezvous for it, claims to be its own. `by` is where whoever says so is
+/// seen: its loopback is another one, unless it is on this host.
+pub(crate) fn roads(
+    shared: &Shared,
+    claimed: impl IntoIterator<Item = SocketAddr>,
+    by: SocketAddr,
+) -> Vec<Road> {
+    let local = by.ip().to_canonical().is_loopback();
+    let claimed =
+        claimed.into_iter().filter(|address| local || !address.ip().to_canonical().is_loopback());
+    candidates::roads(&shared.socket.handles(), claimed)
+}

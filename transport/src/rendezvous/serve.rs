@@ -1,0 +1,113 @@
+//! What an endpoint does for the hosts that use it as their rendezvous and relay.
+
+use std::{sync::Arc, time::Instant};
+
+use super::protocol::{Message, Refusal};
+use crate::{
+    connection::Order,
+    endpoint::Shared,
+    identity::PeerId,
+    peer_ref::check_address,
+    relay::{forwarder::Spot, frame::FlowToken},
+    socket::handles::Road,
+};
+
+/// Where an end of a flow is, if the road to it leads there without another relay.
+fn spot(road: Road) -> Option<Spot> {
+    road.flow.is_none().then_some((road.wire, road.remote))
+}
+
+impl Shared {
+    /// The answer to what `from`, who is reached along `road`, asks of a rendezvous.
+    pub(crate) fn serve(
+        self: &Arc<Self>,
+        (from, road): (PeerId, Road),
+        said: Message,
+        now: Instant,
+    ) -> Message {
+        let direct = spot(road);
+        let seen = road.remote;
+        match said {
+            Message::Reserve if direct.is_some() => {
+                let mut answer = self.host.lock().reserve(from, seen, now);
+                if let (Message::Reserved { terms, .. }, Some(relay)) =
+                    (&mut answer, self.socket.relay())
+                {
+                    let limits = relay.limits();
+                    terms.flows_max = u16::try_from(limits.flows_per_host).unwrap_or(u16::MAX);
+                    terms.relayed_per_second = limits.bytes_per_second_per_host;
+                }
+                answer
+            }
+            Message::Introduce { ask, target, candidates } if direct.is_some() => {
+                let there = self.road(&target);
+                let at = there.filter(|there| there.flow.is_none()).map(|there| there.remote);
+                let introduced =
+                    self.host.lock().introduce((from, seen), (target, at), (ask, candidates), now);
+                let (mut answer, incoming) = introduced;
+                if let Some(mut incoming) = incoming {
+                    self.grant((from, road), (target, there), (&mut answer, &mut incoming), now);
+                    self.order_here(target, Order::Say(incoming));
+                }
+                answer
+            }
+            Message::Introduce { ask, .. } => {
+                Message::Unavailable { ask, why: Refusal::NotServing }
+            }
+            Message::Reserve => {
+                Message::Refused { why: Refusal::NotServing, alternatives: Vec::new() }
+            }
+            _ => {
+                let observed = direct.and_then(|(_, seen)| check_address(seen).ok());
+                Message::Observed { observed }
+            }
+        }
+    }
+
+    /// Lets both sides of an introduction use a flow, if there is one to be had.
+    fn grant(
+        self: &Arc<Self>,
+        (from, here): (PeerId, Road),
+        (target, there): (PeerId, Option<Road>),
+        (answer, incoming): (&mut Message, &mut Message),
+        now: Instant,
+    ) {
+        let Some(mut relay) = self.socket.relay() else { return };
+        let dead = relay.sweep(now);
+        let ends = spot(here).zip(there.and_then(spot));
+        let opened = ends.and_then(|(here, there)| relay.open((from, here), (target, there), now));
+        drop(relay);
+        self.say_dead(dead);
+        if let (
+            Some((mine, theirs)),
+            Message::Introduced { grant: to_asker, .. },
+            Message::Incoming { grant: to_target, .. },
+        ) = (opened, answer, incoming)
+        {
+            (*to_asker, *to_target) = (Some(mine), Some(theirs));
+        }
+    }
+
+    fn say_dead(self: &Arc<Self>, dead: Vec<(PeerId, FlowToken)>) {
+        for (peer, FlowToken(token)) in dead {
+            if self.road(&peer).is_some() {
+                self.order_here(peer, Order::Say(Message::FlowDead { token }));
+            }
+        }
+    }
+
+    /// The last connection to `peer` has ended: so has all that it was given here.
+    pub(crate) fn host_gone(self: &Arc<Self>, peer: &PeerId) {
+        self.host.lock().gone(peer);
+        let dead = self.socket.relay().map(|mut relay| relay.gone(peer));
+        self.say_dead(dead.unwrap_or_default());
+    }
+
+    /// A relay that is reached along `road` says that nothing passes through a flow any more.
+    pub(crate) fn flow_dead(&self, token: u64, road: Road) {
+        let mut handles = self.socket.handles();
+        if handles.legs.is_from(FlowToken(token), road.wire, road.remote) {
+            handles.legs.close(FlowToken(token));
+        }
+    }
+}

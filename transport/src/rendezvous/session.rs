@@ -1,0 +1,193 @@
+//! The `Sessions` actor: keeps this host attached to its rendezvous, as the core in `client` decides.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Instant,
+};
+
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle};
+use rand::rngs::StdRng;
+use tokio::sync::oneshot;
+
+use super::{
+    client::{Client, Step},
+    meeting,
+    protocol::Message as Said,
+};
+use crate::{
+    connection::Order,
+    endpoint::Shared,
+    identity::PeerId,
+    peer_ref::{PeerRef, RENDEZVOUS_ADDRESSES_MAX, RendezvousPoint, check_address},
+    socket::handles::Road,
+};
+
+/// What a rendezvous did.
+pub(crate) enum News {
+    /// The dial to the rendezvous of this number ended: who answered there, if anyone did.
+    Dialled { index: usize, peer: Option<PeerId> },
+    /// A peer said something that is meant for whom it serves.
+    Said { peer: PeerId, road: Road, said: Said },
+    /// The last connection to a peer has ended.
+    Gone { peer: PeerId },
+    /// Somebody waits for the sessions to stand.
+    Await(oneshot::Sender<()>),
+}
+
+impl Message for News {
+    type Result = ();
+}
+
+pub(crate) struct Sessions {
+    /// Weak, for that holds this actor.
+    shared: Weak<Shared>,
+    known: Vec<PeerRef>,
+    client: Client,
+    rng: StdRng,
+    timer: Option<SpawnHandle>,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl Sessions {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        known: Vec<PeerRef>,
+        wanted: usize,
+        rng: StdRng,
+    ) -> Self {
+        let client = Client::new(known.len(), wanted, now());
+        let shared = Arc::downgrade(shared);
+        Self { shared, known, client, rng, timer: None, waiting: Vec::new() }
+    }
+
+    /// Carries out what the core says, and has it woken in time.
+    fn go_on(&mut self, ctx: &mut Context<Self>) {
+        let Some(shared) = self.shared.upgrade() else { return ctx.stop() };
+        while let Some(step) = self.client.poll() {
+            match step {
+                Step::Dial(index) => self.dial(&shared, index, ctx),
+                Step::Reserve(peer) => shared.order_here(peer, Order::Say(Said::Reserve)),
+                Step::Changed => self.changed(&shared),
+            }
+        }
+        if self.client.is_attached() {
+            for waiter in self.waiting.drain(..) {
+                let _ = waiter.send(());
+            }
+        }
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        self.timer = self.client.timeout().map(|at| {
+            ctx.run_later(at.saturating_duration_since(now()), |actor, ctx| {
+                actor.timer = None;
+                actor.client.advance(now(), &mut actor.rng);
+                actor.go_on(ctx);
+            })
+        });
+    }
+
+    fn dial(&self, shared: &Arc<Shared>, index: usize, ctx: &mut Context<Self>) {
+        let Some(target) = self.known.get(index).cloned() else { return };
+        let (shared, actor) = (shared.clone(), ctx.address());
+        let socket = shared.socket.clone();
+        socket.spawn(async move {
+            let connected = match &target {
+                PeerRef::Signed(signed) => {
+                    shared.connect_direct(signed.peer(), signed.addresses().to_vec()).await
+                }
+                PeerRef::Addresses(addresses) => {
+                    shared.connect_address(addresses.addresses().to_vec()).await
+                }
+            };
+            if let Err(e) = &connected {
+                tracing::warn!("a rendezvous isn't reached: {e}");
+            }
+            actor.do_send(News::Dialled { index, peer: connected.ok().map(|link| link.peer()) });
+        });
+    }
+
+    /// Other sessions stand than before: the own PeerRef says so from now on.
+    fn changed(&self, shared: &Arc<Shared>) {
+        let points: Vec<_> =
+            self.client.standing().filter_map(|(_, peer, _)| shared.point(peer)).collect();
+        let observed = self.client.standing().filter_map(|(.., observed)| observed).collect();
+        shared.set_attached(points, observed);
+    }
+
+    fn said(&mut self, shared: &Arc<Shared>, peer: PeerId, road: Road, said: Said) {
+        let now = now();
+        match said {
+            Said::Reserved { terms, observed } => {
+                self.client.reserved(peer, observed, terms.lifetime, now);
+            }
+            Said::Refused { why, .. } => {
+                tracing::warn!(rendezvous = %peer, "a rendezvous refused a session: {why}");
+                self.client.gone(peer, now, &mut self.rng);
+            }
+            Said::GoAway { .. } => self.client.gone(peer, now, &mut self.rng),
+            Said::Incoming { from, candidates, grant } => {
+                // Only who was asked to may send callers.
+                if self.client.standing().any(|(_, known, _)| known == peer) {
+                    let road = grant.and_then(|grant| meeting::flow(shared, &grant, road));
+                    let addresses = candidates.addresses;
+                    shared.order_here(from, Order::Expected { road, addresses });
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The rendezvous as this host's PeerRef names it: first the address at which it answered.
+pub(crate) fn point(
+    peer: PeerId,
+    via: Road,
+    named: impl IntoIterator<Item = std::net::SocketAddr>,
+) -> Option<RendezvousPoint> {
+    let local = via.remote.ip().is_loopback();
+    let mut addresses = Vec::new();
+    for address in std::iter::once(via.remote).chain(named) {
+        let usable = local || !address.ip().is_loopback();
+        if let (Ok(address), true) = (check_address(address), usable)
+            && !addresses.contains(&address)
+            && addresses.len() < RENDEZVOUS_ADDRESSES_MAX
+        {
+            addresses.push(address);
+        }
+    }
+    let direct = via.flow.is_none() && !addresses.is_empty();
+    direct.then_some(RendezvousPoint { peer, addresses, tls: Vec::new() })
+}
+
+impl Actor for Sessions {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.go_on(ctx);
+    }
+}
+
+impl Handler<News> for Sessions {
+    type Result = ();
+
+    fn handle(&mut self, news: News, ctx: &mut Context<Self>) {
+        match news {
+            News::Dialled { index, peer } => {
+                self.client.dialled(index, peer, now(), &mut self.rng);
+            }
+            News::Said { peer, road, said } => {
+                if let Some(shared) = self.shared.upgrade() {
+                    self.said(&shared, peer, road, said);
+                }
+            }
+            News::Gone { peer } => self.client.gone(peer, now(), &mut self.rng),
+            News::Await(waiter) => self.waiting.push(waiter),
+        }
+        self.go_on(ctx);
+    }
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
