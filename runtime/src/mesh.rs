@@ -239,6 +239,23 @@ impl Mesh {
         self.inner.endpoint.local_addrs()
     }
 
+    /// Attaches to one more public node as a rendezvous; see [`MeshBuilder::join`](crate::MeshBuilder::join).
+    pub fn join(&self, node: PeerRef) {
+        self.inner.endpoint.join(node);
+    }
+
+    /// Waits until sessions with as many rendezvous stand as are wanted, or as were named. From then on
+    /// [`Mesh::peer_ref`] leads strangers here. Returns at once if none was named; tries for ever if none can be reached:
+    /// bound it by a time-out.
+    pub async fn attached(&self) {
+        self.inner.endpoint.attached().await;
+    }
+
+    /// The rendezvous with which a session stands.
+    pub fn attached_to(&self) -> Vec<PeerId> {
+        self.inner.endpoint.attached_to()
+    }
+
     /// Connects to a peer, or finds the connection that is there. Needed only to learn whether it works: a ref connects
     /// by itself. At a reference of mere addresses, whoever answers is accepted, and returned.
     ///

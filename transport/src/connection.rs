@@ -291,7 +291,8 @@ impl Connection {
         self.dialling = false;
         let (untried, unasked) = std::mem::take(&mut self.untried);
         self.waiters.retain(|waiter| !waiter.is_closed());
-        if !(untried.is_empty() && unasked.is_empty()) && !self.waiters.is_empty() {
+        let more = !untried.is_empty() || !unasked.is_empty();
+        if more && !self.waiters.is_empty() {
             self.start_dial(untried, unasked, ctx);
             return;
         }

@@ -195,6 +195,7 @@ pub(crate) struct Settings {
     pub(crate) windows: Windows,
     pub(crate) patience: Patience,
     pub(crate) limits: Limits,
+    sessions: usize,
 }
 
 /// A connection actor, and how many orders are on the way to it.
@@ -321,11 +322,14 @@ impl Endpoint {
     /// [`Endpoint::peer_ref`] leads strangers to this host. Returns at once if there is none to attach to; tries
     /// for ever if they can't be reached: bound it by a time-out.
     pub async fn attached(&self) {
-        if let Some(sessions) = self.shared().sessions.get() {
-            let (waiter, attached) = oneshot::channel();
-            sessions.do_send(News::Await(waiter));
-            let _ = attached.await;
-        }
+        let (waiter, attached) = oneshot::channel();
+        self.shared().order_sessions(News::Await(waiter));
+        let _ = attached.await;
+    }
+
+    /// Attaches to one more rendezvous, if fewer sessions stand than are wanted, and keeps it in mind for when one ends.
+    pub fn join(&self, rendezvous: PeerRef) {
+        self.shared().order_sessions(News::Join(rendezvous));
     }
 
     /// The rendezvous with which a session stands.
@@ -409,7 +413,7 @@ impl Shared {
         let own_ref = OwnRef::new(secret, versions, &advertise, &locals)?;
         let shared = Arc::new(Self {
             admissions: Admissions::new(&limits),
-            config: Settings { windows, patience, limits },
+            config: Settings { windows, patience, limits, sessions },
             observer,
             socket,
             cids,
@@ -430,10 +434,8 @@ impl Shared {
             closing: OnceLock::new(),
         });
         actix_rt::spawn(accept_all(shared.clone()));
-        if !join.is_empty() && sessions > 0 {
-            let rng = quic::rng(seed.map(|seed| seed ^ 4));
-            let actor = Sessions::new(&shared, join, sessions, rng).start();
-            let _ = shared.sessions.set(actor);
+        for target in join {
+            shared.to_sessions(News::Join(target));
         }
         Ok(shared)
     }
@@ -544,6 +546,23 @@ impl Shared {
         if let Some(sessions) = self.sessions.get() {
             sessions.do_send(news);
         }
+    }
+
+    fn order_sessions(self: &Arc<Self>, news: News) {
+        let shared = self.clone();
+        self.placement.spawn_network(Box::new(move || {
+            shared.to_sessions(news);
+            Box::pin(std::future::ready(()))
+        }));
+    }
+
+    /// The same, on the network thread, where the actor is started if need be.
+    fn to_sessions(self: &Arc<Self>, news: News) {
+        let start = || {
+            let rng = quic::rng(self.seed.map(|seed| seed ^ 4));
+            Sessions::new(self, self.config.sessions, rng).start()
+        };
+        self.sessions.get_or_init(start).do_send(news);
     }
 
     /// How this host names a rendezvous that it is connected to.

@@ -2,7 +2,7 @@
 //!
 //! docs/reachability.md describes it and shows what it found. [`enter`] goes into namespaces of our own, as root or as
 //! anybody; [`namespace`] is one computer or router, held by an [`agent`]; [`kind`] has the kinds of routers and
-//! [`internet`] puts them together. [`checks`] proves that each is what it claims; [`dial`] runs today's binaries.
+//! [`internet`] puts them together. [`checks`] proves that each is what it claims; [`dial`] and [`matrix`] run today's binaries.
 //!
 //! Where the machine cannot have a laboratory, every test is counted as ignored and standard error says why.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -13,6 +13,7 @@ mod dial;
 mod enter;
 mod internet;
 mod kind;
+mod matrix;
 mod namespace;
 mod process;
 
@@ -73,6 +74,7 @@ fn trials() -> Vec<Trial> {
         checks::roads_are_cut_and_lossy_on_demand,
         checks::nothing_private_travels_outside,
         dial::every_kind_but_udp_blocked_reaches_a_public_node,
+        matrix::every_pair_meets_through_one_public_node,
     );
     trials
 }

@@ -70,6 +70,12 @@ impl Client {
         client
     }
 
+    /// One more rendezvous is known; its number is the next one.
+    pub(crate) fn add(&mut self, now: Instant) {
+        self.known.push(Rendezvous { state: State::Waiting { until: now }, failures: 0 });
+        self.fill(now);
+    }
+
     pub(crate) fn poll(&mut self) -> Option<Step> {
         self.outbox.pop_front()
     }

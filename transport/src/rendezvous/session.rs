@@ -22,6 +22,9 @@ use crate::{
     socket::handles::Road,
 };
 
+/// Rendezvous that are known. A guess, far beyond what anybody names by hand.
+const KNOWN_MAX: usize = 64;
+
 /// What a rendezvous did.
 pub(crate) enum News {
     /// The dial to the rendezvous of this number ended: who answered there, if anyone did.
@@ -30,6 +33,8 @@ pub(crate) enum News {
     Said { peer: PeerId, road: Road, said: Said },
     /// The last connection to a peer has ended.
     Gone { peer: PeerId },
+    /// One more rendezvous is known.
+    Join(PeerRef),
     /// Somebody waits for the sessions to stand.
     Await(oneshot::Sender<()>),
 }
@@ -49,15 +54,10 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    pub(crate) fn new(
-        shared: &Arc<Shared>,
-        known: Vec<PeerRef>,
-        wanted: usize,
-        rng: StdRng,
-    ) -> Self {
-        let client = Client::new(known.len(), wanted, now());
+    pub(crate) fn new(shared: &Arc<Shared>, wanted: usize, rng: StdRng) -> Self {
+        let client = Client::new(0, wanted, now());
         let shared = Arc::downgrade(shared);
-        Self { shared, known, client, rng, timer: None, waiting: Vec::new() }
+        Self { shared, known: Vec::new(), client, rng, timer: None, waiting: Vec::new() }
     }
 
     /// Carries out what the core says, and has it woken in time.
@@ -126,13 +126,13 @@ impl Sessions {
                 self.client.gone(peer, now, &mut self.rng);
             }
             Said::GoAway { .. } => self.client.gone(peer, now, &mut self.rng),
-            Said::Incoming { from, candidates, grant } => {
-                // Only who was asked to may send callers.
-                if self.client.standing().any(|(_, known, _)| known == peer) {
-                    let road = grant.and_then(|grant| meeting::flow(shared, &grant, road));
-                    let addresses = candidates.addresses;
-                    shared.order_here(from, Order::Expected { road, addresses });
-                }
+            // Only who was asked to may send callers.
+            Said::Incoming { from, candidates, grant }
+                if self.client.standing().any(|(_, known, _)| known == peer) =>
+            {
+                let road = grant.and_then(|grant| meeting::flow(shared, &grant, road));
+                let addresses = candidates.addresses;
+                shared.order_here(from, Order::Expected { road, addresses });
             }
             _ => {}
         }
@@ -182,6 +182,12 @@ impl Handler<News> for Sessions {
                 }
             }
             News::Gone { peer } => self.client.gone(peer, now(), &mut self.rng),
+            News::Join(target) => {
+                if !self.known.contains(&target) && self.known.len() < KNOWN_MAX {
+                    self.known.push(target);
+                    self.client.add(now());
+                }
+            }
             News::Await(waiter) => self.waiting.push(waiter),
         }
         self.go_on(ctx);

@@ -88,12 +88,19 @@ async fn a_caller_and_a_host_with_a_session_are_told_where_the_other_is_seen() {
     assert_eq!(reserved[17..], [&[1], &LOOPBACK[..], &served_port].concat());
     caller.say(&introduce(8)).await;
     let introduced = caller.hear().await;
-    let expected = [&[7, 0, 0, 0, 7, 1], &LOOPBACK[..], &served_port, &[0, 0]].concat();
-    assert_eq!(introduced, expected);
+    let expected = [&[7, 0, 0, 0, 7, 1], &LOOPBACK[..], &served_port, &[0]].concat();
+    let (expected_of_served, granted) = introduced.split_at(expected.len());
+    assert_eq!(expected_of_served, expected);
+    // A flow through the relay: its token and key, others at each end.
+    assert_eq!((granted[0], granted.len()), (1, 1 + 8 + 32));
     let incoming = served.hear().await;
     let caller_key = key(9).peer_id();
-    let expected = [&[9], &caller_key.as_bytes()[..], &[1], &LOOPBACK, &caller_port, &[0, 0]];
-    assert_eq!(incoming, expected.concat());
+    let expected = [&[9], &caller_key.as_bytes()[..], &[1], &LOOPBACK, &caller_port, &[0]];
+    let (expected_of_caller, granted_there) = incoming.split_at(expected.concat().len());
+    assert_eq!(expected_of_caller, expected.concat());
+    assert_eq!((granted_there[0], granted_there.len()), (1, 1 + 8 + 32));
+    assert_ne!(granted_there[1..9], granted[1..9]);
+    assert_ne!(granted_there[9..], granted[9..]);
     // Once it is gone, it isn't here.
     served.connection.close(0u32.into(), b"");
     loop {

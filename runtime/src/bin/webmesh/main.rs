@@ -1,11 +1,12 @@
 //! The `webmesh` command: a small daemon and the tools around it.
 //!
-//! One file a subcommand: [`id`], [`node`], [`ping`], [`inspect`]; [`output`] prints for people or, with `--json`, for
+//! One file a subcommand: [`id`], [`node`], [`ping`], [`inspect`]; [`joining`] has the options that they share, [`output`] prints for people or, with `--json`, for
 //! programs (one object a line on standard output). Logs go to standard error, filtered by `RUST_LOG`.
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or malformed input.
 
 mod id;
 mod inspect;
+mod joining;
 mod node;
 mod output;
 mod ping;

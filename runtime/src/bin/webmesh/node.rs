@@ -2,6 +2,7 @@
 
 use crate::{
     DataDir,
+    joining::Joining,
     output::{Failure, Output},
 };
 use serde_json::json;
@@ -21,23 +22,37 @@ pub(crate) struct Args {
     /// Don't serve other hosts as their rendezvous.
     #[arg(long)]
     no_serve: bool,
+    /// A host that others can't reach by themselves: it never serves.
+    #[arg(long)]
+    private: bool,
+    #[command(flatten)]
+    joining: Joining,
 }
 
 pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
-    let mut builder = Mesh::builder().data_dir(args.data.path()?).serve(!args.no_serve);
+    let mut builder =
+        Mesh::builder().data_dir(args.data.path()?).serve(!args.no_serve && !args.private);
     for address in &args.listen {
         builder = builder.listen(*address);
     }
     for address in &args.advertise {
         builder = builder.advertise(*address);
     }
-    let mesh = builder.start().await.map_err(Failure::failed)?;
+    let mesh = args.joining.apply(builder).start().await.map_err(Failure::failed)?;
+    // Before `ready`: whoever reads that may ask us to end at once.
+    let asked_to_end = mesh.until_ctrl_c();
+    tokio::pin!(asked_to_end);
+    tokio::select! {
+        attached = args.joining.attached(&mesh) => attached?,
+        asked = &mut asked_to_end => {
+            mesh.shutdown().await;
+            return asked.map(|()| ExitCode::SUCCESS).map_err(Failure::failed);
+        }
+    }
     let (peer, peer_ref) = (mesh.peer_id().to_string(), mesh.peer_ref().to_string());
     let listen: Vec<String> = mesh.listen_addresses().iter().map(ToString::to_string).collect();
     let text = format!("peer    {peer}\nlisten  {}\n{peer_ref}", listen.join(" "));
     let object = json!({ "event": "ready", "peer": peer, "peer_ref": peer_ref, "listen": listen });
-    // Before `ready`: whoever reads that may ask us to end at once.
-    let asked_to_end = mesh.until_ctrl_c();
     let result = match output.print(object, text) {
         Ok(()) => asked_to_end.await.map_err(Failure::failed),
         Err(failure) => Err(failure),

@@ -1,9 +1,12 @@
 //! `webmesh ping`: how far away a peer is, and by which road.
 
-use crate::output::{Failure, Output};
+use crate::{
+    joining::{Joining, target},
+    output::{Failure, Output},
+};
 use serde_json::json;
-use std::{net::SocketAddr, process::ExitCode, time::Duration};
-use webmesh::{AddressRef, Mesh, PeerRef};
+use std::{process::ExitCode, time::Duration};
+use webmesh::{Mesh, PeerRef};
 
 /// How long a reply is waited for; a road slower than this is of no use to actors either. A guess.
 const REPLY_MAX: Duration = Duration::from_secs(5);
@@ -19,21 +22,19 @@ pub(crate) struct Args {
     /// Milliseconds from one ping to the next.
     #[arg(long, value_name = "M", default_value_t = 1000)]
     interval_ms: u64,
-}
-
-fn target(text: &str) -> Result<PeerRef, String> {
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return AddressRef::new([address])
-            .map(PeerRef::Addresses)
-            .map_err(|error| error.to_string());
-    }
-    text.parse::<PeerRef>().map_err(|error| error.to_string())
+    #[command(flatten)]
+    joining: Joining,
 }
 
 pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
-    let mesh = Mesh::builder().start().await.map_err(Failure::failed)?;
+    let builder = args.joining.apply(Mesh::builder().serve(false));
+    let mesh = builder.start().await.map_err(Failure::failed)?;
+    let measured = async {
+        args.joining.attached(&mesh).await?;
+        pings(&mesh, args, output).await
+    };
     let result = tokio::select! {
-        result = pings(&mesh, args, output) => result,
+        result = measured => result,
         // Interrupted: what was learnt so far has been printed.
         signal = mesh.until_ctrl_c() => signal.map_err(Failure::failed).map(|()| ExitCode::FAILURE),
     };
@@ -47,6 +48,7 @@ async fn pings(mesh: &Mesh, args: &Args, output: &Output) -> Result<ExitCode, Fa
     let mut round_trips = Vec::new();
     for seq in 0..args.count {
         interval.tick().await;
+        let asked = std::time::Instant::now();
         let pong = match tokio::time::timeout(REPLY_MAX, mesh.ping(&args.target)).await {
             Ok(result) => result.map_err(|error| error.to_string()),
             Err(_) => Err(format!("no reply within {} s", REPLY_MAX.as_secs())),
@@ -56,9 +58,10 @@ async fn pings(mesh: &Mesh, args: &Args, output: &Output) -> Result<ExitCode, Fa
                 let (peer, via, path) =
                     (pong.peer.to_string(), pong.via.to_string(), pong.path.to_string());
                 let rtt_ms = milliseconds(pong.rtt);
+                let took_ms = milliseconds(asked.elapsed());
                 round_trips.push(rtt_ms);
                 output.print(
-                    json!({ "event": "pong", "seq": seq, "peer": peer, "rtt_ms": rtt_ms, "path": path, "via": via }),
+                    json!({ "event": "pong", "seq": seq, "peer": peer, "rtt_ms": rtt_ms, "took_ms": took_ms, "path": path, "via": via }),
                     format_args!("seq {seq}  {rtt_ms} ms  {path} via {via}  {peer}"),
                 )?;
             }

@@ -1,0 +1,111 @@
+//! Who reaches whom: every kind of host in front of every other, met through one public node.
+
+use crate::{
+    internet::{Internet, Site},
+    kind::Kind,
+    process::{Node, ping},
+};
+use serde_json::Value;
+
+/// Pings of one pair: enough for a direct road to be found.
+const PINGS: usize = 15;
+const PING_EVERY_MS: &str = "150";
+
+/// Rows of the matrix that are measured at a time.
+const AT_A_TIME: usize = 3;
+
+/// How the first and the last reply of a pair came, and what the first one took, the dial and the meeting included.
+#[derive(Clone)]
+struct Outcome {
+    first: String,
+    last: String,
+    first_ms: f64,
+}
+
+/// Every pair exchanges messages by the PeerRef of one side alone, and goes on directly where no NAT's mapping depends on
+/// the address that is sent to. The table is what docs/reachability.md shows.
+pub(crate) fn every_pair_meets_through_one_public_node(internet: &Internet) {
+    let server = internet.site(Kind::Public);
+    let listen = format!("{}:4433", server.outside[0]);
+    let rendezvous = Node::start(server.host(), &["--listen", &listen]);
+    let kinds: Vec<Kind> =
+        Kind::MATRIX.into_iter().filter(|kind| *kind != Kind::UdpBlocked).collect();
+    let served: Vec<(Kind, Site)> =
+        kinds.iter().map(|kind| (*kind, internet.site(*kind))).collect();
+    let nodes: Vec<(Kind, Node)> = served
+        .iter()
+        .map(|(kind, site)| {
+            let args = ["--private", "--join", &rendezvous.peer_ref];
+            (*kind, Node::start(site.host(), &args))
+        })
+        .collect();
+    // Several at a time, for they mostly wait; but not so many that the machine is busy.
+    let rows = std::sync::Mutex::new(vec![Vec::new(); kinds.len()]);
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some(from) =
+                    kinds.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+                {
+                    let site = internet.site(*from);
+                    let row: Vec<_> = nodes.iter().map(|(_, node)| meet(&site, node)).collect();
+                    let index = kinds.iter().position(|kind| kind == from).unwrap();
+                    rows.lock().unwrap()[index] = row;
+                }
+            });
+        }
+    });
+    let rows = rows.into_inner().unwrap();
+    let mut wrong = Vec::new();
+    println!("{:20}{}", "", kinds.iter().map(|kind| format!("{kind:20}")).collect::<String>());
+    for (from, outcomes) in kinds.iter().zip(&rows) {
+        let mut row = format!("{from:20}");
+        for (to, outcome) in kinds.iter().zip(outcomes) {
+            let expected = expected(*from, *to);
+            let text = match outcome {
+                Some(Outcome { first, last, first_ms }) => {
+                    if !expected.contains(&last.as_str()) {
+                        wrong.push(format!("{from} to {to}: {last}"));
+                    }
+                    if first == last {
+                        format!("{last} {first_ms:.0}")
+                    } else {
+                        format!("{first}>{last} {first_ms:.0}")
+                    }
+                }
+                None => {
+                    wrong.push(format!("{from} to {to}: nothing"));
+                    "nothing".to_owned()
+                }
+            };
+            row += &format!("{text:20}");
+        }
+        println!("{row}");
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+/// The roads that a pair may end on.
+fn expected(one: Kind, other: Kind) -> &'static [&'static str] {
+    let strict = |kind| {
+        matches!(kind, Kind::PortRestricted | Kind::Carrier | Kind::Firewall | Kind::Symmetric)
+    };
+    match (one, other) {
+        (Kind::Symmetric, other) | (other, Kind::Symmetric) if strict(other) => {
+            &["relay-udp", "punched"]
+        }
+        _ => &["direct", "punched"],
+    }
+}
+
+fn meet(site: &Site, node: &Node) -> Option<Outcome> {
+    let count = PINGS.to_string();
+    let lines =
+        ping(site.host(), &[&node.peer_ref, "--count", &count, "--interval-ms", PING_EVERY_MS]);
+    let pongs: Vec<&Value> = lines.iter().filter(|line| line["event"] == "pong").collect();
+    let path = |pong: &Value| pong["path"].as_str().map(str::to_owned);
+    let (first, last) = (pongs.first()?, pongs.last()?);
+    (pongs.len() == PINGS).then_some(())?;
+    Some(Outcome { first: path(first)?, last: path(last)?, first_ms: first["took_ms"].as_f64()? })
+}
