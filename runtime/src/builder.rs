@@ -79,6 +79,8 @@ pub struct MeshBuilder {
     serve: bool,
     join: Vec<PeerRef>,
     rendezvous: Option<usize>,
+    relay_tls: Option<SocketAddr>,
+    proxy: Option<SocketAddr>,
 }
 
 impl std::fmt::Debug for MeshBuilder {
@@ -102,6 +104,8 @@ impl MeshBuilder {
             serve: true,
             join: Vec::new(),
             rendezvous: None,
+            relay_tls: None,
+            proxy: None,
         }
     }
 
@@ -197,6 +201,19 @@ impl MeshBuilder {
         self
     }
 
+    /// Takes tunnels of TLS over TCP on this address, for hosts whose network blocks UDP. They try port 443 by themselves;
+    /// another port they learn from sessions with this node. Default: none are taken.
+    pub fn relay_tls(mut self, address: SocketAddr) -> Self {
+        self.relay_tls = Some(address);
+        self
+    }
+
+    /// Dials tunnels by way of this HTTP proxy (CONNECT).
+    pub fn proxy(mut self, address: SocketAddr) -> Self {
+        self.proxy = Some(address);
+        self
+    }
+
     /// With how many rendezvous a session is kept at a time; default: 2, so that one may end. Each costs a datagram of
     /// 51 bytes and its answer every 20 s in either direction: ~73 KB an hour with the headers of UDP and IP, and a radio
     /// that wakes up three times a minute. 0: none.
@@ -244,6 +261,8 @@ impl MeshBuilder {
         let plain = EndpointConfig::new(SecretKey::from_bytes(secret.to_bytes()));
         let config = EndpointConfig {
             join: self.join,
+            relay_tls: self.relay_tls,
+            proxy: self.proxy,
             sessions: self.rendezvous.unwrap_or(plain.sessions),
             versions,
             listen: self.listen,

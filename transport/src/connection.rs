@@ -28,6 +28,7 @@ use crate::{
     path::{
         liveness::{Event, Liveness},
         nonces::Nonces,
+        places::{self, Places},
         pulse::Pulse,
     },
     peer_ref::{PeerRef, RendezvousPoint},
@@ -72,7 +73,7 @@ const SAID_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(39);
 /// What a connection actor is told.
 pub(crate) enum Order {
     /// Somebody wants a link; these addresses may help.
-    Dial { addresses: Vec<SocketAddr>, points: Vec<RendezvousPoint>, waiter: Waiter },
+    Dial { places: Places, waiter: Waiter },
     /// A handshake with this peer is complete, HELLO included.
     Established { authenticated: Box<Authenticated>, waiter: Option<Waiter> },
     /// The dial under way failed.
@@ -153,7 +154,7 @@ pub(crate) struct Connection {
     up: Option<u64>,
     waiters: Vec<Waiter>,
     dialling: bool,
-    untried: (Vec<SocketAddr>, Vec<RendezvousPoint>),
+    untried: Places,
     /// Takes roads that are found while the dial is under way.
     late: Option<mpsc::UnboundedSender<Road>>,
     /// Introductions are under way.
@@ -185,7 +186,7 @@ impl Connection {
             up: None,
             waiters: Vec::new(),
             dialling: false,
-            untried: Default::default(),
+            untried: Places::default(),
             late: None,
             meeting: false,
             expecting: false,
@@ -205,34 +206,29 @@ impl Connection {
         self.entries.iter().position(|entry| entry.link.id() == link)
     }
 
-    fn dial(
-        &mut self,
-        (addresses, points): (Vec<SocketAddr>, Vec<RendezvousPoint>),
-        waiter: Waiter,
-        ctx: &mut Context<Self>,
-    ) {
+    fn dial(&mut self, places: Places, waiter: Waiter, ctx: &mut Context<Self>) {
         if let Some(up) = self.up.and_then(|id| self.position(id)) {
             let _ = waiter.send(Ok(self.entries[up].link.clone()));
             return;
         }
         self.waiters.push(waiter);
         if self.dialling {
-            let (untried, unasked) = &mut self.untried;
-            untried.extend(addresses.into_iter().take(UNTRIED_MAX.saturating_sub(untried.len())));
-            unasked.extend(points.into_iter().take(UNTRIED_MAX.saturating_sub(unasked.len())));
+            fn add<T>(to: &mut Vec<T>, more: Vec<T>) {
+                to.extend(more.into_iter().take(UNTRIED_MAX.saturating_sub(to.len())));
+            }
+            add(&mut self.untried.addresses, places.addresses);
+            add(&mut self.untried.points, places.points);
+            add(&mut self.untried.tls, places.tls);
         } else {
-            self.start_dial(addresses, points, ctx);
+            self.start_dial(places, ctx);
         }
     }
 
-    fn start_dial(
-        &mut self,
-        addresses: Vec<SocketAddr>,
-        points: Vec<RendezvousPoint>,
-        ctx: &mut Context<Self>,
-    ) {
+    fn start_dial(&mut self, places: Places, ctx: &mut Context<Self>) {
         self.dialling = true;
+        let Places { addresses, points, tls } = places;
         let (late, roads) = mpsc::unbounded_channel();
+        self.shared.socket.spawn(places::tunnels(&self.shared, &addresses, tls, late.clone()));
         self.late = Some(late);
         self.meet(points, ctx);
         let (shared, peer, actor) = (self.shared.clone(), self.peer, ctx.address());
@@ -289,11 +285,11 @@ impl Connection {
 
     fn dial_failed(&mut self, mut error: ConnectError, ctx: &mut Context<Self>) {
         self.dialling = false;
-        let (untried, unasked) = std::mem::take(&mut self.untried);
+        let untried = std::mem::take(&mut self.untried);
         self.waiters.retain(|waiter| !waiter.is_closed());
-        let more = !untried.is_empty() || !unasked.is_empty();
+        let more = !untried.addresses.is_empty() || !untried.points.is_empty();
         if more && !self.waiters.is_empty() {
-            self.start_dial(untried, unasked, ctx);
+            self.start_dial(untried, ctx);
             return;
         }
         if let (Some(why), false) = (self.refusal.take(), error.is_telling()) {
@@ -697,9 +693,9 @@ impl Handler<Order> for Connection {
 
     fn handle(&mut self, order: Order, ctx: &mut Context<Self>) {
         match order {
-            Order::Dial { addresses, points, waiter } => {
+            Order::Dial { places, waiter } => {
                 self.pending.fetch_sub(1, Ordering::SeqCst);
-                self.dial((addresses, points), waiter, ctx);
+                self.dial(places, waiter, ctx);
             }
             Order::Established { authenticated, waiter } => {
                 // Those of its own dials weren't counted.

@@ -15,6 +15,8 @@ use actix::{Actor, Addr};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use rand::RngExt;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -25,7 +27,13 @@ use crate::{
     limits::{Admission, Admissions, InitialGate, Limits},
     link::{Link, Observer, code},
     own_ref::OwnRef,
-    path::{candidates::canonical, liveness::Patience, nonces::Nonces, pulse::Pulses},
+    path::{
+        candidates::canonical,
+        liveness::Patience,
+        nonces::Nonces,
+        places::{self, Places},
+        pulse::Pulses,
+    },
     peer_ref::{
         ADDRESSES_MAX, ContentError, Origin, PeerRef, PeerRefStore, Remembered, RendezvousPoint,
     },
@@ -45,7 +53,8 @@ use crate::{
         mesh_socket::{MeshSocket, Wire},
         udp::UdpWire,
     },
-    tls::{Tls, TlsError},
+    tls::{Tls, TlsError, TunnelTls},
+    tunnel::{is_far_end, pump, wire::Tunnels},
 };
 
 /// How long [`Endpoint::close`] waits for peers to acknowledge.
@@ -56,6 +65,9 @@ const KNOWN_PEERS_MAX: usize = 4096;
 
 /// Sessions that a host keeps which was told its rendezvous (docs/architecture.md).
 const SESSIONS: usize = 2;
+
+/// Connections that wait to be accepted, the usual number.
+const TLS_BACKLOG: i32 = 128;
 
 /// What an endpoint is started with.
 pub struct EndpointConfig {
@@ -82,6 +94,11 @@ pub struct EndpointConfig {
     /// With how many of them a session is kept at a time: one ends, the other goes on. Each costs a probe and its answer
     /// of 51 bytes in 20 s each way.
     pub sessions: usize,
+    /// Where to listen for tunnels of TLS over TCP, through which hosts come whose network blocks UDP. Port 443 passes
+    /// most firewalls, and is tried by default by whoever dials. `None`: nowhere.
+    pub relay_tls: Option<SocketAddr>,
+    /// An HTTP proxy by way of which tunnels are dialled (CONNECT).
+    pub proxy: Option<SocketAddr>,
     /// A network in memory in place of the kernel's, for tests in place.
     pub network: Option<MemoryNetwork>,
 }
@@ -100,6 +117,8 @@ impl EndpointConfig {
             service: Some(Service::default()),
             join: Vec::new(),
             sessions: SESSIONS,
+            relay_tls: None,
+            proxy: None,
             network: None,
         }
     }
@@ -147,6 +166,10 @@ pub struct Drops {
     pub io_errors: u64,
     /// Datagrams for connections that are gone.
     pub nowhere: u64,
+    /// Datagrams of tunnels that were too slow.
+    pub tunnels_full: u64,
+    /// Runs of relayed datagrams whose hosts sent more than they may.
+    pub throttled: u64,
 }
 
 /// A running endpoint. Clones are the same; the last one dropped closes it.
@@ -172,6 +195,9 @@ pub(crate) struct Shared {
     pub(crate) cids: Arc<Cids>,
     pub(crate) quic: Quic,
     pub(crate) pulses: Pulses,
+    pub(crate) tunnel_tls: Arc<TunnelTls>,
+    /// Where this host takes tunnels, if it does.
+    pub(crate) tls_port: Option<u16>,
     pub(crate) host: Mutex<Host>,
     placement: Arc<dyn Placement>,
     peer: PeerId,
@@ -196,6 +222,8 @@ pub(crate) struct Settings {
     pub(crate) patience: Patience,
     pub(crate) limits: Limits,
     sessions: usize,
+    /// By way of which tunnels are dialled.
+    pub(crate) proxy: Option<SocketAddr>,
 }
 
 /// A connection actor, and how many orders are on the way to it.
@@ -238,14 +266,25 @@ impl Endpoint {
 
     /// The bound addresses, with concrete ports.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.shared().socket.wires().iter().map(Wire::local_addr).collect()
+        let locals = self.shared().socket.wires().iter().map(Wire::local_addr);
+        locals.filter(|local| !is_far_end(*local)).collect()
+    }
+
+    /// Bytes that this host has relayed for others.
+    pub fn relayed(&self) -> u64 {
+        self.shared().socket.counters.forwarded.load(Ordering::Relaxed)
+    }
+
+    /// The TCP port at which tunnels are taken, if they are.
+    pub fn tls_port(&self) -> Option<u16> {
+        self.shared().tls_port
     }
 
     /// Buffer sizes that the system granted to each UDP socket.
     pub fn socket_buffers(&self) -> Vec<BufferSizes> {
         let buffers = |wire: &Wire| match wire {
             Wire::Udp(wire) => Some(wire.buffers()),
-            Wire::Memory(_) => None,
+            Wire::Memory(_) | Wire::Tunnels(_) => None,
         };
         self.shared().socket.wires().iter().filter_map(buffers).collect()
     }
@@ -260,6 +299,12 @@ impl Endpoint {
             staging_full: get(&counters.staging_full),
             io_errors: get(&counters.send_errors) + get(&counters.receive_errors),
             nowhere: get(&counters.send_nowhere),
+            tunnels_full: self
+                .shared()
+                .socket
+                .tunnels()
+                .map_or(0, |(_, tunnels)| tunnels.dropped()),
+            throttled: get(&counters.throttled),
         }
     }
 
@@ -309,13 +354,13 @@ impl Endpoint {
             return Ok(link);
         }
         let now = SystemTime::now();
-        let (addresses, points) = {
+        let places = {
             let book = shared.book.lock();
             let addresses = hints.iter().copied().chain(book.addresses(&peer, now)).collect();
             let points = book.signed(&peer, now).map(|signed| signed.rendezvous().to_vec());
-            (addresses, points.unwrap_or_default())
+            Places { addresses, points: points.unwrap_or_default(), tls: Vec::new() }
         };
-        shared.connect(peer, addresses, points).await
+        shared.connect(peer, places).await
     }
 
     /// Waits until sessions with as many rendezvous stand as were asked for, or as are known. From then on
@@ -376,6 +421,8 @@ impl Shared {
             service,
             join,
             sessions,
+            relay_tls,
+            proxy,
             network,
         } = config;
         let peer = secret.peer_id();
@@ -384,8 +431,12 @@ impl Shared {
             let [a, b, c, d, e, f, g, h, ..] = *peer.as_bytes();
             seed ^ u64::from_le_bytes([a, b, c, d, e, f, g, h])
         });
-        let wires = bind_all(&listen, network.as_ref())?;
+        let mut wires = bind_all(&listen, network.as_ref())?;
         let locals: Vec<_> = wires.iter().map(Wire::local_addr).collect();
+        let listener = relay_tls.map(listen_tls).transpose()?;
+        if network.is_none() {
+            wires.push(Wire::Tunnels(Tunnels::new(quic::rng(seed.map(|seed| seed ^ 5)))));
+        }
         let cids = Arc::new(Cids::new(secret.derive("cid"), seed));
         let pulses = Pulses::default();
         let gate = InitialGate::new(&limits);
@@ -399,6 +450,8 @@ impl Shared {
         let socket = MeshSocket::new(wires, cids.clone(), gate, frames, relay, &*placement, seed);
         let socket = Arc::new(socket);
         let tls = Tls::new(&secret)?;
+        let tunnel_tls = Arc::new(TunnelTls::new(&secret)?);
+        let tls_port = listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let quic = Quic::start(
             &secret,
             &tls,
@@ -413,7 +466,9 @@ impl Shared {
         let own_ref = OwnRef::new(secret, versions, &advertise, &locals)?;
         let shared = Arc::new(Self {
             admissions: Admissions::new(&limits),
-            config: Settings { windows, patience, limits, sessions },
+            config: Settings { windows, patience, limits, sessions, proxy },
+            tunnel_tls: tunnel_tls.clone(),
+            tls_port: tls_port.map(|address| address.port()),
             observer,
             socket,
             cids,
@@ -434,6 +489,10 @@ impl Shared {
             closing: OnceLock::new(),
         });
         actix_rt::spawn(accept_all(shared.clone()));
+        if let (Some(listener), Some((_, tunnels))) = (listener, shared.socket.tunnels()) {
+            let tunnels = Arc::downgrade(tunnels);
+            actix_rt::spawn(pump::accept_all(tunnels, tunnel_tls, listener));
+        }
         for target in join {
             shared.to_sessions(News::Join(target));
         }
@@ -492,26 +551,17 @@ impl Shared {
         self.up.get(peer).and_then(|link| link.lease().road())
     }
 
-    /// The link to `peer`, dialled if need be at `addresses` alone.
-    pub(crate) async fn connect_direct(
+    /// The link to `peer`, dialled if need be at `places` alone.
+    pub(crate) async fn connect(
         self: &Arc<Self>,
         peer: PeerId,
-        addresses: Vec<SocketAddr>,
-    ) -> Result<Link, ConnectError> {
-        self.connect(peer, addresses, Vec::new()).await
-    }
-
-    async fn connect(
-        self: &Arc<Self>,
-        peer: PeerId,
-        addresses: Vec<SocketAddr>,
-        points: Vec<RendezvousPoint>,
+        places: Places,
     ) -> Result<Link, ConnectError> {
         if let Some(link) = self.up.get(&peer) {
             return Ok(link.clone());
         }
         let (waiter, outcome) = oneshot::channel();
-        self.order(peer, Order::Dial { addresses, points, waiter });
+        self.order(peer, Order::Dial { places, waiter });
         outcome.await.unwrap_or(Err(ConnectError::Closed))
     }
 
@@ -531,8 +581,10 @@ impl Shared {
         let (shared, (waiter, outcome)) = (self.clone(), oneshot::channel());
         self.placement.spawn_network(Box::new(move || {
             Box::pin(async move {
-                let (_, no_more_roads) = mpsc::unbounded_channel();
-                match dial(&shared, None, addresses, no_more_roads).await {
+                let (late, roads) = mpsc::unbounded_channel();
+                let tunnels = places::tunnels(&shared, &addresses, Vec::new(), late);
+                shared.socket.spawn(tunnels);
+                match dial(&shared, None, addresses, roads).await {
                     Ok(authenticated) => shared.established(authenticated, Some(waiter)),
                     Err(e) => drop(waiter.send(Err(e))),
                 }
@@ -566,11 +618,18 @@ impl Shared {
     }
 
     /// How this host names a rendezvous that it is connected to.
-    pub(crate) fn point(&self, peer: PeerId) -> Option<RendezvousPoint> {
-        let road = self.road(&peer)?;
+    pub(crate) fn point(&self, peer: PeerId, tls_port: Option<u16>) -> Option<RendezvousPoint> {
+        let road = self.road(&peer).filter(|road| road.flow.is_none())?;
+        let via = if is_far_end(road.remote) {
+            let (_, tunnels) = self.socket.tunnels()?;
+            Ok(tunnels.remote(road.remote)?)
+        } else {
+            Err(road.remote)
+        };
         let book = self.book.lock();
         let named = book.signed(&peer, SystemTime::now()).map(|signed| signed.addresses().to_vec());
-        session::point(peer, road, named.unwrap_or_default())
+        let named = named.unwrap_or_default();
+        session::point(peer, via, named, tls_port)
     }
 
     /// The rendezvous with which a session stands.
@@ -668,6 +727,20 @@ async fn accept_all(shared: Arc<Shared>) {
             Admission::Retry | Admission::Ignore => incoming.ignore(),
         }
     }
+}
+
+/// Listens for tunnels. Must be called inside the network runtime.
+fn listen_tls(address: SocketAddr) -> Result<TcpListener, BindError> {
+    let listen = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // Connections of the process before may still be closing.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(TLS_BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    listen().map_err(|source| BindError::Listen { address, source })
 }
 
 /// Binds every address to listen on.

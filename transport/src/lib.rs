@@ -11,6 +11,7 @@
 //!   - `quic`, `tls`, [`limits`]: how quinn and rustls are set up, and what strangers may cost
 //! - `rendezvous`: how hosts without a public address are met
 //! - `relay`: datagrams forwarded between two hosts that can't reach each other
+//! - `tunnel`: datagrams over TLS where UDP is blocked
 //! - [`path`]: is a peer alive, and where is it?
 //! - [`nat`]: what the NAT in front of this host is
 //! - [`socket`]: the UDP socket under QUIC: handles, roads, our own frames (`wire`)
@@ -37,6 +38,7 @@ mod relay;
 mod rendezvous;
 pub mod socket;
 mod tls;
+mod tunnel;
 mod wire;
 
 pub use dial::ConnectError;

@@ -10,6 +10,7 @@ use crate::{
     identity::PeerId,
     lease::Lease,
     path::pulse::{Expecting, PingError, Pulse},
+    tunnel::is_far_end,
 };
 
 /// How a peer is reached.
@@ -22,6 +23,8 @@ pub enum PathKind {
     Punched,
     /// A relay forwards datagrams, over UDP.
     RelayUdp,
+    /// Datagrams go through a tunnel of TLS over TCP, to the peer or to a relay, for UDP is blocked here.
+    RelayTls,
 }
 
 impl fmt::Display for PathKind {
@@ -30,6 +33,7 @@ impl fmt::Display for PathKind {
             Self::Direct => f.write_str("direct"),
             Self::Punched => f.write_str("punched"),
             Self::RelayUdp => f.write_str("relay-udp"),
+            Self::RelayTls => f.write_str("relay-tls"),
         }
     }
 }
@@ -238,6 +242,7 @@ impl Link {
     pub fn path(&self) -> PathKind {
         let Some(road) = self.inner.lease.road() else { return PathKind::Direct };
         match &self.inner.introduced {
+            _ if is_far_end(road.remote) => PathKind::RelayTls,
             _ if road.flow.is_some() => PathKind::RelayUdp,
             Some(named) if !named.contains(&road.remote) => PathKind::Punched,
             _ => PathKind::Direct,

@@ -86,6 +86,42 @@ impl Tls {
     }
 }
 
+/// The TLS halves of tunnels. Neither side need say who it is: QUIC inside does.
+pub(crate) struct TunnelTls {
+    pub(crate) server: Arc<rustls::ServerConfig>,
+    pub(crate) client: Arc<rustls::ClientConfig>,
+}
+
+/// The application protocol of tunnels.
+const TUNNEL_ALPN: &[u8] = b"webmesh-tunnel/1";
+
+impl TunnelTls {
+    pub(crate) fn new(secret: &SecretKey) -> Result<Self, TlsError> {
+        let fault = |e: &dyn std::fmt::Display| TlsError(e.to_string());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = certified_key(secret).map_err(|e| fault(&e))?;
+        let tls13 = &[&rustls::version::TLS13];
+        let resolver = rustls::server::AlwaysResolvesServerRawPublicKeys::new(key);
+        let mut server = rustls::ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(tls13)
+            .map_err(|e| fault(&e))?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(resolver));
+        server.alpn_protocols = vec![TUNNEL_ALPN.to_vec()];
+        server.send_tls13_tickets = 0;
+        let mut client = rustls::ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(tls13)
+            .map_err(|e| fault(&e))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Verifier::new(&provider, false)))
+            .with_no_client_auth();
+        client.alpn_protocols = vec![TUNNEL_ALPN.to_vec()];
+        client.enable_sni = false;
+        client.resumption = rustls::client::Resumption::disabled();
+        Ok(Self { server: Arc::new(server), client: Arc::new(client) })
+    }
+}
+
 /// The server name by which `peer` (or, without one, anyone) is dialled.
 pub(crate) fn server_name(peer: Option<PeerId>) -> String {
     peer.map_or_else(|| ANY_PEER.to_owned(), |peer| peer.to_string())

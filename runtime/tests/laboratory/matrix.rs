@@ -28,8 +28,7 @@ pub(crate) fn every_pair_meets_through_one_public_node(internet: &Internet) {
     let server = internet.site(Kind::Public);
     let listen = format!("{}:4433", server.outside[0]);
     let rendezvous = Node::start(server.host(), &["--listen", &listen]);
-    let kinds: Vec<Kind> =
-        Kind::MATRIX.into_iter().filter(|kind| *kind != Kind::UdpBlocked).collect();
+    let kinds = Kind::MATRIX;
     let served: Vec<(Kind, Site)> =
         kinds.iter().map(|kind| (*kind, internet.site(*kind))).collect();
     let nodes: Vec<(Kind, Node)> = served
@@ -69,9 +68,9 @@ pub(crate) fn every_pair_meets_through_one_public_node(internet: &Internet) {
                         wrong.push(format!("{from} to {to}: {last}"));
                     }
                     if first == last {
-                        format!("{last} {first_ms:.0}")
+                        format!("{last} {first_ms:.0} ms")
                     } else {
-                        format!("{first}>{last} {first_ms:.0}")
+                        format!("{first}>{last} {first_ms:.0} ms")
                     }
                 }
                 None => {
@@ -92,6 +91,8 @@ fn expected(one: Kind, other: Kind) -> &'static [&'static str] {
         matches!(kind, Kind::PortRestricted | Kind::Carrier | Kind::Firewall | Kind::Symmetric)
     };
     match (one, other) {
+        (Kind::UdpBlocked, _) => &["relay-tls"],
+        (_, Kind::UdpBlocked) => &["relay-udp"],
         (Kind::Symmetric, other) | (other, Kind::Symmetric) if strict(other) => {
             &["relay-udp", "punched"]
         }

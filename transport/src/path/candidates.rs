@@ -41,7 +41,9 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
 fn dialable(address: SocketAddr) -> bool {
     let ip = address.ip();
     let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-    address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
+    // Nobody but this process means anything by them.
+    let own = matches!(ip, IpAddr::V6(ip) if ip.segments()[..2] == [0xfd77, 0x6562] && ip.segments()[2] & 0xfff0 == 0x6d00);
+    address.port() != 0 && !own && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
 }
 
 #[cfg(test)]

@@ -11,12 +11,13 @@
 //! other, and is kept beside it.
 
 use std::{
+    cmp::Ordering,
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
 use super::nonces::Nonces;
-use crate::{socket::handles::Road, wire::FRAME_BYTES};
+use crate::{socket::handles::Road, tunnel::is_far_end, wire::FRAME_BYTES};
 
 /// Roads of one peer. A guess: both families, a few interfaces and NATs on both sides.
 const ROADS_MAX: usize = 16;
@@ -122,8 +123,13 @@ impl Known {
         self.road.source() == road.source()
     }
 
-    fn is_relayed(&self) -> bool {
-        self.road.flow.is_some()
+    /// How far behind it is of a direct road: a relay is second, a tunnel to one last.
+    fn tier(&self) -> u8 {
+        match self.road.flow {
+            _ if is_far_end(self.road.remote) => 2,
+            Some(_) => 1,
+            None => 0,
+        }
     }
 
     /// Whether one more frame may go to it.
@@ -372,11 +378,11 @@ impl Roads {
             if silent {
                 return known.heard >= active.asked;
             }
-            match (active.is_relayed(), known.is_relayed()) {
+            match known.tier().cmp(&active.tier()) {
                 // A relay is for as long as there is nothing better.
-                (true, false) => return known.asked.is_none(),
-                (false, true) => return false,
-                _ => {}
+                Ordering::Less => return known.asked.is_none(),
+                Ordering::Greater => return false,
+                Ordering::Equal => {}
             }
             match (known.measured(), active.measured()) {
                 (Some(rtt), Some(now)) => {
@@ -389,7 +395,7 @@ impl Roads {
         let others = others.filter(|(index, known)| *index != self.active && known.proven);
         let best = others
             .filter(|(_, known)| takes_over(known))
-            .min_by_key(|(_, known)| (known.is_relayed(), known.rtt));
+            .min_by_key(|(_, known)| (known.tier(), known.rtt));
         best.map(|(index, _)| index)
     }
 }

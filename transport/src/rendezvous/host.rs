@@ -16,6 +16,7 @@ use crate::{
     limits::prefix,
     peer_ref::{ADDRESSES_MAX, check_address},
     relay::forwarder::Relaying,
+    tunnel::is_far_end,
 };
 
 /// What a rendezvous gives.
@@ -63,6 +64,11 @@ struct Session {
     introductions: Bucket,
 }
 
+/// Where a host is seen, if that means anything to another.
+pub(crate) fn meaningful(seen: SocketAddr) -> Option<SocketAddr> {
+    check_address(seen).ok().filter(|seen| !is_far_end(*seen))
+}
+
 /// The sessions of a rendezvous.
 #[derive(Debug)]
 pub(crate) struct Host {
@@ -108,8 +114,9 @@ impl Host {
             introductions_per_minute: per_minute,
             flows_max: 0,
             relayed_per_second: 0,
+            tls_port: 0,
         };
-        Message::Reserved { terms, observed: check_address(seen).ok() }
+        Message::Reserved { terms, observed: meaningful(seen) }
     }
 
     /// `from`, who is seen at `seen`, wants to be introduced to `target`, who is seen at `there` if it is connected. The
@@ -142,13 +149,13 @@ impl Host {
         if !take(&mut session.introductions, to_each, now) {
             return no(Refusal::Throttled);
         }
-        let seen = check_address(seen).ok();
+        let seen = meaningful(seen);
         let mut addresses: Vec<_> = seen.into_iter().collect();
         addresses.extend(told.addresses.into_iter().filter(|address| Some(*address) != seen));
         addresses.truncate(ADDRESSES_MAX);
         let candidates = Candidates { addresses, class: told.class };
         let incoming = Message::Incoming { from, candidates, grant: None };
-        let addresses = check_address(there).into_iter().collect();
+        let addresses = meaningful(there).into_iter().collect();
         let candidates = Candidates { addresses, class: Vec::new() };
         (Message::Introduced { ask, candidates, grant: None }, Some(incoming))
     }

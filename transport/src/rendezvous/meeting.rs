@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::protocol::{Grant, Message, Refusal};
 use crate::{
-    connection::Order, endpoint::Shared, identity::PeerId, path::candidates,
+    connection::Order, endpoint::Shared, identity::PeerId, path::candidates, path::places::Places,
     peer_ref::RendezvousPoint, relay::frame::FlowToken, socket::handles::Road,
 };
 
@@ -66,7 +66,7 @@ async fn introduce(
     point: RendezvousPoint,
 ) -> Option<Result<Meeting, Refusal>> {
     // Its own addresses only: a rendezvous that must be met itself is none.
-    if let Err(e) = shared.connect_direct(point.peer, point.addresses).await {
+    if let Err(e) = shared.connect(point.peer, Places::of(&point)).await {
         tracing::debug!(rendezvous = %point.peer, "a rendezvous of the peer isn't reached: {e}");
         return None;
     }

@@ -82,6 +82,8 @@ pub(crate) struct Terms {
     pub(crate) flows_max: u16,
     /// Bytes relayed per second over all flows of this host, at most.
     pub(crate) relayed_per_second: u64,
+    /// The TCP port at which the rendezvous takes tunnels, on its own addresses; 0 if it takes none.
+    pub(crate) tls_port: u16,
 }
 
 /// Why a rendezvous doesn't do what it was asked.
@@ -180,6 +182,7 @@ impl Message {
                 out.extend(terms.introductions_per_minute.to_be_bytes());
                 out.extend(terms.flows_max.to_be_bytes());
                 out.extend(terms.relayed_per_second.to_be_bytes());
+                out.extend(terms.tls_port.to_be_bytes());
                 put_addresses(&mut out, observed.as_slice());
             }
             Self::Refused { why, alternatives } => {
@@ -227,6 +230,7 @@ impl Message {
                     introductions_per_minute: u16::from_be_bytes(reader.take()?),
                     flows_max: u16::from_be_bytes(reader.take()?),
                     relayed_per_second: u64::from_be_bytes(reader.take()?),
+                    tls_port: u16::from_be_bytes(reader.take()?),
                 };
                 Self::Reserved { terms, observed: observed(&mut reader)? }
             }
@@ -362,6 +366,7 @@ mod tests {
             introductions_per_minute: 60,
             flows_max: 8,
             relayed_per_second: 1 << 20,
+            tls_port: 443,
         };
         let grant = Some(Grant { token: 1 << 60, key: [9; 32] });
         let (observed, ask, why) = (Some(address(5)), 77, Refusal::Throttled);

@@ -2,12 +2,14 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::protocol::{Message, Refusal};
+use super::{
+    host::meaningful,
+    protocol::{Message, Refusal},
+};
 use crate::{
     connection::Order,
     endpoint::Shared,
     identity::PeerId,
-    peer_ref::check_address,
     relay::{forwarder::Spot, frame::FlowToken},
     socket::handles::Road,
 };
@@ -30,12 +32,13 @@ impl Shared {
         match said {
             Message::Reserve if direct.is_some() => {
                 let mut answer = self.host.lock().reserve(from, seen, now);
-                if let (Message::Reserved { terms, .. }, Some(relay)) =
-                    (&mut answer, self.socket.relay())
-                {
-                    let limits = relay.limits();
-                    terms.flows_max = u16::try_from(limits.flows_per_host).unwrap_or(u16::MAX);
-                    terms.relayed_per_second = limits.bytes_per_second_per_host;
+                if let Message::Reserved { terms, .. } = &mut answer {
+                    terms.tls_port = self.tls_port.unwrap_or(0);
+                    if let Some(relay) = self.socket.relay() {
+                        let limits = relay.limits();
+                        terms.flows_max = u16::try_from(limits.flows_per_host).unwrap_or(u16::MAX);
+                        terms.relayed_per_second = limits.bytes_per_second_per_host;
+                    }
                 }
                 answer
             }
@@ -58,7 +61,7 @@ impl Shared {
                 Message::Refused { why: Refusal::NotServing, alternatives: Vec::new() }
             }
             _ => {
-                let observed = direct.and_then(|(_, seen)| check_address(seen).ok());
+                let observed = direct.and_then(|(_, seen)| meaningful(seen));
                 Message::Observed { observed }
             }
         }

@@ -1,6 +1,8 @@
 //! The `Sessions` actor: keeps this host attached to its rendezvous, as the core in `client` decides.
 
 use std::{
+    collections::HashMap,
+    net::SocketAddr,
     sync::{Arc, Weak},
     time::Instant,
 };
@@ -18,6 +20,7 @@ use crate::{
     connection::Order,
     endpoint::Shared,
     identity::PeerId,
+    path::places::Places,
     peer_ref::{PeerRef, RENDEZVOUS_ADDRESSES_MAX, RendezvousPoint, check_address},
     socket::handles::Road,
 };
@@ -51,13 +54,23 @@ pub(crate) struct Sessions {
     rng: StdRng,
     timer: Option<SpawnHandle>,
     waiting: Vec<oneshot::Sender<()>>,
+    /// Where rendezvous take tunnels.
+    tls_ports: HashMap<PeerId, u16>,
 }
 
 impl Sessions {
     pub(crate) fn new(shared: &Arc<Shared>, wanted: usize, rng: StdRng) -> Self {
         let client = Client::new(0, wanted, now());
         let shared = Arc::downgrade(shared);
-        Self { shared, known: Vec::new(), client, rng, timer: None, waiting: Vec::new() }
+        Self {
+            shared,
+            known: Vec::new(),
+            client,
+            rng,
+            timer: None,
+            waiting: Vec::new(),
+            tls_ports: HashMap::new(),
+        }
     }
 
     /// Carries out what the core says, and has it woken in time.
@@ -94,7 +107,9 @@ impl Sessions {
         socket.spawn(async move {
             let connected = match &target {
                 PeerRef::Signed(signed) => {
-                    shared.connect_direct(signed.peer(), signed.addresses().to_vec()).await
+                    let addresses = signed.addresses().to_vec();
+                    let places = Places { addresses, ..Places::default() };
+                    shared.connect(signed.peer(), places).await
                 }
                 PeerRef::Addresses(addresses) => {
                     shared.connect_address(addresses.addresses().to_vec()).await
@@ -109,8 +124,10 @@ impl Sessions {
 
     /// Other sessions stand than before: the own PeerRef says so from now on.
     fn changed(&self, shared: &Arc<Shared>) {
-        let points: Vec<_> =
-            self.client.standing().filter_map(|(_, peer, _)| shared.point(peer)).collect();
+        let port = |peer| self.tls_ports.get(&peer).copied();
+        let points =
+            self.client.standing().filter_map(|(_, peer, _)| shared.point(peer, port(peer)));
+        let points: Vec<_> = points.collect();
         let observed = self.client.standing().filter_map(|(.., observed)| observed).collect();
         shared.set_attached(points, observed);
     }
@@ -119,6 +136,10 @@ impl Sessions {
         let now = now();
         match said {
             Said::Reserved { terms, observed } => {
+                // Only those that are asked may answer: as many as are known.
+                if terms.tls_port != 0 && self.tls_ports.len() < KNOWN_MAX {
+                    self.tls_ports.insert(peer, terms.tls_port);
+                }
                 self.client.reserved(peer, observed, terms.lifetime, now);
             }
             Said::Refused { why, .. } => {
@@ -139,25 +160,31 @@ impl Sessions {
     }
 }
 
-/// The rendezvous as this host's PeerRef names it: first the address at which it answered.
+/// The rendezvous as this host's PeerRef names it: first the address at which it answered, over UDP (`Err`) or through a
+/// tunnel (`Ok`).
 pub(crate) fn point(
     peer: PeerId,
-    via: Road,
-    named: impl IntoIterator<Item = std::net::SocketAddr>,
+    via: Result<SocketAddr, SocketAddr>,
+    named: Vec<SocketAddr>,
+    tls_port: Option<u16>,
 ) -> Option<RendezvousPoint> {
-    let local = via.remote.ip().is_loopback();
-    let mut addresses = Vec::new();
-    for address in std::iter::once(via.remote).chain(named) {
-        let usable = local || !address.ip().is_loopback();
-        if let (Ok(address), true) = (check_address(address), usable)
-            && !addresses.contains(&address)
-            && addresses.len() < RENDEZVOUS_ADDRESSES_MAX
-        {
-            addresses.push(address);
+    let (tunnel, udp) = (via.ok(), via.err());
+    let local = udp.or(tunnel).is_some_and(|via| via.ip().to_canonical().is_loopback());
+    let usable = |address: &SocketAddr| local || !address.ip().is_loopback();
+    let plain = |addresses: &mut dyn Iterator<Item = SocketAddr>| {
+        let mut plain = Vec::new();
+        for address in addresses.filter_map(|address| check_address(address).ok()).filter(usable) {
+            if !plain.contains(&address) && plain.len() < RENDEZVOUS_ADDRESSES_MAX {
+                plain.push(address);
+            }
         }
-    }
-    let direct = via.flow.is_none() && !addresses.is_empty();
-    direct.then_some(RendezvousPoint { peer, addresses, tls: Vec::new() })
+        plain
+    };
+    let addresses = plain(&mut udp.into_iter().chain(named));
+    let at_port = |address: &SocketAddr| Some(SocketAddr::new(address.ip(), tls_port?));
+    let tls = plain(&mut tunnel.into_iter().chain(addresses.iter().filter_map(at_port)));
+    let reachable = !addresses.is_empty() || !tls.is_empty();
+    reachable.then_some(RendezvousPoint { peer, addresses, tls })
 }
 
 impl Actor for Sessions {

@@ -18,7 +18,10 @@ use super::{
     cid::Cid,
     sift::{Kind, kind},
 };
-use crate::relay::{frame::FlowToken, legs::Legs};
+use crate::{
+    relay::{frame::FlowToken, legs::Legs},
+    tunnel::is_far_end,
+};
 
 /// The first 48 bits of a dialled peer's handle: unique-local (RFC 4193), "webm" as its global id, and
 /// zero. Only this process sees them; a datagram from a real host in this network is refused.
@@ -151,7 +154,8 @@ impl Handles {
 
     /// The socket that can send to `remote`: the first of its family.
     pub(crate) fn wire_to(&self, remote: SocketAddr) -> Option<usize> {
-        self.wires.iter().position(|local| local.is_ipv4() == remote.is_ipv4())
+        let family = |local: &SocketAddr| local.is_ipv4() == remote.is_ipv4();
+        self.wires.iter().position(|local| family(local) && !is_far_end(*local))
     }
 
     /// A new handle for a dial along `roads`. It lives until [`Handles::abandon`], or as long as the

@@ -35,6 +35,7 @@ use crate::{
         forwarder::{Forward, Forwarder},
         frame::{self, FORWARDED, FlowToken, HEADER_BYTES},
     },
+    tunnel::wire::Tunnels,
 };
 
 /// Batches without anything for QUIC after which the endpoint's other work gets its turn. Without a
@@ -52,6 +53,7 @@ const DATAGRAM_BYTES_MAX: usize = 65_507;
 pub(crate) enum Wire {
     Udp(UdpWire),
     Memory(MemoryWire),
+    Tunnels(Arc<Tunnels>),
 }
 
 impl Wire {
@@ -59,6 +61,7 @@ impl Wire {
         match self {
             Self::Udp(wire) => wire.local_addr(),
             Self::Memory(wire) => wire.local_addr(),
+            Self::Tunnels(_) => Tunnels::local_addr(),
         }
     }
 
@@ -66,6 +69,10 @@ impl Wire {
         match self {
             Self::Udp(wire) => wire.try_send(transmit),
             Self::Memory(wire) => {
+                wire.send(transmit);
+                Ok(())
+            }
+            Self::Tunnels(wire) => {
                 wire.send(transmit);
                 Ok(())
             }
@@ -81,6 +88,7 @@ impl Wire {
         match self {
             Self::Udp(wire) => wire.poll_recv(cx, bufs, metas),
             Self::Memory(wire) => wire.poll_recv(cx, bufs, metas).map(Ok),
+            Self::Tunnels(wire) => wire.poll_recv(cx, bufs, metas).map(Ok),
         }
     }
 }
@@ -150,6 +158,14 @@ impl MeshSocket {
 
     pub(crate) fn wires(&self) -> &[Wire] {
         &self.wires
+    }
+
+    /// The tunnels, and the index by which roads name them.
+    pub(crate) fn tunnels(&self) -> Option<(usize, &Arc<Tunnels>)> {
+        self.wires.iter().enumerate().find_map(|(index, wire)| match wire {
+            Wire::Tunnels(tunnels) => Some((index, tunnels)),
+            _ => None,
+        })
     }
 
     /// The table of handles; the lock is for a moment only.
@@ -491,16 +507,18 @@ impl AsyncUdpSocket for MeshSocket {
 
     fn max_transmit_segments(&self) -> usize {
         let segments = |wire: &Wire| match wire {
-            Wire::Udp(wire) => wire.max_transmit_segments(),
-            Wire::Memory(_) => 1,
+            Wire::Udp(wire) => Some(wire.max_transmit_segments()),
+            Wire::Memory(_) => Some(1),
+            // They cut up what they are given.
+            Wire::Tunnels(_) => None,
         };
-        self.wires.iter().map(segments).min().unwrap_or(1)
+        self.wires.iter().filter_map(segments).min().unwrap_or(1)
     }
 
     fn max_receive_segments(&self) -> usize {
         let segments = |wire: &Wire| match wire {
             Wire::Udp(wire) => wire.max_receive_segments(),
-            Wire::Memory(_) => 1,
+            Wire::Memory(_) | Wire::Tunnels(_) => 1,
         };
         self.wires.iter().map(segments).max().unwrap_or(1)
     }

@@ -15,6 +15,9 @@ pub(crate) struct Joining {
     /// With how many of them a session is kept at a time [default: 2]. Each costs ~73 KB an hour.
     #[arg(long, value_name = "N")]
     rendezvous: Option<usize>,
+    /// An HTTP proxy through which TLS is tried where UDP is blocked.
+    #[arg(long, value_name = "IP:PORT")]
+    proxy: Option<SocketAddr>,
 }
 
 /// A PeerRef, or an address whose owner is not known.
@@ -32,6 +35,9 @@ impl Joining {
     pub(crate) fn apply(&self, mut builder: MeshBuilder) -> MeshBuilder {
         for node in &self.join {
             builder = builder.join(node.clone());
+        }
+        if let Some(proxy) = self.proxy {
+            builder = builder.proxy(proxy);
         }
         match self.rendezvous {
             Some(sessions) => builder.rendezvous(sessions),

@@ -6,7 +6,10 @@ use crate::{
     output::{Failure, Output},
 };
 use serde_json::json;
-use std::{net::SocketAddr, process::ExitCode};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    process::ExitCode,
+};
 use webmesh::Mesh;
 
 #[derive(clap::Args)]
@@ -22,6 +25,9 @@ pub(crate) struct Args {
     /// Don't serve other hosts as their rendezvous.
     #[arg(long)]
     no_serve: bool,
+    /// Where to take hosts whose network blocks UDP, by TLS over TCP [default: port 443, if it can be had].
+    #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["no_serve", "private"])]
+    relay_tls: Option<SocketAddr>,
     /// A host that others can't reach by themselves: it never serves.
     #[arg(long)]
     private: bool,
@@ -30,8 +36,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
-    let mut builder =
-        Mesh::builder().data_dir(args.data.path()?).serve(!args.no_serve && !args.private);
+    let serves = !args.no_serve && !args.private;
+    let mut builder = Mesh::builder().data_dir(args.data.path()?).serve(serves);
+    if let Some(address) = args.relay_tls.or_else(|| if serves { https() } else { None }) {
+        builder = builder.relay_tls(address);
+    }
     for address in &args.listen {
         builder = builder.listen(*address);
     }
@@ -59,4 +68,23 @@ pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failur
     };
     mesh.shutdown().await;
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// The port that passes most firewalls, if this process may listen there and nobody else does.
+fn https() -> Option<SocketAddr> {
+    let mut why = None;
+    // Where there is IPv6, its socket takes both.
+    for ip in [IpAddr::from(Ipv6Addr::UNSPECIFIED), Ipv4Addr::UNSPECIFIED.into()] {
+        let address = SocketAddr::new(ip, 443);
+        match TcpListener::bind(address) {
+            Ok(_) => return Some(address),
+            Err(error) => why = Some(error),
+        }
+    }
+    if let Some(error) = why {
+        tracing::warn!(
+            "hosts whose network blocks UDP can't come in by TCP port 443 ({error}): name another port by --relay-tls"
+        );
+    }
+    None
 }

@@ -1,0 +1,115 @@
+//! Where a peer may be dialled, and the tunnels that are tried when UDP stays silent.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::sync::mpsc;
+
+use crate::{endpoint::Shared, peer_ref::RendezvousPoint, socket::handles::Road, tunnel::pump};
+
+/// How long UDP has to answer before tunnels are tried (docs/architecture.md: 200 to 500 ms).
+const UDP_SILENCE: Duration = Duration::from_millis(300);
+
+/// Tunnels that are tried for one dial. A guess: two addresses at two ports.
+const TUNNELS_MAX: usize = 4;
+
+/// The port at which TLS passes most firewalls.
+const HTTPS: u16 = 443;
+
+/// Where a peer may be found.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Places {
+    /// Its own addresses.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Rendezvous that introduce callers to it.
+    pub(crate) points: Vec<RendezvousPoint>,
+    /// Where it says that it takes tunnels.
+    pub(crate) tls: Vec<SocketAddr>,
+}
+
+impl Places {
+    /// A rendezvous itself: one that must be met by another is none.
+    pub(crate) fn of(point: &RendezvousPoint) -> Self {
+        Self { addresses: point.addresses.clone(), points: Vec::new(), tls: point.tls.clone() }
+    }
+}
+
+/// Where to try tunnels: where the peer says so, and at public addresses at the usual port and at the same as UDP's.
+fn candidates(addresses: &[SocketAddr], named: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let public = addresses.iter().filter(|address| is_public(address.ip().to_canonical()));
+    let guessed = public.flat_map(|address| [SocketAddr::new(address.ip(), HTTPS), *address]);
+    let mut candidates = Vec::new();
+    for address in named.into_iter().chain(guessed) {
+        if !candidates.contains(&address) && candidates.len() < TUNNELS_MAX {
+            candidates.push(address);
+        }
+    }
+    candidates
+}
+
+/// Whether nobody could mean a machine of this host's own network by it.
+fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            let shared = a == 100 && (64..128).contains(&b);
+            !(ip.is_private() || ip.is_loopback() || ip.is_link_local() || shared)
+        }
+        IpAddr::V6(ip) => !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()),
+    }
+}
+
+/// Tries tunnels once UDP has been silent for a while; the roads through them go to `late`, which says by being closed
+/// that they are no longer wanted.
+pub(crate) fn tunnels(
+    shared: &Arc<Shared>,
+    addresses: &[SocketAddr],
+    named: Vec<SocketAddr>,
+    late: mpsc::UnboundedSender<Road>,
+) -> impl Future<Output = ()> + Send + use<> {
+    let (shared, candidates) = (shared.clone(), candidates(addresses, named));
+    async move {
+        let Some((wire, tunnels)) = shared.socket.tunnels() else { return };
+        if candidates.is_empty() {
+            return;
+        }
+        let silence = shared.socket.sleep(UDP_SILENCE);
+        tokio::select! {
+            biased;
+            () = late.closed() => return,
+            () = silence => {}
+        }
+        let dial = |address| pump::dial(tunnels, &shared.tunnel_tls, address, shared.config.proxy);
+        let mut dials: FuturesUnordered<_> = candidates.into_iter().map(dial).collect();
+        loop {
+            tokio::select! {
+                biased;
+                () = late.closed() => return,
+                dialled = dials.next() => match dialled {
+                    Some(Ok(remote)) => {
+                        let _ = late.send(Road { wire, remote, local: None, flow: None });
+                    }
+                    Some(Err(e)) => tracing::debug!("no tunnel: {e}"),
+                    None => return,
+                },
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tunnels_are_tried_where_they_are_named_and_at_public_addresses_only() {
+        let parse = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let addresses = ["192.168.1.7:5", "10.0.0.1:5", "100.64.0.1:5", "[::1]:5", "8.8.8.8:5"];
+        let found = candidates(&addresses.map(parse), vec![parse("10.0.0.9:443")]);
+        assert_eq!(found, ["10.0.0.9:443", "8.8.8.8:443", "8.8.8.8:5"].map(parse));
+    }
+}
