@@ -126,9 +126,11 @@ pub use publish::{Publish, PublishError, Resolve, ResolveError};
 pub use spawn::Spawner;
 pub use supervise::Restart;
 pub use watch::{Down, DownReason, Event, WatchEvent, WatchId};
+pub use webmesh_transport::nat::{Mapping, NatClass, Ports, Reachability};
 pub use webmesh_transport::peer_ref::AddressRef;
 pub use webmesh_transport::{
-    ConnectError, MemoryNetwork, PathKind, PeerId, PeerRef, SecretKey, peer_ref,
+    Candidate, ConnectError, Explanation, MemoryNetwork, PathKind, PeerId, PeerRef, SecretKey,
+    peer_ref,
 };
 
 pub use actix;

@@ -275,6 +275,16 @@ impl Mesh {
         Ok(Pong { peer: link.peer(), rtt, path: link.path(), via: link.via() })
     }
 
+    /// Connects to a peer if need be, and explains how it is reached: by which road, why no better one, what each road that
+    /// is known says, and what the NATs on both sides are like.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn explain(&self, peer: &PeerRef) -> Result<crate::Explanation, ConnectError> {
+        let link = self.inner.endpoint.connect(peer).await?;
+        self.inner.endpoint.explain(&link.peer()).await.ok_or(ConnectError::Closed)
+    }
+
     /// Waits for SIGINT (ctrl-c) or, on Unix, SIGTERM. Signals are caught from this call on, not only once it is awaited,
     /// so that none is missed between a program's word that it is ready and its waiting.
     ///

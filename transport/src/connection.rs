@@ -24,8 +24,10 @@ use crate::{
     hello::{InstanceId, LinkStream, Note, Notes, write_note},
     identity::PeerId,
     limits::TokioClock,
-    link::{Link, LinkDown, Parts},
+    link::{Link, LinkDown, Parts, PathKind},
+    nat::NatClass,
     path::{
+        explain::{Candidate, Explanation, reason},
         liveness::{Event, Liveness},
         nonces::Nonces,
         places::{self, Places},
@@ -93,7 +95,9 @@ pub(crate) enum Order {
     /// A rendezvous of the peer has introduced this host to it.
     Met(Meeting),
     /// A rendezvous says that the peer is about to call, and where it is seen.
-    Expected { road: Option<Road>, addresses: Vec<SocketAddr> },
+    Expected { road: Option<Road>, candidates: Candidates },
+    /// How is the peer reached, and why not better?
+    Explain(oneshot::Sender<Explanation>),
     /// No further rendezvous will introduce this host to the peer; why the last one didn't.
     MeetingsOver(Option<Refusal>),
     /// The connection of a link ended.
@@ -163,6 +167,8 @@ pub(crate) struct Connection {
     expecting: bool,
     /// Where rendezvous saw the peer, and the roads through them.
     seen_at: Vec<SocketAddr>,
+    /// What the peer says about its NAT.
+    nat: Option<NatClass>,
     /// Why a rendezvous didn't introduce this host to the peer.
     refusal: Option<Refusal>,
     standby: Vec<Road>,
@@ -191,6 +197,7 @@ impl Connection {
             meeting: false,
             expecting: false,
             seen_at: Vec::new(),
+            nat: None,
             refusal: None,
             standby: Vec::new(),
             asked: Vec::new(),
@@ -274,6 +281,39 @@ impl Connection {
         for entry in &self.entries {
             self.add_met_roads(&entry.link);
         }
+    }
+
+    fn learn_nat(&mut self, candidates: &Candidates) {
+        self.nat = NatClass::decode(&candidates.class).ok().or(self.nat);
+    }
+
+    /// How the peer is reached over the link that is up.
+    fn explain(&self) -> Option<Explanation> {
+        let link = &self.entries[self.position(self.up?)?].link;
+        let known = link.pulse().describe();
+        let own_nat = self.shared.socket.nat().class(now());
+        let tunnels = self.shared.socket.tunnels().map(|(_, tunnels)| tunnels);
+        // A tunnel is where it leads, not what stands for it here.
+        let shown = |address| tunnels.and_then(|t| t.remote(address)).unwrap_or(address);
+        let candidates: Vec<_> = known
+            .iter()
+            .map(|known| {
+                let path = link.kind(&known.road);
+                Candidate::new(known, shown(known.road.remote), path)
+            })
+            .collect();
+        let direct = |c: &&Candidate| matches!(c.path, PathKind::Direct | PathKind::Punched);
+        let tried = candidates.iter().filter(direct).count();
+        Some(Explanation {
+            peer: self.peer,
+            path: link.path(),
+            via: shown(link.via()),
+            rtt: known.iter().find(|known| known.active).and_then(|known| known.rtt),
+            own_nat,
+            peer_nat: self.nat,
+            reason: reason(link.path(), own_nat, self.nat, tried),
+            candidates,
+        })
     }
 
     /// Has a link try what rendezvous said.
@@ -484,6 +524,7 @@ impl Connection {
                 }
             }
             Said::Here { candidates } => {
+                self.learn_nat(&candidates);
                 let roads = meeting::roads(&self.shared, candidates.addresses, road.remote);
                 link.pulse().add(roads);
             }
@@ -734,9 +775,16 @@ impl Handler<Order> for Connection {
                 self.ask(target, candidates, waiter);
             }
             Order::Met(Meeting { road, addresses }) => self.met(road, addresses),
-            Order::Expected { road, addresses } => {
+            Order::Explain(answer) => {
                 self.pending.fetch_sub(1, Ordering::SeqCst);
-                self.met(road, addresses);
+                if let Some(explanation) = self.explain() {
+                    let _ = answer.send(explanation);
+                }
+            }
+            Order::Expected { road, candidates } => {
+                self.pending.fetch_sub(1, Ordering::SeqCst);
+                self.learn_nat(&candidates);
+                self.met(road, candidates.addresses);
                 self.expect_call(ctx);
             }
             Order::MeetingsOver(why) => {

@@ -26,9 +26,11 @@ use crate::{
     identity::{PeerId, SecretKey, VersionCounter, VersionError},
     limits::{Admission, Admissions, InitialGate, Limits},
     link::{Link, Observer, code},
+    nat::NatClass,
     own_ref::OwnRef,
     path::{
         candidates::canonical,
+        explain::Explanation,
         liveness::Patience,
         nonces::Nonces,
         places::{self, Places},
@@ -50,7 +52,7 @@ use crate::{
         cid::Cids,
         handles::Road,
         memory::MemoryNetwork,
-        mesh_socket::{MeshSocket, Wire},
+        mesh_socket::{ForOthers, MeshSocket, Wire},
         udp::UdpWire,
     },
     tls::{Tls, TlsError, TunnelTls},
@@ -266,7 +268,11 @@ impl Endpoint {
 
     /// The bound addresses, with concrete ports.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        let locals = self.shared().socket.wires().iter().map(Wire::local_addr);
+        let socket = &self.shared().socket;
+        let observatory = socket.observatory().map(|(wire, _)| wire);
+        let wires = socket.wires().iter().enumerate();
+        let listening = wires.filter(|(wire, _)| Some(*wire) != observatory);
+        let locals = listening.map(|(_, wire)| wire.local_addr());
         locals.filter(|local| !is_far_end(*local)).collect()
     }
 
@@ -322,6 +328,14 @@ impl Endpoint {
     /// The link to `peer` that takes new work, if there is one.
     pub fn link(&self, peer: &PeerId) -> Option<Link> {
         self.shared().up.get(peer).map(|link| link.clone())
+    }
+
+    /// How `peer` is reached, and why not better. `None` if it isn't connected.
+    pub async fn explain(&self, peer: &PeerId) -> Option<Explanation> {
+        self.link(peer)?;
+        let (answer, explained) = oneshot::channel();
+        self.shared().order(*peer, Order::Explain(answer));
+        explained.await.ok()
     }
 
     /// The link to the peer that `target` names, dialled if need be; joins a dial under way. Whoever
@@ -434,6 +448,21 @@ impl Shared {
         let mut wires = bind_all(&listen, network.as_ref())?;
         let locals: Vec<_> = wires.iter().map(Wire::local_addr).collect();
         let listener = relay_tls.map(listen_tls).transpose()?;
+        // Beside the first socket of IPv4, lest a host with one rendezvous never learn what its NAT is like.
+        let first = locals.iter().find(|local| local.is_ipv4()).filter(|_| service.is_some());
+        let observatory = match first.filter(|_| network.is_none()) {
+            Some(local) => match UdpWire::bind(SocketAddr::new(local.ip(), 0)) {
+                Ok(wire) => {
+                    wires.push(Wire::Udp(wire));
+                    Some(wires.len() - 1)
+                }
+                Err(e) => {
+                    tracing::warn!("no second port from which to observe others: {e}");
+                    None
+                }
+            },
+            None => None,
+        };
         if network.is_none() {
             wires.push(Wire::Tunnels(Tunnels::new(quic::rng(seed.map(|seed| seed ^ 5)))));
         }
@@ -447,7 +476,15 @@ impl Shared {
             Forwarder::new(relaying, rng, now)
         });
         let frames = Box::new(pulses.clone());
-        let socket = MeshSocket::new(wires, cids.clone(), gate, frames, relay, &*placement, seed);
+        let socket = MeshSocket::new(
+            wires,
+            cids.clone(),
+            gate,
+            frames,
+            ForOthers { relay, observatory },
+            &*placement,
+            seed,
+        );
         let socket = Arc::new(socket);
         let tls = Tls::new(&secret)?;
         let tunnel_tls = Arc::new(TunnelTls::new(&secret)?);
@@ -617,6 +654,19 @@ impl Shared {
         self.sessions.get_or_init(start).do_send(news);
     }
 
+    /// Asks a connected peer where it sees this host from its port `remote`.
+    pub(crate) fn observe(&self, peer: PeerId, remote: SocketAddr) {
+        if let Some(link) = self.up.get(&peer)
+            && let Some(road) = link.lease().road()
+            && road.flow.is_none()
+            && !is_far_end(road.remote)
+        {
+            // From both of its ports: if it sees two addresses, the NAT here gives each destination another.
+            link.pulse().probe();
+            link.pulse().observe(road, remote);
+        }
+    }
+
     /// How this host names a rendezvous that it is connected to.
     pub(crate) fn point(&self, peer: PeerId, tls_port: Option<u16>) -> Option<RendezvousPoint> {
         let road = self.road(&peer).filter(|road| road.flow.is_none())?;
@@ -653,7 +703,9 @@ impl Shared {
                 addresses.push(address);
             }
         }
-        Candidates { addresses, class: Vec::new() }
+        let class = self.socket.nat().class(tokio::time::Instant::now().into_std());
+        let class = if class == NatClass::default() { Vec::new() } else { class.encode().to_vec() };
+        Candidates { addresses, class }
     }
 
     pub(crate) fn set_up(&self, link: &Link) {

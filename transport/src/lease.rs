@@ -81,9 +81,11 @@ impl Lease {
         self.socket.handles().active(self.handle)
     }
 
-    /// The peer's address on the road in use.
+    /// The peer's address on the road in use, or that of the relay; of a tunnel, where it leads.
     pub(crate) fn via(&self) -> SocketAddr {
-        self.road().map_or(self.handle, |road| road.remote)
+        let Some(road) = self.road() else { return self.handle };
+        let tunnels = self.socket.tunnels().map(|(_, tunnels)| tunnels);
+        tunnels.and_then(|tunnels| tunnels.remote(road.remote)).unwrap_or(road.remote)
     }
 }
 

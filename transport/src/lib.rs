@@ -48,6 +48,7 @@ pub use identity::{KeyFileError, PeerId, PeerIdError, SecretKey, SignatureError}
 pub use limits::Limits;
 pub use link::{Link, LinkDown, Observer, PathKind};
 pub use path::{
+    explain::{Candidate, Explanation},
     liveness::Patience,
     pulse::{Expecting, PingError},
 };

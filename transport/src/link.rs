@@ -10,6 +10,7 @@ use crate::{
     identity::PeerId,
     lease::Lease,
     path::pulse::{Expecting, PingError, Pulse},
+    socket::handles::Road,
     tunnel::is_far_end,
 };
 
@@ -240,7 +241,11 @@ impl Link {
 
     /// The kind of the road in use.
     pub fn path(&self) -> PathKind {
-        let Some(road) = self.inner.lease.road() else { return PathKind::Direct };
+        self.inner.lease.road().map_or(PathKind::Direct, |road| self.kind(&road))
+    }
+
+    /// The kind of a road to this peer.
+    pub(crate) fn kind(&self, road: &Road) -> PathKind {
         match &self.inner.introduced {
             _ if is_far_end(road.remote) => PathKind::RelayTls,
             _ if road.flow.is_some() => PathKind::RelayUdp,

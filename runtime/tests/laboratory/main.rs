@@ -75,6 +75,7 @@ fn trials() -> Vec<Trial> {
         checks::nothing_private_travels_outside,
         dial::every_kind_but_udp_blocked_reaches_a_public_node,
         matrix::every_pair_meets_through_one_public_node,
+        matrix::explain_says_why_a_road_is_not_direct,
     );
     trials
 }

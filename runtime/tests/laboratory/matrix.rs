@@ -3,7 +3,7 @@
 use crate::{
     internet::{Internet, Site},
     kind::Kind,
-    process::{Node, ping},
+    process::{Node, ping, run},
 };
 use serde_json::Value;
 
@@ -109,4 +109,30 @@ fn meet(site: &Site, node: &Node) -> Option<Outcome> {
     let (first, last) = (pongs.first()?, pongs.last()?);
     (pongs.len() == PINGS).then_some(())?;
     Some(Outcome { first: path(first)?, last: path(last)?, first_ms: first["took_ms"].as_f64()? })
+}
+
+/// Where no direct road is found, `webmesh explain` says why.
+pub(crate) fn explain_says_why_a_road_is_not_direct(internet: &Internet) {
+    let server = internet.site(Kind::Public);
+    let rendezvous =
+        Node::start(server.host(), &["--listen", &format!("{}:4433", server.outside[0])]);
+    let explain = |from: Kind, to: Kind| {
+        let (here, there) = (internet.site(from), internet.site(to));
+        let join = ["--join", &rendezvous.peer_ref];
+        let node = Node::start(there.host(), &["--private", join[0], join[1]]);
+        let lines = run(here.host(), "explain", &[&node.peer_ref, join[0], join[1]]);
+        let [line] = &lines[..] else { panic!("{from} to {to}: {lines:?}") };
+        println!("{from} to {to}: {line}");
+        let text = |key: &str| line[key].as_str().unwrap().to_owned();
+        (text("path"), text("reason"), text("nat"), text("peer_nat"))
+    };
+    let (path, reason, nat, peer_nat) = explain(Kind::Symmetric, Kind::Symmetric);
+    assert_eq!(path, "relay-udp");
+    assert!(nat.contains("symmetric") && peer_nat.contains("symmetric"), "{nat}; {peer_nat}");
+    assert!(reason.contains("both NATs are symmetric"), "{reason}");
+    let (path, reason, ..) = explain(Kind::UdpBlocked, Kind::PortRestricted);
+    assert_eq!(path, "relay-tls");
+    assert!(reason.contains("UDP"), "{reason}");
+    let (path, ..) = explain(Kind::Carrier, Kind::AddressRestricted);
+    assert_eq!(path, "punched");
 }

@@ -47,9 +47,14 @@ impl Drop for Node {
 
 /// Runs `webmesh ping` to its end, and gives what it printed.
 pub(crate) fn ping(host: &Namespace, args: &[&str]) -> Vec<Value> {
-    let output = webmesh(host, &["ping"]).args(args).output().unwrap();
+    run(host, "ping", args)
+}
+
+/// Runs a command to its end, and gives what it printed.
+pub(crate) fn run(host: &Namespace, name: &str, args: &[&str]) -> Vec<Value> {
+    let output = webmesh(host, &[name]).args(args).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(!text.is_empty(), "webmesh ping {args:?}: {complaint}");
+    assert!(!text.is_empty(), "webmesh {name} {args:?}: {complaint}");
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

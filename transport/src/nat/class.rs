@@ -1,5 +1,7 @@
 //! The class of a NAT, and its four bytes on the wire.
 
+use std::fmt;
+
 /// Length of an encoded class.
 pub const CLASS_BYTES: usize = 4;
 
@@ -60,6 +62,25 @@ pub struct NatClass {
     pub reachability: Reachability,
     /// A carrier translates too.
     pub carrier_grade: bool,
+}
+
+impl fmt::Display for NatClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.mapping {
+            Mapping::Unknown => "unknown",
+            Mapping::None => "none",
+            Mapping::EndpointIndependent => "endpoint-independent",
+            Mapping::AddressDependent => "symmetric (address-dependent)",
+            Mapping::AddressAndPortDependent => "symmetric (address- and port-dependent)",
+        })?;
+        match self.ports {
+            Ports::Unknown | Ports::Preserving => {}
+            Ports::Sequential(delta) => write!(f, ", ports {delta} apart")?,
+            Ports::Block => f.write_str(", ports of one block")?,
+            Ports::Random => f.write_str(", random ports")?,
+        }
+        if self.carrier_grade { f.write_str(", behind a carrier's") } else { Ok(()) }
+    }
 }
 
 /// Why bytes aren't a class.

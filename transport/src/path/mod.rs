@@ -5,9 +5,11 @@
 //! - `pulse`: the probes of one connection: carries out what `roads` decides
 //! - `nonces`: numbers that nobody can guess
 //! - `candidates`: which addresses of a peer to dial
+//! - [`explain`]: how a peer is reached, and why not better
 //! - `places`: where else it may be dialled: its rendezvous, and tunnels where UDP is blocked
 
 pub mod candidates;
+pub mod explain;
 pub mod liveness;
 pub(crate) mod nonces;
 pub(crate) mod places;

@@ -52,7 +52,7 @@ fn candidates(addresses: &[SocketAddr], named: Vec<SocketAddr>) -> Vec<SocketAdd
 }
 
 /// Whether nobody could mean a machine of this host's own network by it.
-fn is_public(ip: IpAddr) -> bool {
+pub(crate) fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
             let [a, b, ..] = ip.octets();

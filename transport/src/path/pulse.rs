@@ -17,10 +17,12 @@ use tokio::sync::oneshot;
 
 use super::{
     nonces::Nonces,
-    roads::{Output, Roads},
+    places::is_public,
+    roads::{Described, Output, Roads},
 };
 use crate::{
     connection::Order,
+    nat::classify::Observation,
     socket::{
         handles::{Road, Source},
         mesh_socket::{Frames, MeshSocket},
@@ -104,6 +106,8 @@ pub(crate) struct Pulse {
 struct State {
     roads: Roads,
     pings: VecDeque<(u64, oneshot::Sender<Duration>)>,
+    /// A question where this host is seen from the other port of a rendezvous.
+    observing: Option<(u64, SocketAddr)>,
     /// The last answer.
     heard: Instant,
     /// When the core will be woken.
@@ -130,7 +134,7 @@ impl Pulse {
         };
         let heard = now();
         let roads = Roads::new(road, nonces, heard);
-        let state = State { roads, pings: VecDeque::new(), heard, wake: None };
+        let state = State { roads, pings: VecDeque::new(), observing: None, heard, wake: None };
         Self {
             link,
             key: secrets.key.clone(),
@@ -197,7 +201,9 @@ impl Pulse {
 
     /// Asks the peer whether it is there.
     pub(crate) fn probe(self: &Arc<Self>) {
-        self.change(|state, now| state.roads.probe(now));
+        self.change(|state, now| {
+            state.roads.probe(now);
+        });
     }
 
     /// The peer says that it can also be reached along these.
@@ -213,13 +219,25 @@ impl Pulse {
     /// A frame with our tag came along `road`.
     fn received(self: &Arc<Self>, frame: &[u8], road: Road) {
         match Frame::open(frame, &self.key) {
+            // Whoever asks there wants to know where it is seen, and nothing else.
+            Some(Frame::Probe { nonce })
+                if self.socket.observatory().is_some_and(|(wire, _)| wire == road.wire) =>
+            {
+                self.carry_out(Output::Answer(road, nonce));
+            }
             Some(Frame::Probe { nonce }) => {
                 self.change(|state, now| state.roads.probed(road, nonce, frame.len(), now));
             }
-            Some(Frame::Answer { nonce, .. }) => {
+            Some(Frame::Answer { nonce, observed }) => {
                 self.change(|state, now| {
+                    if state.observing == Some((nonce, road.remote)) {
+                        state.observing = None;
+                        self.observed(road, observed, now);
+                        return;
+                    }
                     let Some(rtt) = state.roads.answered(road, nonce, now) else { return };
                     state.heard = now;
+                    self.observed(road, observed, now);
                     let asked = state.pings.iter().position(|(ping, _)| *ping == nonce);
                     if let Some((_, ping)) = asked.and_then(|index| state.pings.remove(index)) {
                         let _ = ping.send(rtt);
@@ -230,19 +248,43 @@ impl Pulse {
         }
     }
 
+    /// Asks the peer where it sees this host from its port `remote`.
+    pub(crate) fn observe(self: &Arc<Self>, road: Road, remote: SocketAddr) {
+        let nonce = self.change(|state, _| {
+            let nonce = state.roads.nonce();
+            state.observing = Some((nonce, remote));
+            nonce
+        });
+        self.carry_out(Output::Probe(Road { remote, ..road }, nonce));
+    }
+
+    /// The peer says where it sees this host along `road`.
+    fn observed(&self, road: Road, observed: SocketAddr, now: Instant) {
+        let direct = road.flow.is_none() && is_public(road.remote.ip().to_canonical());
+        if let (true, Some(local)) = (direct, self.socket.local(road)) {
+            let seen = Observation { local, observer: road.remote, observed, at: now };
+            self.socket.nat().observe(seen);
+        }
+    }
+
+    /// What is known about each road.
+    pub(crate) fn describe(&self) -> Vec<Described> {
+        self.state.lock().roads.describe()
+    }
+
     /// Changes the core, carries out what it says, and has it woken in time.
-    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State, Instant) -> T) {
+    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State, Instant) -> T) -> T {
         let mut outputs = Vec::new();
-        let wake = {
+        let (changed, wake) = {
             let (mut state, now) = (self.state.lock(), now());
-            change(&mut state, now);
+            let changed = change(&mut state, now);
             outputs.extend(std::iter::from_fn(|| state.roads.poll()));
             let next = state.roads.timeout();
             let sooner = next.filter(|next| state.wake.is_none_or(|wake| *next < wake));
             if sooner.is_some() {
                 state.wake = sooner;
             }
-            sooner.map(|at| (at, at.saturating_duration_since(now)))
+            (changed, sooner.map(|at| (at, at.saturating_duration_since(now))))
         };
         for output in outputs {
             self.carry_out(output);
@@ -256,6 +298,7 @@ impl Pulse {
                 }
             });
         }
+        changed
     }
 
     /// A timer that was set for `at` has fired; it may have been overtaken by another.

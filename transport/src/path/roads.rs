@@ -68,6 +68,19 @@ pub(crate) enum Output {
     Switch(Road),
 }
 
+/// What is known about a road.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Described {
+    pub(crate) road: Road,
+    /// It is in use.
+    pub(crate) active: bool,
+    /// It has answered before.
+    pub(crate) proven: bool,
+    pub(crate) rtt: Option<Duration>,
+    /// Probes since the last answer.
+    pub(crate) unanswered: u32,
+}
+
 /// Who speaks for a road.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
@@ -185,6 +198,23 @@ impl Roads {
     /// What is to be done next.
     pub(crate) fn poll(&mut self) -> Option<Output> {
         self.outbox.pop_front()
+    }
+
+    /// What is known about each road.
+    pub(crate) fn describe(&self) -> Vec<Described> {
+        let describe = |(index, known): (usize, &Known)| Described {
+            road: known.road,
+            active: index == self.active,
+            proven: known.proven,
+            rtt: known.rtt,
+            unanswered: known.unanswered,
+        };
+        self.known.iter().enumerate().map(describe).collect()
+    }
+
+    /// A number that nobody can guess.
+    pub(crate) fn nonce(&mut self) -> u64 {
+        self.nonces.next()
     }
 
     /// When [`Roads::advance`] must be called next.

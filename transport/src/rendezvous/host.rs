@@ -115,6 +115,7 @@ impl Host {
             flows_max: 0,
             relayed_per_second: 0,
             tls_port: 0,
+            observation_port: 0,
         };
         Message::Reserved { terms, observed: meaningful(seen) }
     }

@@ -84,6 +84,9 @@ pub(crate) struct Terms {
     pub(crate) relayed_per_second: u64,
     /// The TCP port at which the rendezvous takes tunnels, on its own addresses; 0 if it takes none.
     pub(crate) tls_port: u16,
+    /// Another UDP port of the rendezvous, from which a probe is answered with the address that it came from; 0 if there is
+    /// none.
+    pub(crate) observation_port: u16,
 }
 
 /// Why a rendezvous doesn't do what it was asked.
@@ -183,6 +186,7 @@ impl Message {
                 out.extend(terms.flows_max.to_be_bytes());
                 out.extend(terms.relayed_per_second.to_be_bytes());
                 out.extend(terms.tls_port.to_be_bytes());
+                out.extend(terms.observation_port.to_be_bytes());
                 put_addresses(&mut out, observed.as_slice());
             }
             Self::Refused { why, alternatives } => {
@@ -231,6 +235,7 @@ impl Message {
                     flows_max: u16::from_be_bytes(reader.take()?),
                     relayed_per_second: u64::from_be_bytes(reader.take()?),
                     tls_port: u16::from_be_bytes(reader.take()?),
+                    observation_port: u16::from_be_bytes(reader.take()?),
                 };
                 Self::Reserved { terms, observed: observed(&mut reader)? }
             }
@@ -367,6 +372,7 @@ mod tests {
             flows_max: 8,
             relayed_per_second: 1 << 20,
             tls_port: 443,
+            observation_port: 7000,
         };
         let grant = Some(Grant { token: 1 << 60, key: [9; 32] });
         let (observed, ask, why) = (Some(address(5)), 77, Refusal::Throttled);

@@ -34,6 +34,8 @@ impl Shared {
                 let mut answer = self.host.lock().reserve(from, seen, now);
                 if let Message::Reserved { terms, .. } = &mut answer {
                     terms.tls_port = self.tls_port.unwrap_or(0);
+                    let observatory = self.socket.observatory().filter(|_| seen.is_ipv4());
+                    terms.observation_port = observatory.map_or(0, |(_, port)| port);
                     if let Some(relay) = self.socket.relay() {
                         let limits = relay.limits();
                         terms.flows_max = u16::try_from(limits.flows_per_host).unwrap_or(u16::MAX);

@@ -140,6 +140,10 @@ impl Sessions {
                 if terms.tls_port != 0 && self.tls_ports.len() < KNOWN_MAX {
                     self.tls_ports.insert(peer, terms.tls_port);
                 }
+                if terms.observation_port != 0 {
+                    let other = SocketAddr::new(road.remote.ip(), terms.observation_port);
+                    shared.observe(peer, other);
+                }
                 self.client.reserved(peer, observed, terms.lifetime, now);
             }
             Said::Refused { why, .. } => {
@@ -152,8 +156,7 @@ impl Sessions {
                 if self.client.standing().any(|(_, known, _)| known == peer) =>
             {
                 let road = grant.and_then(|grant| meeting::flow(shared, &grant, road));
-                let addresses = candidates.addresses;
-                shared.order_here(from, Order::Expected { road, addresses });
+                shared.order_here(from, Order::Expected { road, candidates });
             }
             _ => {}
         }

@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     limits::InitialGate,
+    nat::classify::Classifier,
     placement::Placement,
     relay::{
         forwarder::{Forward, Forwarder},
@@ -117,6 +118,14 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
+/// What a socket does for others.
+pub(crate) struct ForOthers {
+    /// Relays.
+    pub(crate) relay: Option<Forwarder>,
+    /// The index of the socket that only tells where they are seen.
+    pub(crate) observatory: Option<usize>,
+}
+
 pub(crate) struct MeshSocket {
     wires: Vec<Wire>,
     handles: Mutex<Handles>,
@@ -128,6 +137,10 @@ pub(crate) struct MeshSocket {
     runtime: Handle,
     /// What this host relays for others, if it does.
     relay: Option<Mutex<Forwarder>>,
+    /// What others say about the NAT in front of this host.
+    nat: Mutex<Classifier>,
+    /// The socket that only tells others where they are seen.
+    observatory: Option<usize>,
     pub(crate) counters: Counters,
 }
 
@@ -137,7 +150,7 @@ impl MeshSocket {
         cids: Arc<Cids>,
         gate: InitialGate,
         frames: Box<dyn Frames>,
-        relay: Option<Forwarder>,
+        ForOthers { relay, observatory }: ForOthers,
         placement: &dyn Placement,
         seed: Option<u64>,
     ) -> Self {
@@ -152,6 +165,8 @@ impl MeshSocket {
             next_wire: AtomicUsize::new(0),
             runtime: placement.network().clone(),
             relay: relay.map(Mutex::new),
+            nat: Mutex::default(),
+            observatory,
             counters: Counters::default(),
         }
     }
@@ -176,6 +191,24 @@ impl MeshSocket {
     /// What this host relays for others, if it does; the lock is for a moment only.
     pub(crate) fn relay(&self) -> Option<parking_lot::MutexGuard<'_, Forwarder>> {
         self.relay.as_ref().map(Mutex::lock)
+    }
+
+    /// What others say about the NAT in front of this host; the lock is for a moment only.
+    pub(crate) fn nat(&self) -> parking_lot::MutexGuard<'_, Classifier> {
+        self.nat.lock()
+    }
+
+    /// The index of the socket that only tells others where they are seen, and its port.
+    pub(crate) fn observatory(&self) -> Option<(usize, u16)> {
+        let index = self.observatory?;
+        Some((index, self.wires.get(index)?.local_addr().port()))
+    }
+
+    /// The own address that the other end of `road` is sent from.
+    pub(crate) fn local(&self, road: Road) -> Option<SocketAddr> {
+        let bound = self.wires.get(road.wire)?.local_addr();
+        let ip = road.local.unwrap_or(bound.ip()).to_canonical();
+        Some(SocketAddr::new(ip, bound.port()))
     }
 
     /// Sleeps by the clock of the network.

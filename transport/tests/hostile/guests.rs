@@ -85,7 +85,7 @@ async fn a_caller_and_a_host_with_a_session_are_told_where_the_other_is_seen() {
     served.say(&[1]).await;
     let reserved = served.hear().await;
     assert_eq!(reserved[0], 2);
-    assert_eq!(reserved[19..], [&[1], &LOOPBACK[..], &served_port].concat());
+    assert_eq!(reserved[21..], [&[1], &LOOPBACK[..], &served_port].concat());
     caller.say(&introduce(8)).await;
     let introduced = caller.hear().await;
     let expected = [&[7, 0, 0, 0, 7, 1], &LOOPBACK[..], &served_port, &[0]].concat();

@@ -1,9 +1,10 @@
 //! The `webmesh` command: a small daemon and the tools around it.
 //!
-//! One file a subcommand: [`id`], [`node`], [`ping`], [`inspect`]; [`joining`] has the options that they share, [`output`] prints for people or, with `--json`, for
+//! One file a subcommand: [`id`], [`node`], [`ping`], [`explain`], [`inspect`]; [`joining`] has the options that they share, [`output`] prints for people or, with `--json`, for
 //! programs (one object a line on standard output). Logs go to standard error, filtered by `RUST_LOG`.
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or malformed input.
 
+mod explain;
 mod id;
 mod inspect;
 mod joining;
@@ -34,6 +35,8 @@ enum Command {
     Node(node::Args),
     /// Measure the round trip to a peer.
     Ping(ping::Args),
+    /// Explain how a peer is reached, and why not better.
+    Explain(explain::Args),
     /// Verify a PeerRef and explain it.
     Inspect(inspect::Args),
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Id(args) => id::run(&args, &output),
         Command::Node(args) => on_runtime(node::run(&args, &output)),
         Command::Ping(args) => on_runtime(ping::run(&args, &output)),
+        Command::Explain(args) => on_runtime(explain::run(&args, &output)),
         Command::Inspect(args) => inspect::run(&args, &output),
     };
     match result {

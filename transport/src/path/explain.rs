@@ -1,0 +1,100 @@
+//! How a peer is reached, and why not better, in plain words.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::roads::Described;
+use crate::{
+    identity::PeerId,
+    link::PathKind,
+    nat::{Mapping, NatClass},
+};
+
+/// How a peer is reached, and why not better.
+#[derive(Debug, Clone)]
+pub struct Explanation {
+    /// The peer.
+    pub peer: PeerId,
+    /// The kind of the road in use.
+    pub path: PathKind,
+    /// The peer's address on it, or that of the relay.
+    pub via: SocketAddr,
+    /// Its round-trip time by our own probes, if it was measured.
+    pub rtt: Option<Duration>,
+    /// The NAT in front of this host, from what others see of it.
+    pub own_nat: NatClass,
+    /// That in front of the peer, in its own words.
+    pub peer_nat: Option<NatClass>,
+    /// Why this road and no better one.
+    pub reason: String,
+    /// Every road that is known, the one in use included.
+    pub candidates: Vec<Candidate>,
+}
+
+/// A road to the peer.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Where it leads: the peer's address, or that of the relay.
+    pub address: SocketAddr,
+    /// What it would be.
+    pub path: PathKind,
+    /// Whether it is in use.
+    pub in_use: bool,
+    /// Its round-trip time, if it ever answered.
+    pub rtt: Option<Duration>,
+    /// Why it is, or isn't, in use.
+    pub why: String,
+}
+
+impl Candidate {
+    pub(crate) fn new(described: &Described, address: SocketAddr, path: PathKind) -> Self {
+        let Described { active, proven, rtt, unanswered, .. } = *described;
+        let relayed = matches!(path, PathKind::RelayUdp | PathKind::RelayTls);
+        let why = match (active, proven, unanswered) {
+            (true, ..) => "in use".to_owned(),
+            (_, true, 0) if relayed => "kept beside, should the road in use fail".to_owned(),
+            (_, true, 0) => "works, and is no better than the one in use".to_owned(),
+            (_, true, n) => format!("has answered before, but not to the last {n} probes"),
+            (_, false, 0) => "not tried yet".to_owned(),
+            (_, false, n) => format!("no answer to {n} probes"),
+        };
+        Self { address, path, in_use: active, rtt, why }
+    }
+}
+
+/// Why the road in use is what it is.
+pub(crate) fn reason(
+    path: PathKind,
+    own: NatClass,
+    peer: Option<NatClass>,
+    tried: usize,
+) -> String {
+    let dependent = |class: NatClass| {
+        matches!(class.mapping, Mapping::AddressDependent | Mapping::AddressAndPortDependent)
+    };
+    let theirs = peer.is_some_and(dependent);
+    match path {
+        PathKind::Direct => "the peer's own address answers".to_owned(),
+        PathKind::Punched => "both sides sent at once, which opened the NATs between them".to_owned(),
+        PathKind::RelayTls => {
+            "no address answers over UDP, which is blocked in this network: a tunnel of TLS over TCP is used".to_owned()
+        }
+        PathKind::RelayUdp if dependent(own) && theirs => {
+            "both NATs are symmetric: each gives every destination another port, so that neither side can be told where \
+             to send"
+                .to_owned()
+        }
+        PathKind::RelayUdp if dependent(own) || theirs => {
+            let whose = if theirs { "the peer's" } else { "this host's" };
+            format!(
+                "{whose} NAT is symmetric (it gives every destination another port) and the other side's lets in only \
+                 whom it has sent to, so that neither guesses the right port"
+            )
+        }
+        PathKind::RelayUdp if tried == 0 => {
+            "the peer has named no address that could be tried: its network may block UDP".to_owned()
+        }
+        PathKind::RelayUdp => format!(
+            "none of {tried} addresses answers: a NAT or a firewall on either side lets nothing in"
+        ),
+    }
+}
