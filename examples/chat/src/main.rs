@@ -16,11 +16,17 @@ use member::{News, Seat};
 use protocol::{PUBLISHED_NAME, Room, Welcome};
 use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use tokio::sync::mpsc;
-use webmesh::{ActorRef, Anyone, Mesh, PeerRef};
+use webmesh::{ActorRef, AddressRef, Anyone, Mesh, PeerRef, ResolveError};
 
 /// How long a silent peer counts as present: long enough for a hiccup of a home network, short enough that a crash is
 /// noticed while people still remember who was speaking. A guess.
 const PEER_GONE_AFTER: Duration = Duration::from_secs(10);
+
+/// The room that is opened unless another is named.
+const DEFAULT_ROOM: &str = "lobby";
+
+/// How long it may take until others can reach this node through those it joined. A guess, three times a slow dial.
+const ATTACHED_MAX: Duration = Duration::from_secs(30);
 
 /// How long a goodbye may take. A guess: long enough for a slow road, short enough not to annoy.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
@@ -29,15 +35,16 @@ const GOODBYE_MAX: Duration = Duration::from_secs(2);
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// The invite (wm1…) of the room to enter; without it, a room is opened here.
-    #[arg(long, value_name = "INVITE")]
-    join: Option<PeerRef>,
+    /// The invite (wm1…) of the room to enter, or a public node (wm1… or IP:PORT) through which others reach this one;
+    /// repeatable. Without an invite, a room is opened here.
+    #[arg(long, value_name = "INVITE", value_parser = target)]
+    join: Vec<PeerRef>,
     /// The name to go by.
     #[arg(long, default_value = "guest", value_parser = name)]
     name: String,
-    /// The name of the room that is opened.
-    #[arg(long, default_value = "lobby", value_parser = name, conflicts_with = "join")]
-    room: String,
+    /// Opens a room of this name [default: lobby]; whatever is joined is then a public node.
+    #[arg(long, value_parser = name)]
+    room: Option<String>,
     /// Where the identity is kept; without it a new one is made for this run.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -51,6 +58,16 @@ struct Args {
 
 fn name(text: &str) -> Result<String, String> {
     protocol::check_name(text).map(|()| text.to_owned())
+}
+
+/// A PeerRef, or an address whose owner is not known.
+fn target(text: &str) -> Result<PeerRef, String> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) => {
+            AddressRef::new([address]).map(PeerRef::Addresses).map_err(|error| error.to_string())
+        }
+        Err(_) => text.parse::<PeerRef>().map_err(|error| error.to_string()),
+    }
 }
 
 #[webmesh::main]
@@ -88,9 +105,23 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
 async fn chat(mesh: &Mesh, args: &Args) -> anyhow::Result<()> {
     let asked_to_end = mesh.until_ctrl_c();
-    let (room, invite) = match &args.join {
-        Some(host) => (enter(mesh, host).await?, None),
-        None => (open(mesh, &args.room).await?, Some(mesh.peer_ref().to_string())),
+    let (invited, nodes) = match &args.room {
+        Some(_) => (None, args.join.clone()),
+        None => sort(mesh, &args.join).await?,
+    };
+    for node in &nodes {
+        mesh.join(node.clone());
+    }
+    let (room, invite) = match invited {
+        Some(room) => (room, None),
+        None => {
+            let name = args.room.as_deref().unwrap_or(DEFAULT_ROOM);
+            let room = open(mesh, name).await?;
+            tokio::time::timeout(ATTACHED_MAX, mesh.attached())
+                .await
+                .context("none of the nodes named by --join lets others reach this one")?;
+            (room, Some(mesh.peer_ref().to_string()))
+        }
     };
     let (seat, welcome, news) = Seat::take(mesh, room, &args.name).await?;
     let result = tokio::select! {
@@ -129,6 +160,19 @@ async fn open(mesh: &Mesh, name: &str) -> anyhow::Result<ActorRef<Room>> {
     Ok(room)
 }
 
-async fn enter(mesh: &Mesh, host: &PeerRef) -> anyhow::Result<ActorRef<Room>> {
-    mesh.resolve(PUBLISHED_NAME).at(host).await.context("the room cannot be reached")
+/// Which of these is an invite: the room there, if there is one, and the other nodes.
+async fn sort(
+    mesh: &Mesh,
+    joined: &[PeerRef],
+) -> anyhow::Result<(Option<ActorRef<Room>>, Vec<PeerRef>)> {
+    let (mut room, mut nodes) = (None, Vec::new());
+    for target in joined {
+        match mesh.resolve(PUBLISHED_NAME).at(target).await {
+            Ok(found) if room.is_none() => room = Some(found),
+            Ok(_) => anyhow::bail!("two of the invites lead to rooms: enter one at a time"),
+            Err(ResolveError::Unknown) => nodes.push(target.clone()),
+            Err(error) => return Err(error).context("the room cannot be reached"),
+        }
+    }
+    Ok((room, nodes))
 }

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod agent;
+mod chat;
 mod checks;
 mod dial;
 mod enter;
@@ -48,7 +49,10 @@ fn tests() -> ExitCode {
             "It needs iproute2, nftables and util-linux, and root or user namespaces.\n{line}"
         );
     }
-    let trials = trials().into_iter().map(|trial| trial.with_ignored_flag(impossible.is_some()));
+    let trials = trials().into_iter().map(|trial| {
+        let ignored = trial.has_ignored_flag() || impossible.is_some();
+        trial.with_ignored_flag(ignored)
+    });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
@@ -77,6 +81,15 @@ fn trials() -> Vec<Trial> {
         matrix::every_pair_meets_through_one_public_node,
         matrix::explain_says_why_a_road_is_not_direct,
     );
+    let chat = chat::binary().is_some();
+    if !chat {
+        eprintln!(
+            "THE CHAT BETWEEN NATS IS SKIPPED: the example isn't built (cargo build -p chat)"
+        );
+    }
+    let name = "two_hosts_behind_nats_chat_by_the_printed_invite_alone".to_owned();
+    let between = trial(name, chat::two_hosts_behind_nats_chat_by_the_printed_invite_alone);
+    trials.push(between.with_ignored_flag(!chat));
     trials
 }
 
