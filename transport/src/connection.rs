@@ -25,13 +25,17 @@ use crate::{
     identity::PeerId,
     limits::TokioClock,
     link::{Link, LinkDown, Parts, PathKind},
-    nat::NatClass,
+    nat::{
+        NatClass,
+        birthday::{Guesses, SOCKETS, SOCKETS_AT_CARRIER},
+    },
     path::{
         explain::{Candidate, Explanation, reason},
         liveness::{Event, Liveness},
         nonces::Nonces,
         places::{self, Places},
         pulse::Pulse,
+        scouts::{self, ATTEMPT_MAX, Guesser, PAY_EVERY},
     },
     peer_ref::{PeerRef, RendezvousPoint},
     rendezvous::{
@@ -40,6 +44,7 @@ use crate::{
         session::News,
     },
     socket::handles::Road,
+    tunnel::is_far_end,
 };
 
 /// Who waits for a link.
@@ -61,6 +66,9 @@ const UNTRIED_MAX: usize = 16;
 
 /// Messages about rendezvous that wait to be written to a peer which doesn't read; more are dropped. A guess.
 const SAYING_MAX: usize = 32;
+
+/// Probes of the addresses that are known had their answers by then. A guess: their checks take 1.5 s.
+const PLAIN_PUNCH_MAX: Duration = Duration::from_secs(2);
 
 /// Roads through relays that are kept beside the one in use. A guess: one for each session of either side.
 const STANDBY_MAX: usize = 8;
@@ -169,6 +177,10 @@ pub(crate) struct Connection {
     seen_at: Vec<SocketAddr>,
     /// What the peer says about its NAT.
     nat: Option<NatClass>,
+    /// Of the ports of the peer's NAT.
+    guesser: Option<Guesser>,
+    /// The link on which the birthday attempt is being made, or was: one for each.
+    attempted: Option<u64>,
     /// Why a rendezvous didn't introduce this host to the peer.
     refusal: Option<Refusal>,
     standby: Vec<Road>,
@@ -198,6 +210,8 @@ impl Connection {
             expecting: false,
             seen_at: Vec::new(),
             nat: None,
+            guesser: None,
+            attempted: None,
             refusal: None,
             standby: Vec::new(),
             asked: Vec::new(),
@@ -285,6 +299,60 @@ impl Connection {
 
     fn learn_nat(&mut self, candidates: &Candidates) {
         self.nat = NatClass::decode(&candidates.class).ok().or(self.nat);
+    }
+
+    /// Whether only a relay leads to the peer.
+    fn is_relayed(&self, id: u64) -> bool {
+        let link = self.position(id).map(|index| &self.entries[index].link);
+        let road = link.and_then(|link| link.lease().road());
+        road.is_some_and(|road| road.flow.is_some() && !is_far_end(road.remote))
+    }
+
+    /// Plain punching had its chance. If this host's NAT is symmetric and the peer's is not, the birthday attempt is made.
+    fn try_birthday(&mut self, id: u64, ctx: &mut Context<Self>) {
+        let own = self.shared.socket.nat().class(now());
+        let hopeless = self.nat.is_some_and(|nat| nat.is_symmetric());
+        let Some(target) = self.seen_at.first().copied() else { return };
+        if !own.is_symmetric()
+            || hopeless
+            || !self.is_relayed(id)
+            || self.attempted == Some(id)
+            || self.shared.scouting.swap(true, Ordering::SeqCst)
+        {
+            return;
+        }
+        self.attempted = Some(id);
+        let Some(index) = self.position(id) else { return };
+        let count = if own.carrier_grade { SOCKETS_AT_CARRIER } else { SOCKETS };
+        let (shared, pulse) = (self.shared.clone(), self.entries[index].link.pulse().clone());
+        self.shared.socket.spawn(async move {
+            scouts::send_out(shared.clone(), pulse, target, count).await;
+            shared.scouting.store(false, Ordering::SeqCst);
+        });
+        self.pay(id, now() + ATTEMPT_MAX, ctx);
+    }
+
+    /// Pays the peer for guesses, again and again, until one was right or time is up.
+    fn pay(&mut self, id: u64, until: Instant, ctx: &mut Context<Self>) {
+        if self.is_relayed(id) && now() < until {
+            self.say(id, Said::Punch);
+            ctx.run_later(PAY_EVERY, move |actor, ctx| actor.pay(id, until, ctx));
+        }
+    }
+
+    /// The peer pays for guesses at where its NAT lets something in: only at the address at which a rendezvous saw it.
+    fn guess_ports(&mut self, link: &Link) {
+        let Some(seen) = self.seen_at.first().copied() else { return };
+        if !self.is_relayed(link.id()) || self.shared.socket.nat().class(now()).is_symmetric() {
+            return;
+        }
+        let guesser = self.guesser.get_or_insert_with(|| {
+            let guesses = Guesses::new(self.nat, seen.port(), &mut self.shared.rng());
+            Guesser::new(seen.ip(), guesses)
+        });
+        let targets = guesser.paid();
+        let guess = scouts::guess(self.shared.clone(), link.pulse().clone(), targets);
+        self.shared.socket.spawn(guess);
     }
 
     /// How the peer is reached over the link that is up.
@@ -493,7 +561,7 @@ impl Connection {
         }
     }
 
-    fn noted(&mut self, id: u64, note: Note) {
+    fn noted(&mut self, id: u64, note: Note, ctx: &mut Context<Self>) {
         let Some(index) = self.position(id) else { return };
         let entry = &mut self.entries[index];
         match note {
@@ -503,12 +571,12 @@ impl Connection {
             }
             Note::Resumed => entry.drained_there = false,
             Note::Knock => {}
-            Note::Rendezvous(said) => self.said(id, *said),
+            Note::Rendezvous(said) => self.said(id, *said, ctx),
         }
     }
 
     /// The peer says something about rendezvous.
-    fn said(&mut self, id: u64, said: Said) {
+    fn said(&mut self, id: u64, said: Said, ctx: &mut Context<Self>) {
         let Some(index) = self.position(id) else { return };
         let link = self.entries[index].link.clone();
         let Some(road) = link.lease().road() else { return };
@@ -527,7 +595,9 @@ impl Connection {
                 self.learn_nat(&candidates);
                 let roads = meeting::roads(&self.shared, candidates.addresses, road.remote);
                 link.pulse().add(roads);
+                ctx.run_later(PLAIN_PUNCH_MAX, move |actor, ctx| actor.try_birthday(id, ctx));
             }
+            Said::Punch => self.guess_ports(&link),
             Said::FlowDead { token } => self.shared.flow_dead(token, road),
             said => self.shared.tell_sessions(News::Said { peer: self.peer, road, said }),
         }
@@ -565,6 +635,9 @@ impl Connection {
         };
         self.shared.pulses.remove(entry.link.pulse());
         self.asked.retain(|asked| asked.link != id);
+        for known in entry.link.pulse().describe() {
+            self.shared.socket.discard(known.road.wire);
+        }
         let linger = self.shared.socket.sleep(LINGER);
         let link = entry.link.clone();
         self.shared.socket.spawn(async move {
@@ -763,7 +836,7 @@ impl Handler<Order> for Connection {
                     self.entries[index].ending.get_or_insert(why);
                 }
             }
-            Order::Noted { link, note } => self.noted(link, note),
+            Order::Noted { link, note } => self.noted(link, note, ctx),
             Order::Say(said) => {
                 self.pending.fetch_sub(1, Ordering::SeqCst);
                 if let Some(up) = self.up {

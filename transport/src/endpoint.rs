@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -198,6 +198,8 @@ pub(crate) struct Shared {
     pub(crate) quic: Quic,
     pub(crate) pulses: Pulses,
     pub(crate) tunnel_tls: Arc<TunnelTls>,
+    /// Whether a birthday attempt is being made: one at a time.
+    pub(crate) scouting: AtomicBool,
     /// Where this host takes tunnels, if it does.
     pub(crate) tls_port: Option<u16>,
     pub(crate) host: Mutex<Host>,
@@ -505,6 +507,7 @@ impl Shared {
             admissions: Admissions::new(&limits),
             config: Settings { windows, patience, limits, sessions, proxy },
             tunnel_tls: tunnel_tls.clone(),
+            scouting: AtomicBool::new(false),
             tls_port: tls_port.map(|address| address.port()),
             observer,
             socket,
@@ -551,6 +554,11 @@ impl Shared {
 
     pub(crate) fn next_link(&self) -> u64 {
         self.links.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A generator that repeats itself if this endpoint is seeded.
+    pub(crate) fn rng(&self) -> rand::rngs::StdRng {
+        quic::rng(self.seed)
     }
 
     /// The nonces of one link.

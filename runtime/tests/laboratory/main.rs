@@ -80,6 +80,7 @@ fn trials() -> Vec<Trial> {
         dial::every_kind_but_udp_blocked_reaches_a_public_node,
         matrix::every_pair_meets_through_one_public_node,
         matrix::explain_says_why_a_road_is_not_direct,
+        matrix::a_symmetric_nat_is_got_through_by_the_birthday_attempt,
     );
     let chat = chat::binary().is_some();
     if !chat {

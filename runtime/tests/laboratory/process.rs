@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 /// The command under test on this host, printing JSON.
@@ -57,4 +58,26 @@ pub(crate) fn run(host: &Namespace, name: &str, args: &[&str]) -> Vec<Value> {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(!text.is_empty(), "webmesh {name} {args:?}: {complaint}");
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Pings until a reply comes by this kind of road, and says how long after the first reply that was; `None` if none did.
+pub(crate) fn ping_until(host: &Namespace, args: &[&str], path: &str) -> Option<Duration> {
+    let mut command = webmesh(host, &["ping"]);
+    let mut process = command.args(args).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut first = None;
+    let mut found = None;
+    for line in lines.map_while(Result::ok) {
+        let pong: Value = serde_json::from_str(&line).unwrap();
+        if pong["event"] == "pong" {
+            let first = *first.get_or_insert_with(Instant::now);
+            if pong["path"] == path {
+                found = Some(first.elapsed());
+                break;
+            }
+        }
+    }
+    let _ = process.kill();
+    let _ = process.wait();
+    found
 }

@@ -98,6 +98,11 @@ pub enum ClassError {
 }
 
 impl NatClass {
+    /// Whether it gives different destinations different outside ports, so that none can be told to a peer.
+    pub fn is_symmetric(&self) -> bool {
+        matches!(self.mapping, Mapping::AddressDependent | Mapping::AddressAndPortDependent)
+    }
+
     /// The bytes that travel in introductions.
     pub fn encode(self) -> [u8; CLASS_BYTES] {
         let (ports, delta) = match self.ports {

@@ -2,6 +2,7 @@
 //!
 //! A core without IO: time and input are arguments.
 
+pub(crate) mod birthday;
 mod class;
 pub mod classify;
 

@@ -3,11 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::roads::Described;
-use crate::{
-    identity::PeerId,
-    link::PathKind,
-    nat::{Mapping, NatClass},
-};
+use crate::{identity::PeerId, link::PathKind, nat::NatClass};
 
 /// How a peer is reached, and why not better.
 #[derive(Debug, Clone)]
@@ -68,9 +64,7 @@ pub(crate) fn reason(
     peer: Option<NatClass>,
     tried: usize,
 ) -> String {
-    let dependent = |class: NatClass| {
-        matches!(class.mapping, Mapping::AddressDependent | Mapping::AddressAndPortDependent)
-    };
+    let dependent = |class: NatClass| class.is_symmetric();
     let theirs = peer.is_some_and(dependent);
     match path {
         PathKind::Direct => "the peer's own address answers".to_owned(),

@@ -4,6 +4,7 @@
 //! - `roads`: core; which roads to a peer are proven, and which one is in use
 //! - `pulse`: the probes of one connection: carries out what `roads` decides
 //! - `nonces`: numbers that nobody can guess
+//! - `scouts`: how a symmetric NAT is got through, with luck
 //! - `candidates`: which addresses of a peer to dial
 //! - [`explain`]: how a peer is reached, and why not better
 //! - `places`: where else it may be dialled: its rendezvous, and tunnels where UDP is blocked
@@ -15,3 +16,4 @@ pub(crate) mod nonces;
 pub(crate) mod places;
 pub mod pulse;
 mod roads;
+pub(crate) mod scouts;

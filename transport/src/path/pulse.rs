@@ -27,7 +27,7 @@ use crate::{
         handles::{Road, Source},
         mesh_socket::{Frames, MeshSocket},
     },
-    wire::{Frame, Tag},
+    wire::{FRAME_BYTES, Frame, Tag},
 };
 
 /// Pings under way on one link; an older one is given up for a newer. A guess.
@@ -217,7 +217,7 @@ impl Pulse {
     }
 
     /// A frame with our tag came along `road`.
-    fn received(self: &Arc<Self>, frame: &[u8], road: Road) {
+    pub(crate) fn received(self: &Arc<Self>, frame: &[u8], road: Road) {
         match Frame::open(frame, &self.key) {
             // Whoever asks there wants to know where it is seen, and nothing else.
             Some(Frame::Probe { nonce })
@@ -265,6 +265,18 @@ impl Pulse {
             let seen = Observation { local, observer: road.remote, observed, at: now };
             self.socket.nat().observe(seen);
         }
+    }
+
+    /// A probe whose answer is of no matter here: it opens a NAT, and the peer's own check follows.
+    pub(crate) fn knock(&self) -> [u8; FRAME_BYTES] {
+        let nonce = self.state.lock().roads.nonce();
+        Frame::Probe { nonce }.seal(self.to_peer, &self.key)
+    }
+
+    /// Whether that is a probe of the peer's.
+    pub(crate) fn is_probe(&self, frame: &[u8]) -> bool {
+        let named = Frame::tag(frame) == Some(self.to_us);
+        named && matches!(Frame::open(frame, &self.key), Some(Frame::Probe { .. }))
     }
 
     /// What is known about each road.

@@ -35,6 +35,8 @@ pub(crate) enum MessageError {
     Reason(u8),
     #[error("{0} is neither yes nor no")]
     Flag(u8),
+    #[error("the padding is not as it should be")]
+    Padding,
     #[error("{0} bytes on a NAT are refused")]
     Class(usize),
     #[error("the content is refused: {0}")]
@@ -154,7 +156,13 @@ pub(crate) enum Message {
     GoAway { alternatives: Vec<RendezvousPoint> },
     /// Between two hosts that have met: this is where I may be found without help.
     Here { candidates: Candidates },
+    /// Between two hosts that have met: I send to you from many sockets now; send to many ports of mine, for as much as this
+    /// message pays ([`PUNCH_BYTES`]).
+    Punch,
 }
+
+/// The length of the body of a [`Message::Punch`], most of which says nothing: it pays for what it draws.
+pub(crate) const PUNCH_BYTES: usize = 1600;
 
 impl Message {
     fn kind(&self) -> u8 {
@@ -171,6 +179,7 @@ impl Message {
             Self::FlowDead { .. } => 10,
             Self::GoAway { .. } => 11,
             Self::Here { .. } => 12,
+            Self::Punch => 13,
         }
     }
 
@@ -216,6 +225,7 @@ impl Message {
             Self::FlowDead { token } => out.extend(token.to_be_bytes()),
             Self::GoAway { alternatives } => put_points(&mut out, alternatives),
             Self::Here { candidates } => put_candidates(&mut out, candidates),
+            Self::Punch => out.resize(PUNCH_BYTES, 0),
         }
         out
     }
@@ -264,6 +274,13 @@ impl Message {
             10 => Self::FlowDead { token: u64::from_be_bytes(reader.take()?) },
             11 => Self::GoAway { alternatives: points(&mut reader)? },
             12 => Self::Here { candidates: candidates(&mut reader)? },
+            13 => {
+                let padding = std::mem::take(&mut reader.0);
+                if padding.len() + 1 != PUNCH_BYTES || padding.iter().any(|byte| *byte != 0) {
+                    return Err(MessageError::Padding);
+                }
+                Self::Punch
+            }
             kind => return Err(MessageError::Kind(kind)),
         };
         match reader.0.len() {

@@ -152,6 +152,14 @@ impl Handles {
         }
     }
 
+    /// A socket was adopted at this index, or another in its place.
+    pub(crate) fn adopt(&mut self, wire: usize, local: SocketAddr) {
+        match self.wires.get_mut(wire) {
+            Some(known) => *known = local,
+            None => self.wires.push(local),
+        }
+    }
+
     /// The socket that can send to `remote`: the first of its family.
     pub(crate) fn wire_to(&self, remote: SocketAddr) -> Option<usize> {
         let family = |local: &SocketAddr| local.is_ipv4() == remote.is_ipv4();

@@ -22,6 +22,7 @@ use quinn::{
 use tokio::runtime::Handle;
 
 use super::{
+    adopted::Adopted,
     cid::{Cid, Cids},
     handles::{self, Handles, Match, Road, Source, Way},
     memory::MemoryWire,
@@ -128,6 +129,7 @@ pub(crate) struct ForOthers {
 
 pub(crate) struct MeshSocket {
     wires: Vec<Wire>,
+    adopted: Adopted,
     handles: Mutex<Handles>,
     cids: Arc<Cids>,
     gate: InitialGate,
@@ -157,6 +159,7 @@ impl MeshSocket {
         let locals = wires.iter().map(Wire::local_addr).collect();
         Self {
             wires,
+            adopted: Adopted::default(),
             handles: Mutex::new(Handles::new(locals, seed)),
             cids,
             gate,
@@ -204,6 +207,19 @@ impl MeshSocket {
         Some((index, self.wires.get(index)?.local_addr().port()))
     }
 
+    /// Takes over a socket that found a way to a peer; its index. `None`: too many were.
+    pub(crate) fn adopt(&self, wire: UdpWire) -> Option<usize> {
+        let local = wire.local_addr();
+        let index = self.wires.len() + self.adopted.add(wire)?;
+        self.handles.lock().adopt(index, local);
+        Some(index)
+    }
+
+    /// Closes an adopted socket, if that is one.
+    pub(crate) fn discard(&self, wire: usize) {
+        self.adopted.remove(wire.wrapping_sub(self.wires.len()));
+    }
+
     /// The own address that the other end of `road` is sent from.
     pub(crate) fn local(&self, road: Road) -> Option<SocketAddr> {
         let bound = self.wires.get(road.wire)?.local_addr();
@@ -237,10 +253,11 @@ impl MeshSocket {
     /// Errors other than WouldBlock are counted and swallowed: one would kill a connection's driver,
     /// and QUIC repairs a lost packet anyway.
     fn send_along(&self, road: Road, transmit: &Transmit<'_>) -> io::Result<()> {
-        let Some(wire) = self.wires.get(road.wire) else {
+        let adopted = self.adopted.get(road.wire.wrapping_sub(self.wires.len()));
+        if self.wires.get(road.wire).is_none() && adopted.is_none() {
             count(&self.counters.send_nowhere);
             return Ok(());
-        };
+        }
         let wrapped;
         let (contents, segment_size) = match road.flow {
             None => (transmit.contents, transmit.segment_size),
@@ -257,7 +274,16 @@ impl MeshSocket {
             segment_size,
             src_ip: road.local,
         };
-        match wire.try_send(&on_road) {
+        let sent = match (self.wires.get(road.wire), adopted) {
+            (Some(wire), _) => wire.try_send(&on_road),
+            // The poller doesn't wait for these: what they don't take is lost.
+            (None, Some(wire)) => wire.try_send(&on_road).or_else(|e| match e.kind() {
+                io::ErrorKind::WouldBlock => Err(io::ErrorKind::StorageFull.into()),
+                _ => Err(e),
+            }),
+            (None, None) => Ok(()),
+        };
+        match sent {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(e),
             Err(_) => {
                 count(&self.counters.send_errors);
@@ -514,6 +540,22 @@ impl AsyncUdpSocket for MeshSocket {
                         if self.sort(index, &mut bufs[..received], &mut metas[..received]) {
                             // The other family goes first next time.
                             self.next_wire.store(index + 1, Ordering::Relaxed);
+                            return Poll::Ready(Ok(received));
+                        }
+                    }
+                    Poll::Ready(Err(_)) => {
+                        idle = false;
+                        count(&self.counters.receive_errors);
+                    }
+                }
+            }
+            for (index, wire) in self.adopted.each(cx) {
+                match wire.poll_recv(cx, bufs, metas) {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(received)) => {
+                        idle = false;
+                        let (bufs, metas) = (&mut bufs[..received], &mut metas[..received]);
+                        if self.sort(self.wires.len() + index, bufs, metas) {
                             return Poll::Ready(Ok(received));
                         }
                     }

@@ -5,9 +5,11 @@
 //! - `sift`: sorts received batches
 //! - `cid`: connection ids that survive a restart
 //! - `udp`: a kernel socket
+//! - `adopted`: those that found a way through a symmetric NAT
 //! - `filter`: what the kernel drops for us
 //! - [`memory`]: a network in memory, for tests
 
+mod adopted;
 pub(crate) mod cid;
 pub(crate) mod filter;
 pub(crate) mod handles;

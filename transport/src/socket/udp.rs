@@ -53,6 +53,18 @@ impl UdpWire {
         Ok(Self { io, state, local, buffers, offload_lost: AtomicBool::new(false) })
     }
 
+    /// Takes over a socket that found a way to a peer. Must be called inside the network runtime.
+    pub(crate) fn adopt(io: tokio::net::UdpSocket) -> io::Result<Self> {
+        let socket: Socket = io.into_std()?.into();
+        let buffers = enlarge(&socket);
+        filter::attach(&socket);
+        let socket: std::net::UdpSocket = socket.into();
+        let state = UdpSocketState::new((&socket).into())?;
+        let local = socket.local_addr()?;
+        let io = tokio::net::UdpSocket::from_std(socket)?;
+        Ok(Self { io, state, local, buffers, offload_lost: AtomicBool::new(false) })
+    }
+
     pub(crate) fn local_addr(&self) -> SocketAddr {
         self.local
     }
