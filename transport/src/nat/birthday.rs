@@ -46,7 +46,7 @@ impl Guesses {
             near.filter(|port| *port >= PORT_MIN).collect()
         };
         // PORTS is 2^10 * 3^2 * 7: any of these primes shares no factor with it.
-        const STEPS: [u32; 4] = [40_503, 25_717, 10_007, 55_001];
+        const STEPS: [u32; 4] = [40_507, 25_717, 10_007, 55_001];
         let step = STEPS[rng.random_range(0..STEPS.len())];
         Self { near, next: rng.random_range(0..PORTS), step, left: PORTS }
     }

@@ -407,6 +407,7 @@ mod tests {
             Message::FlowDead { token: 3 },
             Message::GoAway { alternatives },
             Message::Here { candidates: full() },
+            Message::Punch,
         ]
     }
 
@@ -430,7 +431,7 @@ mod tests {
             assert!(Message::decode(&body).is_err(), "{message:?}");
         }
         assert!(matches!(Message::decode(&[0]), Err(MessageError::Kind(0))));
-        assert!(matches!(Message::decode(&[13]), Err(MessageError::Kind(13))));
+        assert!(matches!(Message::decode(&[14]), Err(MessageError::Kind(14))));
         assert!(matches!(Message::decode(&[1; 2049]), Err(MessageError::Length(2049))));
     }
 

@@ -277,9 +277,9 @@ impl MeshSocket {
         let sent = match (self.wires.get(road.wire), adopted) {
             (Some(wire), _) => wire.try_send(&on_road),
             // The poller doesn't wait for these: what they don't take is lost.
-            (None, Some(wire)) => wire.try_send(&on_road).or_else(|e| match e.kind() {
-                io::ErrorKind::WouldBlock => Err(io::ErrorKind::StorageFull.into()),
-                _ => Err(e),
+            (None, Some(wire)) => wire.try_send(&on_road).map_err(|e| match e.kind() {
+                io::ErrorKind::WouldBlock => io::ErrorKind::StorageFull.into(),
+                _ => e,
             }),
             (None, None) => Ok(()),
         };
