@@ -17,6 +17,8 @@ mod kind;
 mod matrix;
 mod namespace;
 mod process;
+mod stream;
+mod switches;
 
 use internet::Internet;
 use kind::Kind;
@@ -28,6 +30,10 @@ fn main() -> ExitCode {
     let result = match role.as_deref() {
         Some(agent::ROLE) => agent::run(),
         Some(enter::PROBE) => enter::probe(),
+        Some(part @ (stream::COUNTER | stream::SENDER)) => {
+            let args: Vec<String> = std::env::args().skip(2).collect();
+            stream::play(part, &args)
+        }
         _ => return tests(),
     };
     match result {
@@ -80,6 +86,7 @@ fn trials() -> Vec<Trial> {
         dial::every_kind_but_udp_blocked_reaches_a_public_node,
         matrix::every_pair_meets_through_one_public_node,
         matrix::explain_says_why_a_road_is_not_direct,
+        switches::nothing_is_lost_when_the_road_changes,
         matrix::a_symmetric_nat_is_got_through_by_the_birthday_attempt,
     );
     let chat = chat::binary().is_some();

@@ -1,0 +1,223 @@
+//! A stream of numbered messages between two hosts of the laboratory, and what is lost or late in it.
+//!
+//! This binary plays both: the *counter* hosts an actor that counts, the *sender* sends to it and says by which road.
+
+use crate::{namespace::Namespace, process::Node};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, ChildStdout, Stdio},
+    time::{Duration, Instant},
+};
+use webmesh::{ActorRef, Anyone, Mesh, Message, PeerRef, Protocol, RemoteActor, Reply, prelude::*};
+
+/// The first arguments of a process that shall play a part.
+pub(crate) const COUNTER: &str = "counter";
+pub(crate) const SENDER: &str = "sender";
+
+/// Between two messages.
+const SEND_EVERY: Duration = Duration::from_millis(5);
+
+/// How often the sender looks at its road.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+#[derive(Message, Serialize, Deserialize)]
+#[message(id = "lab.number")]
+struct Number {
+    number: u64,
+}
+
+#[derive(Message, Serialize, Deserialize)]
+#[message(id = "lab.report", reply = Report)]
+struct Ask;
+
+/// What the counter got since the last report.
+#[derive(Reply, Serialize, Deserialize, Clone, Default)]
+struct Report {
+    received: u64,
+    disorder: u64,
+    longest_gap_ms: u64,
+}
+
+#[derive(Protocol)]
+#[protocol(id = "lab.counter/1", accepts(Number, Ask))]
+struct Counter;
+
+#[derive(Default, RemoteActor)]
+#[remote(serves(Counter))]
+struct CounterActor {
+    report: Report,
+    last: Option<Instant>,
+}
+
+impl Actor for CounterActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<Number> for CounterActor {
+    type Result = ();
+
+    fn handle(&mut self, Number { number }: Number, _: &mut Context<Self>) {
+        let now = Instant::now();
+        if let Some(last) = self.last.replace(now) {
+            let gap = u64::try_from((now - last).as_millis()).unwrap();
+            self.report.longest_gap_ms = self.report.longest_gap_ms.max(gap);
+        }
+        if number != self.report.received {
+            self.report.disorder += 1;
+        }
+        self.report.received += 1;
+    }
+}
+
+impl Handler<Ask> for CounterActor {
+    type Result = Report;
+
+    fn handle(&mut self, _: Ask, _: &mut Context<Self>) -> Report {
+        let report = self.report.clone();
+        self.report.longest_gap_ms = 0;
+        report
+    }
+}
+
+/// Plays a part until standard input ends.
+pub(crate) fn play(part: &str, args: &[String]) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let refs: Vec<PeerRef> = args.iter().map(|arg| arg.parse().unwrap()).collect();
+    runtime.block_on(async {
+        match part {
+            COUNTER => counter(&refs).await,
+            _ => sender(&refs[0]).await,
+        }
+        .map_err(|error| error.to_string())
+    })
+}
+
+fn print(value: &Value) {
+    println!("{value}");
+}
+
+async fn counter(nodes: &[PeerRef]) -> webmesh::Result<()> {
+    let mut builder = Mesh::builder().serve(false).rendezvous(nodes.len());
+    for node in nodes {
+        builder = builder.join(node.clone());
+    }
+    let mesh = builder.start().await?;
+    let counter = mesh.spawn(CounterActor::default);
+    mesh.publish("counter", &counter).allow(Anyone).await?;
+    mesh.attached().await;
+    print(&json!({ "peer_ref": mesh.peer_ref().to_string() }));
+    tokio::task::spawn_blocking(|| std::io::stdin().lines().for_each(drop)).await?;
+    Ok(())
+}
+
+/// Sends numbers as fast as [`SEND_EVERY`] says, asks for a report on each line of standard input, and says when the road
+/// has changed.
+async fn sender(to: &PeerRef) -> webmesh::Result<()> {
+    let mesh = Mesh::builder().serve(false).start().await?;
+    let counter: ActorRef<Counter> = mesh.resolve("counter").at(to).await?;
+    let (asked, mut questions) = tokio::sync::mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| asked.send(line))
+    });
+    let (mut number, mut road) = (0, None);
+    let mut every = tokio::time::interval(SEND_EVERY);
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            _ = every.tick() => {
+                counter.tell(Number { number }).await?;
+                number += 1;
+            }
+            _ = look.tick() => {
+                let explanation = mesh.explain(to).await?;
+                let now = (explanation.path.to_string(), explanation.via.to_string());
+                if road.as_ref() != Some(&now) {
+                    print(&json!({ "path": now.0, "via": now.1 }));
+                    road = Some(now);
+                }
+            }
+            question = questions.recv() => match question.as_deref() {
+                Some("report") => {
+                    counter.flush().await?;
+                    let report = counter.ask(Ask).await?;
+                    print(&json!({
+                        "sent": number,
+                        "received": report.received,
+                        "disorder": report.disorder,
+                        "longest_gap_ms": report.longest_gap_ms,
+                    }));
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+}
+
+/// A process that plays a part; killed when dropped.
+pub(crate) struct Player {
+    process: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Player {
+    fn start(host: &Namespace, part: &str, args: &[&str]) -> Player {
+        let this = std::env::current_exe().unwrap();
+        let mut command = host.command(this.to_str().unwrap());
+        command.arg(part).args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let output = BufReader::new(process.stdout.take().unwrap());
+        Player { input: process.stdin.take().unwrap(), output, process }
+    }
+
+    /// A counter that is met through these nodes, and its PeerRef.
+    pub(crate) fn counter(host: &Namespace, nodes: &[&Node]) -> (Player, String) {
+        let refs: Vec<&str> = nodes.iter().map(|node| node.peer_ref.as_str()).collect();
+        let mut player = Player::start(host, COUNTER, &refs);
+        let peer_ref = player.line()["peer_ref"].as_str().unwrap().to_owned();
+        (player, peer_ref)
+    }
+
+    pub(crate) fn sender(host: &Namespace, to: &str) -> Player {
+        Player::start(host, SENDER, &[to])
+    }
+
+    fn line(&mut self) -> Value {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap_or_else(|_| panic!("the process ended: {line:?}"))
+    }
+
+    /// Waits for a road of one of these kinds that leads elsewhere than `not`; where it leads.
+    pub(crate) fn until(&mut self, paths: &[&str], not: &str) -> String {
+        loop {
+            let line = self.line();
+            let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+            if paths.contains(&text("path").as_str()) && text("via") != not {
+                return text("via");
+            }
+        }
+    }
+
+    /// What arrived so far: it must be all, in order; the longest gap since the last report.
+    pub(crate) fn report(&mut self) -> Duration {
+        writeln!(self.input, "report").unwrap();
+        loop {
+            let line = self.line();
+            if let Some(sent) = line["sent"].as_u64() {
+                assert_eq!(line["received"].as_u64(), Some(sent), "lost or doubled: {line}");
+                assert_eq!(line["disorder"].as_u64(), Some(0), "{line}");
+                return Duration::from_millis(line["longest_gap_ms"].as_u64().unwrap());
+            }
+        }
+    }
+}
+
+impl Drop for Player {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,35 @@
+//! Nothing is lost when the road changes.
+
+use crate::{internet::Internet, kind::Kind, process::Node, stream::Player};
+use std::time::Duration;
+
+/// From the relay to a direct road; that is cut: back to the relay; that is killed: on to the other relay. Numbered
+/// messages arrive complete and in order all the while; how long each change held them up is printed.
+pub(crate) fn nothing_is_lost_when_the_road_changes(internet: &Internet) {
+    let servers = [internet.site(Kind::Public), internet.site(Kind::Public)];
+    let mut nodes: Vec<(String, Node)> = servers
+        .iter()
+        .map(|site| {
+            let address = format!("{}:4433", site.outside[0]);
+            (address.clone(), Node::start(site.host(), &["--listen", &address]))
+        })
+        .collect();
+    let (here, there) = (internet.site(Kind::PortRestricted), internet.site(Kind::FullCone));
+    let (_counter, peer_ref) = Player::counter(there.host(), &[&nodes[0].1, &nodes[1].1]);
+    let mut sender = Player::sender(here.host(), &peer_ref);
+    sender.until(&["punched"], "");
+    // Both have been on the direct road for a while.
+    std::thread::sleep(Duration::from_secs(2));
+    println!("relay to direct: {:?}", sender.report());
+    let cut = internet.cut(here.outside[0], there.outside[0]);
+    let relay = sender.until(&["relay-udp"], "");
+    std::thread::sleep(Duration::from_secs(2));
+    println!("direct cut: {:?}", sender.report());
+    nodes.retain(|(address, _)| *address != relay);
+    assert_eq!(nodes.len(), 1, "{relay}");
+    let other = sender.until(&["relay-udp"], &relay);
+    assert_eq!(other, nodes[0].0);
+    std::thread::sleep(Duration::from_secs(2));
+    println!("relay killed: {:?}", sender.report());
+    drop(cut);
+}
