@@ -478,16 +478,10 @@ impl Shared {
             Forwarder::new(relaying, rng, now)
         });
         let frames = Box::new(pulses.clone());
-        let socket = MeshSocket::new(
-            wires,
-            cids.clone(),
-            gate,
-            frames,
-            ForOthers { relay, observatory },
-            &*placement,
-            seed,
-        );
-        let socket = Arc::new(socket);
+        let for_others = ForOthers { relay, observatory };
+        let socket =
+            MeshSocket::new(wires, cids.clone(), gate, frames, for_others, &*placement, seed);
+        let socket = Arc::new_cyclic(|this| socket.with(this));
         let tls = Tls::new(&secret)?;
         let tunnel_tls = Arc::new(TunnelTls::new(&secret)?);
         let tls_port = listener.as_ref().and_then(|listener| listener.local_addr().ok());

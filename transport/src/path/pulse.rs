@@ -112,6 +112,8 @@ struct State {
     heard: Instant,
     /// When the core will be woken.
     wake: Option<Instant>,
+    /// Whether silence is looked for.
+    watched: bool,
 }
 
 impl Pulse {
@@ -134,7 +136,14 @@ impl Pulse {
         };
         let heard = now();
         let roads = Roads::new(road, nonces, heard);
-        let state = State { roads, pings: VecDeque::new(), observing: None, heard, wake: None };
+        let state = State {
+            roads,
+            pings: VecDeque::new(),
+            observing: None,
+            heard,
+            wake: None,
+            watched: false,
+        };
         Self {
             link,
             key: secrets.key.clone(),
@@ -248,6 +257,18 @@ impl Pulse {
         }
     }
 
+    /// Sends the last datagrams once more, along the road in use: what they were to say was lost on the one before. QUIC
+    /// ignores those that weren't.
+    fn repeat(&self) {
+        let echo = self.socket.handles().echo(self.handle);
+        if let Some((road, datagrams)) = echo {
+            for datagram in datagrams {
+                self.socket.send_frame(road, &datagram);
+            }
+        }
+        self.socket.handles().keep_echo(self.handle, false);
+    }
+
     /// Asks the peer where it sees this host from its port `remote`.
     pub(crate) fn observe(self: &Arc<Self>, road: Road, remote: SocketAddr) {
         let nonce = self.change(|state, _| {
@@ -273,6 +294,13 @@ impl Pulse {
         Frame::Probe { nonce }.seal(self.to_peer, &self.key)
     }
 
+    /// Something was sent along the road in use and nothing has come back for a while.
+    fn silent(self: &Arc<Self>) {
+        // What is sent from now on is sent again along the road that takes over.
+        self.socket.handles().keep_echo(self.handle, true);
+        self.change(|state, now| state.roads.suspect(now));
+    }
+
     /// Whether that is a probe of the peer's.
     pub(crate) fn is_probe(&self, frame: &[u8]) -> bool {
         let named = Frame::tag(frame) == Some(self.to_us);
@@ -290,6 +318,11 @@ impl Pulse {
         let (changed, wake) = {
             let (mut state, now) = (self.state.lock(), now());
             let changed = change(&mut state, now);
+            let watched = state.roads.has_choice();
+            if watched != state.watched {
+                state.watched = watched;
+                self.socket.handles().watch(self.handle, watched);
+            }
             outputs.extend(std::iter::from_fn(|| state.roads.poll()));
             let next = state.roads.timeout();
             let sooner = next.filter(|next| state.wake.is_none_or(|wake| *next < wake));
@@ -328,6 +361,7 @@ impl Pulse {
             Output::Switch(road) => {
                 tracing::info!(to = %road.remote, "the peer is reached at another address now");
                 self.socket.handles().switch(self.handle, road);
+                self.repeat();
                 return;
             }
         };
@@ -341,23 +375,43 @@ fn now() -> Instant {
 
 /// The pulses of all connections, by the tags that their peers use.
 #[derive(Clone, Default)]
-pub(crate) struct Pulses(Arc<DashMap<Tag, Weak<Pulse>>>);
+pub(crate) struct Pulses(Arc<ByName>);
+
+#[derive(Default)]
+struct ByName {
+    tags: DashMap<Tag, Weak<Pulse>>,
+    handles: DashMap<SocketAddr, Weak<Pulse>>,
+}
 
 impl Pulses {
     pub(crate) fn insert(&self, pulse: &Arc<Pulse>) {
-        self.0.insert(pulse.to_us, Arc::downgrade(pulse));
+        self.0.tags.insert(pulse.to_us, Arc::downgrade(pulse));
+        self.0.handles.insert(pulse.handle, Arc::downgrade(pulse));
     }
 
     pub(crate) fn remove(&self, pulse: &Pulse) {
-        self.0.remove(&pulse.to_us);
+        self.0.tags.remove(&pulse.to_us);
+        // Another connection may have come to use the same handle.
+        self.0.handles.remove_if(&pulse.handle, |_, known| {
+            known.upgrade().is_none_or(|known| known.to_us == pulse.to_us)
+        });
     }
 }
 
 impl Frames for Pulses {
     fn received(&self, frame: &[u8], source: Source, local: Option<IpAddr>) -> bool {
         let Some(tag) = Frame::tag(frame) else { return false };
-        let Some(pulse) = self.0.get(&tag).and_then(|pulse| pulse.upgrade()) else { return false };
+        let Some(pulse) = self.0.tags.get(&tag).and_then(|pulse| pulse.upgrade()) else {
+            return false;
+        };
         pulse.received(frame, Road::back(source, local));
         true
+    }
+
+    fn silent(&self, handle: SocketAddr) {
+        let pulse = self.0.handles.get(&handle).and_then(|pulse| pulse.upgrade());
+        if let Some(pulse) = pulse {
+            pulse.silent();
+        }
     }
 }

@@ -49,6 +49,9 @@ const AMPLIFICATION_MAX: usize = 3;
 /// An unanswered probe means silence after three round trips, but not before this (docs/architecture.md).
 const SILENCE_MIN: Duration = Duration::from_millis(300);
 
+/// The same after QUIC had heard nothing for a while, and two round trips. A guess: a spike on a Wi-Fi is shorter.
+const SUSPICION_MIN: Duration = Duration::from_millis(100);
+
 /// The same while no round trip was measured: the first time-out of RFC 6298.
 const SILENCE_UNMEASURED: Duration = Duration::from_secs(1);
 
@@ -171,6 +174,8 @@ pub(crate) struct Roads {
     active: usize,
     /// The beginning of the silence of the road in use for which the others were asked.
     rescued: Option<Instant>,
+    /// The road in use had been silent for a while before it was asked.
+    suspected: bool,
     seen: VecDeque<u64>,
     outbox: VecDeque<Output>,
 }
@@ -185,6 +190,7 @@ impl Roads {
             known: vec![first],
             active: 0,
             rescued: None,
+            suspected: false,
             seen: VecDeque::new(),
             outbox: VecDeque::new(),
         }
@@ -219,8 +225,7 @@ impl Roads {
 
     /// When [`Roads::advance`] must be called next.
     pub(crate) fn timeout(&self) -> Option<Instant> {
-        let active = &self.known[self.active];
-        let rescue = active.silent_at().filter(|_| self.known.len() > 1 && !self.is_rescued());
+        let rescue = self.silent_at().filter(|_| self.known.len() > 1 && !self.is_rescued());
         self.known.iter().filter_map(|known| known.next).chain(rescue).min()
     }
 
@@ -245,6 +250,22 @@ impl Roads {
         }
         self.advance(now);
         nonce
+    }
+
+    /// QUIC sends along the road in use and nothing comes back: every proven road is asked, and that one has to answer
+    /// soon.
+    pub(crate) fn suspect(&mut self, now: Instant) {
+        if !self.is_silent(now) {
+            self.ask(self.active, now);
+            self.suspected = true;
+            self.ask_others(now);
+        }
+        self.advance(now);
+    }
+
+    /// Whether there is more than one road that has answered.
+    pub(crate) fn has_choice(&self) -> bool {
+        self.known.iter().filter(|known| known.proven).count() > 1
     }
 
     /// A probe of the peer, its MAC right, came along `road` in a datagram of `bytes`.
@@ -292,9 +313,16 @@ impl Roads {
         known.rtt = Some(known.rtt.map_or(rtt, |smoothed| (smoothed * 7 + rtt) / 8));
         known.samples += 1;
         (known.proven, known.asked, known.unanswered) = (true, None, 0);
+        if index == self.active {
+            self.suspected = false;
+        }
         known.heard = Some(now);
         known.road.local = road.local.or(known.road.local);
         known.next = (index != self.active).then(|| now + STANDBY_EVERY);
+        if index != self.active && self.known[self.active].rtt.is_none() {
+            // Only now does it matter how long it takes.
+            self.ask(self.active, now);
+        }
         self.advance(now);
         Some(rtt)
     }
@@ -314,7 +342,7 @@ impl Roads {
             self.known[self.active].next = Some(now + STANDBY_EVERY);
             self.known[better].next = None;
             self.active = better;
-            self.rescued = None;
+            (self.rescued, self.suspected) = (None, false);
             self.outbox.push_back(Output::Switch(self.active()));
         }
     }
@@ -393,7 +421,16 @@ impl Roads {
     }
 
     fn is_silent(&self, now: Instant) -> bool {
-        self.known[self.active].silent_at().is_some_and(|at| now >= at)
+        self.silent_at().is_some_and(|at| now >= at)
+    }
+
+    /// When the silence of the road in use is one.
+    fn silent_at(&self) -> Option<Instant> {
+        let active = &self.known[self.active];
+        match (self.suspected, active.rtt) {
+            (true, Some(rtt)) => active.asked.map(|asked| asked + SUSPICION_MIN.max(rtt * 2)),
+            _ => active.silent_at(),
+        }
     }
 
     fn is_rescued(&self) -> bool {

@@ -9,6 +9,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
+    time::Instant,
 };
 
 use quinn::udp::Transmit;
@@ -82,11 +83,23 @@ struct Handle {
     peer_cid: Option<Cid>,
     /// The last datagrams sent, kept while the peer is silent.
     echo: Option<VecDeque<Vec<u8>>>,
+    /// Whether its silence is of interest: there are other roads.
+    watched: bool,
+    /// When something was sent along the road in use that nothing has come back for.
+    unanswered: Option<Instant>,
 }
 
 impl Handle {
     fn new(roads: Vec<Road>, stage: Stage) -> Self {
-        Self { roads, stage, users: 0, peer_cid: None, echo: None }
+        Self {
+            roads,
+            stage,
+            users: 0,
+            peer_cid: None,
+            echo: None,
+            watched: false,
+            unanswered: None,
+        }
     }
 }
 
@@ -134,6 +147,8 @@ pub(crate) struct Handles {
     sources: HashMap<Source, Vec<SocketAddr>>,
     /// The flows through relays.
     pub(crate) legs: Legs,
+    /// Watched handles to which something was sent that nothing had come back for.
+    waiting: Vec<SocketAddr>,
 }
 
 impl Handles {
@@ -149,6 +164,7 @@ impl Handles {
             cids: HashMap::new(),
             sources: HashMap::new(),
             legs: Legs::default(),
+            waiting: Vec::new(),
         }
     }
 
@@ -267,14 +283,62 @@ impl Handles {
         }
     }
 
-    /// Notes what is being sent to `handle`.
-    pub(crate) fn sending(&mut self, handle: SocketAddr, transmit: &Transmit<'_>) {
-        let Some(entry) = self.handles.get_mut(&handle) else { return };
+    /// Whether silence on the part of `handle` is of interest.
+    pub(crate) fn watch(&mut self, handle: SocketAddr, watched: bool) {
+        if let Some(entry) = self.handles.get_mut(&handle) {
+            entry.watched = watched;
+        }
+    }
+
+    /// Something of the connection behind `handle` came from `source`.
+    fn heard(&mut self, handle: SocketAddr, source: Source) {
+        // What comes along another road says nothing about the one in use.
+        if let Some(entry) = self.handles.get_mut(&handle)
+            && entry.unanswered.is_some()
+            && let Stage::Settled { road } = entry.stage
+            && entry.roads.get(road).is_some_and(|road| road.source() == source)
+        {
+            entry.unanswered = None;
+        }
+    }
+
+    /// The watched handles that have been silent since `before`, once each; the others that wait are looked at again the
+    /// next time, if there are any.
+    pub(crate) fn silent(&mut self, before: Instant) -> (Vec<SocketAddr>, bool) {
+        let mut silent = Vec::new();
+        let handles = &mut self.handles;
+        self.waiting.retain(|handle| {
+            let Some(entry) = handles.get_mut(handle) else { return false };
+            match entry.unanswered {
+                Some(since) if since <= before => {
+                    // The next thing that is sent begins a new silence.
+                    entry.unanswered = None;
+                    silent.push(*handle);
+                    false
+                }
+                Some(_) => true,
+                None => false,
+            }
+        });
+        (silent, !self.waiting.is_empty())
+    }
+
+    /// Notes what is being sent to `handle`. Returns whether somebody has to look for silence from now on.
+    pub(crate) fn sending(&mut self, handle: SocketAddr, transmit: &Transmit<'_>) -> bool {
+        let Some(entry) = self.handles.get_mut(&handle) else { return false };
+        let begins = entry.watched && entry.unanswered.is_none();
+        let first = begins && self.waiting.is_empty();
+        if begins {
+            entry.unanswered = Some(tokio::time::Instant::now().into_std());
+            if !self.waiting.contains(&handle) {
+                self.waiting.push(handle);
+            }
+        }
         if let Kind::Short(cid) = kind(transmit.contents) {
             // Peers are endpoints like this one: their ids have the same length.
             entry.peer_cid = Some(*cid);
         }
-        let Some(echo) = &mut entry.echo else { return };
+        let Some(echo) = &mut entry.echo else { return first };
         let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
         for datagram in transmit.contents.chunks(segment) {
             if echo.len() >= ECHO_MAX {
@@ -282,6 +346,7 @@ impl Handles {
             }
             echo.push_back(datagram.to_vec());
         }
+        first
     }
 
     /// The road in use by `handle`, and the id by which the peer knows the connection.
@@ -305,8 +370,10 @@ impl Handles {
     }
 
     /// A datagram for `cid` came from `source`.
-    pub(crate) fn short(&self, cid: &Cid) -> Match {
-        self.cids.get(cid).map_or(Match::Unknown, |handle| Match::Handle(*handle))
+    pub(crate) fn short(&mut self, cid: &Cid, source: Source) -> Match {
+        let Some(handle) = self.cids.get(cid).copied() else { return Match::Unknown };
+        self.heard(handle, source);
+        Match::Handle(handle)
     }
 
     /// A handshake packet to `destination` came from `source`. The first answer to a dial decides
@@ -521,11 +588,12 @@ mod tests {
         let dialled = handles.dial(vec![road("1.1.1.1:1")]);
         handles.attach(CID, dialled, None);
         handles.settle(&CID);
-        let accepted = handles.literal(from(0, address("1.1.1.1:1"))).unwrap();
+        let source = from(0, address("1.1.1.1:1"));
+        let accepted = handles.literal(source).unwrap();
         handles.attach(other, accepted, None);
         handles.settle(&other);
-        assert_eq!(handles.short(&CID), Match::Handle(dialled));
-        assert_eq!(handles.short(&other), Match::Handle(accepted));
+        assert_eq!(handles.short(&CID, source), Match::Handle(dialled));
+        assert_eq!(handles.short(&other, source), Match::Handle(accepted));
         assert_eq!(handles.at(from(0, address("1.1.1.1:1"))), &[dialled, accepted]);
         handles.release(&CID);
         assert_eq!(handles.at(from(0, address("1.1.1.1:1"))), &[accepted]);

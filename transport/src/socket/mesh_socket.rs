@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -43,6 +43,12 @@ use crate::{
 /// Batches without anything for QUIC after which the endpoint's other work gets its turn. Without a
 /// bound, a flood of garbage would keep `poll_recv` from ever returning.
 const BARREN_BATCHES_MAX: usize = 4;
+
+/// Nothing came for so long after something was sent (docs/architecture.md); a peer may take 25 ms to acknowledge.
+const SILENCE: Duration = Duration::from_millis(250);
+
+/// How often silence is looked for. A guess: a tenth of what a switch may take.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// An Initial from a stranger in a smaller datagram is refused (RFC 9000, section 14.1).
 const INITIAL_BYTES_MIN: usize = 1200;
@@ -100,6 +106,9 @@ pub(crate) trait Frames: Send + Sync {
     /// `frame` came from `source` (socket and address); `local` is the address it was sent to. Returns
     /// whether it named a connection.
     fn received(&self, frame: &[u8], source: Source, local: Option<IpAddr>) -> bool;
+
+    /// Nothing has come along the road in use by `handle` since something was sent along it, for a while.
+    fn silent(&self, handle: SocketAddr);
 }
 
 /// What was dropped, and why, since the start.
@@ -137,6 +146,8 @@ pub(crate) struct MeshSocket {
     staged: Mutex<Staged>,
     next_wire: AtomicUsize,
     runtime: Handle,
+    /// For tasks that must not keep it alive.
+    this: Weak<Self>,
     /// What this host relays for others, if it does.
     relay: Option<Mutex<Forwarder>>,
     /// What others say about the NAT in front of this host.
@@ -167,11 +178,17 @@ impl MeshSocket {
             staged: Mutex::default(),
             next_wire: AtomicUsize::new(0),
             runtime: placement.network().clone(),
+            this: Weak::new(),
             relay: relay.map(Mutex::new),
             nat: Mutex::default(),
             observatory,
             counters: Counters::default(),
         }
+    }
+
+    /// Gives it the means to start tasks that use it.
+    pub(crate) fn with(self, this: &Weak<Self>) -> Self {
+        Self { this: this.clone(), ..self }
     }
 
     pub(crate) fn wires(&self) -> &[Wire] {
@@ -236,6 +253,27 @@ impl MeshSocket {
     /// Runs a task on the network thread.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(task);
+    }
+
+    /// Looks for silence again and again while there are watched handles that something was sent to.
+    fn look_for_silence(&self) {
+        let this = self.this.clone();
+        self.spawn(async move {
+            let mut more = true;
+            while more {
+                tokio::time::sleep(LOOK_EVERY).await;
+                let Some(socket) = this.upgrade() else { return };
+                let Some(before) = tokio::time::Instant::now().into_std().checked_sub(SILENCE)
+                else {
+                    return;
+                };
+                let (silent, waiting) = socket.handles.lock().silent(before);
+                for handle in silent {
+                    socket.frames.silent(handle);
+                }
+                more = waiting;
+            }
+        });
     }
 
     /// Sends one of our own frames along `road`, or drops it: frames are repeated by who sends them.
@@ -449,8 +487,8 @@ impl MeshSocket {
     }
 
     fn judge_short(&self, cid: &Cid, source: Source) -> Verdict {
-        let handles = self.handles.lock();
-        if let Match::Handle(handle) = handles.short(cid) {
+        let mut handles = self.handles.lock();
+        if let Match::Handle(handle) = handles.short(cid, source) {
             return Verdict::Quic(handle);
         }
         let owners = handles.at(source);
@@ -495,8 +533,11 @@ impl AsyncUdpSocket for MeshSocket {
         let mut handles = self.handles.lock();
         match handles.way(transmit.destination, transmit.src_ip) {
             Way::One(road) => {
-                handles.sending(transmit.destination, transmit);
+                let look = handles.sending(transmit.destination, transmit);
                 drop(handles);
+                if look {
+                    self.look_for_silence();
+                }
                 self.send_along(road, transmit)
             }
             Way::Each(roads) => {
