@@ -245,8 +245,7 @@ impl<A: RemoteActor> LocalTarget for Facet<A> {
             Some(published) => (*published, 0),
             None => (self.object, mesh.epoch()),
         };
-        let (peer, protocol, hints) = (mesh.peer_id(), self.protocol.to_owned(), mesh.hints());
-        Some(WireRef { peer, object, epoch, protocol, hints })
+        Some(mesh.wire_ref(object, epoch, self.protocol.to_owned()))
     }
 
     fn watch(&self, watch: WatchId, sink: Arc<dyn WatchSink>) {

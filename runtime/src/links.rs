@@ -12,15 +12,14 @@ use crate::remote::RemoteTarget;
 use crate::session::Session;
 use crate::watch::{DownReason, Event, WatchId, WatchSink};
 use crate::watches::Watches;
-use crate::wire_ref::{HINTS_MAX, WireRef};
+use crate::wire_ref::WireRef;
 use dashmap::{DashMap, DashSet};
 use futures_util::future::BoxFuture;
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
 use webmesh_transport::{
-    ConnectError, Endpoint, Link, LinkDown, Observer, PeerId, PeerRef, Placement,
+    ConnectError, Endpoint, Hints, Link, LinkDown, Observer, PeerId, PeerRef, Placement,
 };
 
 /// How often lanes are looked after.
@@ -162,7 +161,7 @@ impl Links {
     async fn session_to(
         self: &Arc<Self>,
         peer: PeerId,
-        hints: &[SocketAddr],
+        hints: &Hints,
     ) -> Result<Arc<Session>, Fault> {
         while self.silent.contains(&peer) {
             let news = self.news.notified();
@@ -253,7 +252,7 @@ impl Links {
         watch: WatchId,
         sink: Arc<dyn WatchSink>,
     ) {
-        let (peer, hints) = (wire.peer, wire.hints.clone());
+        let (peer, hints) = (wire.peer, wire.whereabouts());
         self.watches.add(watch, wire.clone(), sink);
         let links = self.clone();
         self.placement.spawn_network(Box::new(move || {
@@ -429,7 +428,7 @@ impl Network for LinkNetwork {
             .entry(key)
             .or_insert_with(|| Arc::new(Lane::new(Arc::downgrade(links), &wire, links.message_max)))
             .clone();
-        lane.set_hints(&wire.hints);
+        lane.set_hints(wire.whereabouts());
         Arc::new(FarTarget::new(lane, wire, links.mesh.get().cloned().unwrap_or_default()))
     }
 
@@ -450,11 +449,7 @@ impl Network for LinkNetwork {
             }
             let mut wire = answer?;
             // Where it was found is where it can be reached.
-            for address in at.addresses() {
-                if wire.hints.len() < HINTS_MAX && !wire.hints.contains(address) {
-                    wire.hints.push(*address);
-                }
-            }
+            wire.add_whereabouts(&at);
             Ok(wire)
         })
     }

@@ -349,10 +349,13 @@ impl Mesh {
         ObjectId(id)
     }
 
-    /// Addresses that refs to own objects carry.
-    pub(crate) fn hints(&self) -> Vec<SocketAddr> {
-        let reference = self.inner.endpoint.peer_ref();
-        reference.addresses().iter().take(crate::wire_ref::HINTS_MAX).copied().collect()
+    /// A ref to an object of this mesh, with where that may be found.
+    pub(crate) fn wire_ref(&self, object: ObjectId, epoch: u64, protocol: String) -> WireRef {
+        let peer = self.inner.peer;
+        let mut wire =
+            WireRef { peer, object, epoch, protocol, hints: Vec::new(), rendezvous: Vec::new() };
+        wire.add_whereabouts(&self.inner.endpoint.peer_ref());
+        wire
     }
 
     /// What a ref of this name points to.

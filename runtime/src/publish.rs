@@ -204,13 +204,7 @@ impl Mesh {
         if *found.protocol != *protocol {
             return Err(ResolveError::WrongProtocol { found: found.protocol.to_string() });
         }
-        Ok(WireRef {
-            peer: self.peer_id(),
-            object: found.object,
-            epoch: 0,
-            protocol: protocol.to_owned(),
-            hints: self.hints(),
-        })
+        Ok(self.wire_ref(found.object, 0, protocol.to_owned()))
     }
 }
 

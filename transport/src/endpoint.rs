@@ -126,6 +126,15 @@ impl EndpointConfig {
     }
 }
 
+/// Where a peer may be found, besides what it says itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// Addresses at which it may answer.
+    pub addresses: Vec<SocketAddr>,
+    /// Rendezvous through which it may be met.
+    pub rendezvous: Vec<RendezvousPoint>,
+}
+
 /// Why an endpoint could not be started; nothing of it is left.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -348,7 +357,10 @@ impl Endpoint {
                 let valid = signed.check_valid(SystemTime::now());
                 valid.map_err(|e| ConnectError::Expired(Arc::new(e)))?;
                 self.remember(target);
-                self.connect_peer(signed.peer(), signed.addresses()).await
+                // Though the book should be full, or know better.
+                let addresses = signed.addresses().to_vec();
+                let rendezvous = signed.rendezvous().to_vec();
+                self.connect_peer(signed.peer(), &Hints { addresses, rendezvous }).await
             }
             PeerRef::Addresses(addresses) => {
                 self.shared().connect_address(addresses.addresses().to_vec()).await
@@ -356,12 +368,8 @@ impl Endpoint {
         }
     }
 
-    /// The link to `peer`, dialled if need be at `hints` and the addresses remembered for it.
-    pub async fn connect_peer(
-        &self,
-        peer: PeerId,
-        hints: &[SocketAddr],
-    ) -> Result<Link, ConnectError> {
+    /// The link to `peer`, dialled if need be at `hints` and what is remembered of it.
+    pub async fn connect_peer(&self, peer: PeerId, hints: &Hints) -> Result<Link, ConnectError> {
         let shared = self.shared();
         if peer == shared.peer {
             return Err(ConnectError::Myself);
@@ -372,9 +380,13 @@ impl Endpoint {
         let now = SystemTime::now();
         let places = {
             let book = shared.book.lock();
-            let addresses = hints.iter().copied().chain(book.addresses(&peer, now)).collect();
-            let points = book.signed(&peer, now).map(|signed| signed.rendezvous().to_vec());
-            Places { addresses, points: points.unwrap_or_default(), tls: Vec::new() }
+            let known = hints.addresses.iter().copied();
+            let addresses = known.chain(book.addresses(&peer, now)).collect();
+            // What the peer signed before what others say of it.
+            let signed = book.signed(&peer, now).map(|signed| signed.rendezvous().to_vec());
+            let mut points = signed.unwrap_or_default();
+            points.extend(hints.rendezvous.iter().cloned());
+            Places { addresses, points, tls: Vec::new() }
         };
         shared.connect(peer, places).await
     }

@@ -12,12 +12,11 @@ use crate::session::Session;
 use crate::watch::{WatchId, WatchSink};
 use crate::wire_ref::WireRef;
 use parking_lot::Mutex;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
-use webmesh_transport::{Expecting, PeerId};
+use webmesh_transport::{Expecting, Hints, PeerId};
 
 /// What the lock of a lane protects.
 pub(crate) struct State {
@@ -48,7 +47,7 @@ pub(crate) struct Lane {
     pub(crate) object: [u8; 16],
     links: Weak<Links>,
     /// Where the peer may be found, by the latest ref.
-    hints: Mutex<Vec<SocketAddr>>,
+    hints: Mutex<Hints>,
     /// The largest message that this mesh sends, in bytes.
     message_max: usize,
     /// When it was last used, in rounds of the housekeeping.
@@ -68,7 +67,7 @@ impl Lane {
             peer: wire.peer,
             object: wire.object.0,
             links,
-            hints: Mutex::new(wire.hints.clone()),
+            hints: Mutex::new(wire.whereabouts()),
             message_max,
             last_used: AtomicU64::new(0),
             state: Mutex::new(State {
@@ -79,13 +78,13 @@ impl Lane {
         }
     }
 
-    pub(crate) fn hints(&self) -> Vec<SocketAddr> {
+    pub(crate) fn hints(&self) -> Hints {
         self.hints.lock().clone()
     }
 
-    pub(crate) fn set_hints(&self, hints: &[SocketAddr]) {
-        if !hints.is_empty() {
-            *self.hints.lock() = hints.to_vec();
+    pub(crate) fn set_hints(&self, hints: Hints) {
+        if hints != Hints::default() {
+            *self.hints.lock() = hints;
         }
     }
 

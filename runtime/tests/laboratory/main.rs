@@ -87,6 +87,7 @@ fn trials() -> Vec<Trial> {
         matrix::every_pair_meets_through_one_public_node,
         matrix::explain_says_why_a_road_is_not_direct,
         switches::nothing_is_lost_when_the_road_changes,
+        switches::a_host_that_moves_is_followed,
         matrix::a_symmetric_nat_is_got_through_by_the_birthday_attempt,
     );
     let chat = chat::binary().is_some();

@@ -33,3 +33,26 @@ pub(crate) fn nothing_is_lost_when_the_road_changes(internet: &Internet) {
     println!("relay killed: {:?}", sender.report());
     drop(cut);
 }
+
+/// A host whose address changes, as when it moves to another network, is followed; so is one whose NAT forgets it.
+pub(crate) fn a_host_that_moves_is_followed(internet: &Internet) {
+    let server = internet.site(Kind::Public);
+    let address = format!("{}:4433", server.outside[0]);
+    let node = Node::start(server.host(), &["--listen", &address]);
+    let (here, there) = (internet.site(Kind::PortRestricted), internet.site(Kind::FullCone));
+    let (_counter, peer_ref) = Player::counter(there.host(), &[&node]);
+    let mut sender = Player::sender(here.host(), &peer_ref);
+    sender.until(&["punched"], "");
+    std::thread::sleep(Duration::from_secs(1));
+    println!("before: {:?}", sender.report());
+    here.host().ip(
+        "addr del 192.168.1.10/24 dev eth0\naddr add 192.168.1.77/24 dev eth0\nroute add default via 192.168.1.1",
+    );
+    std::thread::sleep(Duration::from_secs(4));
+    println!("the sender moved: {:?}", sender.report());
+    there.host().ip(
+        "addr del 192.168.1.10/24 dev eth0\naddr add 192.168.1.78/24 dev eth0\nroute add default via 192.168.1.1",
+    );
+    std::thread::sleep(Duration::from_secs(4));
+    println!("the counter moved: {:?}", sender.report());
+}

@@ -312,15 +312,22 @@ impl MeshSocket {
             segment_size,
             src_ip: road.local,
         };
-        let sent = match (self.wires.get(road.wire), adopted) {
-            (Some(wire), _) => wire.try_send(&on_road),
+        let send = |on_road: &Transmit<'_>| match (self.wires.get(road.wire), &adopted) {
+            (Some(wire), _) => wire.try_send(on_road),
             // The poller doesn't wait for these: what they don't take is lost.
-            (None, Some(wire)) => wire.try_send(&on_road).map_err(|e| match e.kind() {
+            (None, Some(wire)) => wire.try_send(on_road).map_err(|e| match e.kind() {
                 io::ErrorKind::WouldBlock => io::ErrorKind::StorageFull.into(),
                 _ => e,
             }),
             (None, None) => Ok(()),
         };
+        let mut sent = send(&on_road);
+        if sent.as_ref().is_err_and(|e| e.kind() != io::ErrorKind::WouldBlock)
+            && on_road.src_ip.is_some()
+        {
+            // This host may have lost that address of its own.
+            sent = send(&Transmit { src_ip: None, ..on_road });
+        }
         match sent {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(e),
             Err(_) => {
