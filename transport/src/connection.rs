@@ -30,6 +30,7 @@ use crate::{
         birthday::{Guesses, SOCKETS, SOCKETS_AT_CARRIER},
     },
     path::{
+        congestion::Switches,
         explain::{Candidate, Explanation, reason},
         liveness::{Event, Liveness},
         nonces::Nonces,
@@ -427,6 +428,7 @@ impl Connection {
             lease.socket().clone(),
             orders.clone(),
             self.shared.nonces(id),
+            Switches::of(&connection),
         ));
         self.shared.pulses.insert(&pulse);
         let rank = secrets.rank;

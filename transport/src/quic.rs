@@ -9,7 +9,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use quinn::{AsyncTimer, AsyncUdpSocket, ConnectionId, VarInt, congestion::CubicConfig};
+use quinn::{AsyncTimer, AsyncUdpSocket, ConnectionId, VarInt};
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use ring::{hkdf, hmac};
 use tokio::{runtime::Handle, time::sleep_until};
@@ -17,6 +17,7 @@ use tokio::{runtime::Handle, time::sleep_until};
 use crate::{
     identity::SecretKey,
     limits::Limits,
+    path::congestion::PerRoadConfig,
     placement::Placement,
     socket::cid::{Cids, Generator},
     tls::Tls,
@@ -99,7 +100,7 @@ fn transport(windows: &Windows) -> quinn::TransportConfig {
         .datagram_receive_buffer_size(None)
         .initial_rtt(INITIAL_RTT)
         .mtu_discovery_config(Some(mtu))
-        .congestion_controller_factory(Arc::new(CubicConfig::default()));
+        .congestion_controller_factory(Arc::new(PerRoadConfig::default()));
     transport
 }
 

@@ -6,10 +6,12 @@
 //! - `nonces`: numbers that nobody can guess
 //! - `scouts`: how a symmetric NAT is got through, with luck
 //! - `candidates`: which addresses of a peer to dial
+//! - `congestion`: congestion control that starts anew on another road
 //! - [`explain`]: how a peer is reached, and why not better
 //! - `places`: where else it may be dialled: its rendezvous, and tunnels where UDP is blocked
 
 pub mod candidates;
+pub(crate) mod congestion;
 pub mod explain;
 pub mod liveness;
 pub(crate) mod nonces;

@@ -16,6 +16,7 @@ use ring::hmac;
 use tokio::sync::oneshot;
 
 use super::{
+    congestion::Switches,
     nonces::Nonces,
     places::is_public,
     roads::{Described, Output, Roads},
@@ -97,6 +98,8 @@ pub(crate) struct Pulse {
     handle: SocketAddr,
     socket: Arc<MeshSocket>,
     orders: actix::WeakRecipient<Order>,
+    /// Tells congestion control.
+    switches: Option<Arc<Switches>>,
     expecting: AtomicUsize,
     /// Whether the connection actor knows that answers are expected.
     armed: AtomicBool,
@@ -128,6 +131,7 @@ impl Pulse {
         socket: Arc<MeshSocket>,
         orders: actix::WeakRecipient<Order>,
         nonces: Nonces,
+        switches: Option<Arc<Switches>>,
     ) -> Self {
         let (to_us, to_peer) = if dialled {
             (secrets.to_dialler, secrets.to_other)
@@ -152,6 +156,7 @@ impl Pulse {
             handle,
             socket,
             orders,
+            switches,
             expecting: AtomicUsize::new(0),
             armed: AtomicBool::new(false),
             state: Mutex::new(state),
@@ -361,6 +366,9 @@ impl Pulse {
             Output::Switch(road) => {
                 tracing::info!(to = %road.remote, "the peer is reached at another address now");
                 self.socket.handles().switch(self.handle, road);
+                if let Some(switches) = &self.switches {
+                    switches.switched(now());
+                }
                 self.repeat();
                 return;
             }
