@@ -1,6 +1,7 @@
 //! Two nodes in two processes: an actor of the one is asked and told by the other, over mutually authenticated QUIC.
 //!
-//! `cargo run --example two_nodes` starts the host, which starts this same program again as its guest.
+//! `cargo run --example two_nodes` starts the host, which starts this same program again as its guest. Within the host runs
+//! a third node, through which the guest would reach the host if there were a NAT between them: any public node can be one.
 
 use serde::{Deserialize, Serialize};
 use webmesh::{
@@ -58,7 +59,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn host() -> Result<(), Box<dyn std::error::Error>> {
-    let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    let rendezvous = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    let mesh =
+        Mesh::builder().listen("127.0.0.1:0".parse()?).join(rendezvous.peer_ref()).start().await?;
+    mesh.attached().await;
     let greeter = mesh.spawn(GreeterActor::default);
     mesh.publish("greeter", &greeter).version("1.0.0").allow(Anyone).await?;
     let invite = mesh.peer_ref();
@@ -68,6 +72,7 @@ async fn host() -> Result<(), Box<dyn std::error::Error>> {
         std::process::Command::new(std::env::current_exe()?).arg(invite.to_string()).spawn()?;
     let guest = tokio::task::spawn_blocking(move || guest.wait_with_output()).await??;
     mesh.shutdown().await;
+    rendezvous.shutdown().await;
     if guest.status.success() { Ok(()) } else { Err("the guest failed".into()) }
 }
 
