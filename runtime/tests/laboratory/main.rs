@@ -83,7 +83,7 @@ fn trials() -> Vec<Trial> {
         checks::two_hosts_behind_one_router_meet_on_the_lan,
         checks::roads_are_cut_and_lossy_on_demand,
         checks::nothing_private_travels_outside,
-        dial::every_kind_but_udp_blocked_reaches_a_public_node,
+        dial::every_kind_reaches_a_public_node,
         matrix::every_pair_meets_through_one_public_node,
         matrix::explain_says_why_a_road_is_not_direct,
         switches::nothing_is_lost_when_the_road_changes,

@@ -153,3 +153,83 @@ async fn what_is_no_message_ends_the_connection() {
         assert!(reason.contains(why), "{reason}");
     }
 }
+
+/// Datagrams that come to `victim` until none has come for two seconds and more, which is longer than the pauses between the
+/// first probes of an address.
+async fn received(victim: &tokio::net::UdpSocket) -> usize {
+    let quiet = std::time::Duration::from_secs(5);
+    let mut count = 0;
+    while tokio::time::timeout(quiet, victim.recv(&mut [0; 2000])).await.is_ok() {
+        count += 1;
+    }
+    count
+}
+
+async fn victim() -> (tokio::net::UdpSocket, [u8; 7]) {
+    let victim = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let [high, low] = victim.local_addr().unwrap().port().to_be_bytes();
+    (victim, [4, 127, 0, 0, 1, high, low])
+}
+
+#[tokio::test]
+async fn a_victim_that_a_peer_names_as_itself_gets_five_probes_at_most() {
+    let host = host(1).await;
+    let (victim, address) = victim().await;
+    let mut guest = Guest::of(8, &host).await;
+    // `Here`: one address, nothing about a NAT; again and again.
+    let here = [&[12, 1], &address[..], &[0]].concat();
+    for _ in 0..20 {
+        guest.say(&here).await;
+    }
+    let count = received(&victim).await;
+    assert!((1..=5).contains(&count), "{count}");
+}
+
+#[tokio::test]
+async fn whoever_is_no_rendezvous_of_ours_sends_no_callers_and_draws_no_guesses() {
+    let host = host(1).await;
+    let (victim, address) = victim().await;
+    let mut guest = Guest::of(8, &host).await;
+    let from = key(9).peer_id();
+    // `Incoming`: a caller at the victim's address, with a flow. `Punch`: pays for guesses at ports.
+    let flow = [&[1][..], &[7; 8], &[7; 32]].concat();
+    let incoming = [&[9], &from.as_bytes()[..], &[1], &address[..], &[0], &flow].concat();
+    guest.say(&incoming).await;
+    let punch: Vec<u8> = std::iter::once(13).chain([0; 1599]).collect();
+    guest.say(&punch).await;
+    guest.observed().await;
+    assert_eq!(received(&victim).await, 0);
+}
+
+#[tokio::test]
+async fn nobody_but_the_two_ends_of_a_flow_gets_anything_through_it_or_out_of_it() {
+    let host = host(1).await;
+    let (mut served, mut caller) = (Guest::of(8, &host).await, Guest::of(9, &host).await);
+    served.say(&[1]).await;
+    served.hear().await;
+    caller.say(&introduce(8)).await;
+    let introduced = caller.hear().await;
+    let token = introduced[introduced.len() - 40..introduced.len() - 32].to_vec();
+    let stranger = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    stranger.connect(host.address()).await.unwrap();
+    let data = |token: &[u8], length: usize| {
+        [&[8, 0, 0, 0, 0, 0, 0, 0], token, &vec![0x41; length]].concat()
+    };
+    // Tokens that name nothing draw nothing.
+    for n in 0..100u64 {
+        stranger.send(&data(&n.to_be_bytes(), 1000)).await.unwrap();
+    }
+    // The right one draws a challenge, however much comes: ten a second, each shorter than what drew it.
+    for _ in 0..100 {
+        stranger.send(&data(&token, 1000)).await.unwrap();
+    }
+    let mut drawn = Vec::new();
+    let quiet = std::time::Duration::from_secs(1);
+    let mut room = [0; 2000];
+    while let Ok(Ok(count)) = tokio::time::timeout(quiet, stranger.recv(&mut room)).await {
+        drawn.push(room[..count].to_vec());
+    }
+    assert!((1..=10).contains(&drawn.len()), "{}", drawn.len());
+    assert!(drawn.iter().all(|frame| frame[0] == 9 && frame.len() == 40));
+    assert_eq!(host.endpoint.relayed(), 0);
+}
