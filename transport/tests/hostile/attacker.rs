@@ -39,6 +39,17 @@ impl Attacker {
     }
 
     pub fn new(shows: Shows, alpn: &[u8]) -> Self {
+        Self::with_socket(shows, alpn, std::net::UdpSocket::bind("127.0.0.1:0").unwrap())
+    }
+
+    /// The same, and its socket, from which other things can be sent.
+    pub fn with_key_and_socket(n: u8) -> (Self, std::net::UdpSocket) {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let other = socket.try_clone().unwrap();
+        (Self::with_socket(Shows::Key(n), ALPN, socket), other)
+    }
+
+    fn with_socket(shows: Shows, alpn: &[u8], socket: std::net::UdpSocket) -> Self {
         let provider = Arc::new(ring::default_provider());
         let verifier = Arc::new(AcceptsAnyone(provider.signature_verification_algorithms));
         let builder = rustls::ClientConfig::builder_with_provider(provider)
@@ -58,7 +69,6 @@ impl Attacker {
 
         let mut quic = quinn::EndpointConfig::default();
         quic.grease_quic_bit(false);
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let runtime = Arc::new(quinn::TokioRuntime);
         let endpoint = quinn::Endpoint::new(quic, None, socket, runtime).unwrap();
         Self { endpoint, config }

@@ -17,6 +17,8 @@ const LOOPBACK: [u8; 5] = [4, 127, 0, 0, 1];
 struct Guest {
     // Kept, lest the connection end with it.
     _attacker: Attacker,
+    /// Sends from where the host sees it.
+    socket: std::net::UdpSocket,
     connection: quinn::Connection,
     tx: quinn::SendStream,
     rx: quinn::RecvStream,
@@ -25,7 +27,7 @@ struct Guest {
 
 impl Guest {
     async fn of(n: u8, host: &Host) -> Self {
-        let attacker = Attacker::with_key(n);
+        let (attacker, socket) = Attacker::with_key_and_socket(n);
         let connection = attacker.dial(host.address()).await.unwrap();
         let (mut tx, mut rx) = connection.open_bi().await.unwrap();
         let hello = Hello { instance: InstanceId(1), features: 0, reference: None };
@@ -35,7 +37,7 @@ impl Guest {
         let mut theirs = vec![0; u16::from_be_bytes(length).into()];
         rx.read_exact(&mut theirs).await.unwrap();
         let features = Hello::decode(&theirs).unwrap().features;
-        Self { _attacker: attacker, connection, tx, rx, features }
+        Self { _attacker: attacker, socket, connection, tx, rx, features }
     }
 
     /// Says something, a byte at a time.
@@ -232,4 +234,10 @@ async fn nobody_but_the_two_ends_of_a_flow_gets_anything_through_it_or_out_of_it
     assert!((1..=10).contains(&drawn.len()), "{}", drawn.len());
     assert!(drawn.iter().all(|frame| frame[0] == 9 && frame.len() == 40));
     assert_eq!(host.endpoint.relayed(), 0);
+    // The same from where the caller is seen.
+    caller.socket.send_to(&data(&token, 1000), host.address()).unwrap();
+    while host.endpoint.relayed() == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(host.endpoint.relayed(), 1016);
 }

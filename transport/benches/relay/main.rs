@@ -1,0 +1,193 @@
+//! What relaying costs: CPU time per GiB forwarded, against a bare forwarder and an endpoint that receives as much.
+//!
+//! `cargo bench -p webmesh-transport --bench relay` prints a table, `-- --json` one JSON object a line. Each figure is the
+//! median of three interleaved rounds, in each of which a fresh process forwards (or receives) for two seconds what this
+//! one sends over loopback, in batches of so many datagrams of 1,216 bytes. The bare forwarder reads with GRO and writes with
+//! GSO through the same library and looks at nothing. The receiving endpoint is quinn under our socket, and gets batches
+//! of up to ten.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark that fails should say so and end")]
+
+#[path = "../../tests/hostile/attacker.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod attacker;
+mod guest;
+mod serve;
+
+use quinn::udp::{Transmit, UdpSocketState};
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, UdpSocket},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// Length of a datagram: a header of the relay's, and a packet of QUIC's.
+pub(crate) const DATAGRAM: usize = 1216;
+
+/// How long is sent in each round.
+const SENDING: Duration = Duration::from_secs(2);
+
+const ROUNDS: usize = 3;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|arg| arg == "as-server") {
+        return serve::run(&args[1]);
+    }
+    let json = args.iter().any(|arg| arg == "--json");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let mut received = Vec::new();
+    let mut figures: Vec<(usize, Vec<f64>, Vec<f64>)> =
+        [10, 4, 1].map(|segments| (segments, Vec::new(), Vec::new())).to_vec();
+    for _ in 0..ROUNDS {
+        received.push(runtime.block_on(receiving()));
+        for (segments, relay, bare) in &mut figures {
+            relay.push(runtime.block_on(relaying(*segments)));
+            bare.push(forwarding(*segments));
+        }
+    }
+    let received = median(&mut received);
+    for (segments, mut relay, mut bare) in figures {
+        let (relay, bare) = (median(&mut relay), median(&mut bare));
+        print(json, &format!("relay, {segments} segments, against a bare forwarder"), relay, bare);
+        if segments == 10 {
+            print(json, "relay, 10 segments, against a receiving endpoint", relay, received);
+        }
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn print(json: bool, case: &str, webmesh: f64, reference: f64) {
+    let ratio = webmesh / reference;
+    if json {
+        println!(
+            "{}",
+            serde_json::json!({
+                "case": case, "webmesh": webmesh, "reference_value": reference,
+                "unit": "CPU s/GiB", "ratio": ratio,
+            })
+        );
+    } else {
+        println!("{case:55} {webmesh:6.2} / {reference:6.2} CPU s/GiB = {ratio:.2}");
+    }
+}
+
+/// A process that serves.
+struct Server {
+    process: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start(kind: &str) -> Self {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["as-server", kind])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let address = lines.next().unwrap().unwrap().parse().unwrap();
+        Self { process, lines, address }
+    }
+
+    /// Its CPU time so far in seconds, and the bytes it has forwarded or received.
+    fn usage(&mut self) -> (f64, f64) {
+        writeln!(self.process.stdin.as_mut().unwrap()).unwrap();
+        let line = self.lines.next().unwrap().unwrap();
+        let (cpu, bytes) = line.split_once(' ').unwrap();
+        (cpu.parse().unwrap(), bytes.parse().unwrap())
+    }
+
+    /// CPU seconds per GiB while `work` is done.
+    fn cost(mut self, work: impl FnOnce()) -> f64 {
+        let before = self.usage();
+        work();
+        let after = self.usage();
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+        (after.0 - before.0) / ((after.1 - before.1) / f64::from(1 << 30))
+    }
+}
+
+/// Sends batches to `to` from `socket`, as fast as it goes.
+fn send(socket: &UdpSocket, to: SocketAddr, token: &[u8], segments: usize) {
+    let state = UdpSocketState::new(socket.into()).unwrap();
+    let mut datagram = [&[8, 0, 0, 0, 0, 0, 0, 0], token].concat();
+    datagram.resize(DATAGRAM, 0x41);
+    let batch = datagram.repeat(segments);
+    let transmit = Transmit {
+        destination: to,
+        ecn: None,
+        contents: &batch,
+        segment_size: (segments > 1).then_some(DATAGRAM),
+        src_ip: None,
+    };
+    let start = Instant::now();
+    while start.elapsed() < SENDING {
+        if state.try_send(socket.into(), &transmit).is_err() {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// What our relay costs.
+async fn relaying(segments: usize) -> f64 {
+    let server = Server::start("relay");
+    let mut served = guest::Guest::of(8, server.address).await;
+    let mut caller = guest::Guest::of(9, server.address).await;
+    let token = caller.flow_to(&mut served, 8).await;
+    let address = server.address;
+    let socket = caller.socket.try_clone().unwrap();
+    tokio::task::spawn_blocking(move || server.cost(|| send(&socket, address, &token, segments)))
+        .await
+        .unwrap()
+}
+
+/// What forwarding costs that looks at nothing.
+fn forwarding(segments: usize) -> f64 {
+    let mut server = Server::start("bare");
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let sink = UdpSocket::bind("127.0.0.1:0").unwrap();
+    sink.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    UdpSocketState::new((&sink).into()).unwrap();
+    sink.set_nonblocking(false).unwrap();
+    writeln!(server.process.stdin.as_mut().unwrap(), "{}", sink.local_addr().unwrap()).unwrap();
+    let drain = std::thread::spawn(move || {
+        let mut room = vec![0; 65_536];
+        while sink.recv(&mut room).is_ok() {}
+    });
+    let address = server.address;
+    let cost = server.cost(|| send(&socket, address, &[7; 8], segments));
+    drain.join().unwrap();
+    cost
+}
+
+/// What receiving costs.
+async fn receiving() -> f64 {
+    let server = Server::start("receiver");
+    let guest = guest::Guest::of(9, server.address).await;
+    let (cost, connection) = (server, guest.connection.clone());
+    let sending = tokio::spawn(async move {
+        let mut stream = connection.open_uni().await.unwrap();
+        let chunk = vec![0x41; 1 << 16];
+        let start = Instant::now();
+        while start.elapsed() < SENDING {
+            stream.write_all(&chunk).await.unwrap();
+        }
+    });
+    let wait = move || {
+        while !sending.is_finished() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let figure = tokio::task::spawn_blocking(move || cost.cost(wait)).await.unwrap();
+    drop(guest);
+    figure
+}

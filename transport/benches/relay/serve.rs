@@ -1,0 +1,108 @@
+//! The processes that are measured.
+
+use crate::DATAGRAM;
+use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+use std::{
+    io::{BufRead, IoSliceMut},
+    net::{SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use webmesh_transport::{
+    Endpoint, EndpointConfig, Link, LinkDown, Observer, PeerId, Relaying, SecretKey, Service,
+    Threads,
+};
+
+/// More than any machine forwards.
+const UNLIMITED: u64 = 1 << 40;
+
+#[derive(Default)]
+struct Reader {
+    received: Arc<AtomicU64>,
+}
+
+impl Observer for Reader {
+    /// Reads whatever comes.
+    fn link_up(&self, link: Link) {
+        let received = self.received.clone();
+        tokio::spawn(async move {
+            while let Ok(mut stream) = link.quic().accept_uni().await {
+                while let Ok(Some(chunk)) = stream.read_chunk(1 << 20, true).await {
+                    received.fetch_add(chunk.bytes.len() as u64, Ordering::Relaxed);
+                }
+            }
+        });
+    }
+    fn link_draining(&self, _: Link) {}
+    fn link_down(&self, _: Link, _: LinkDown) {}
+    fn unreachable(&self, _: PeerId) {}
+    fn reachable(&self, _: PeerId) {}
+}
+
+pub(crate) fn run(kind: &str) {
+    if kind == "bare" {
+        return bare();
+    }
+    let reader = Reader::default();
+    let received = reader.received.clone();
+    let relaying = Relaying {
+        bytes_per_second: UNLIMITED,
+        bytes_per_second_per_host: UNLIMITED,
+        bytes_per_second_per_flow: UNLIMITED,
+        ..Relaying::default()
+    };
+    let mut config = EndpointConfig::new(SecretKey::from_bytes([1; 32]));
+    config.listen = vec!["127.0.0.1:0".parse().unwrap()];
+    config.service = Some(Service { relaying: Some(relaying), ..Service::default() });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let threads = Arc::new(Threads::start().unwrap());
+    let endpoint = runtime.block_on(Endpoint::bind(config, threads, Arc::new(reader))).unwrap();
+    println!("{}", endpoint.local_addrs()[0]);
+    for _ in std::io::stdin().lines() {
+        println!("{} {}", cpu(), endpoint.relayed() + received.load(Ordering::Relaxed));
+    }
+}
+
+/// CPU seconds of this process so far: fields 14 and 15 of /proc/self/stat, in ticks of 10 ms.
+fn cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+/// Forwards all that comes to the address on the first line of standard input.
+fn bare() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let state = UdpSocketState::new((&socket).into()).unwrap();
+    println!("{}", socket.local_addr().unwrap());
+    let mut lines = std::io::stdin().lock().lines();
+    let to: SocketAddr = lines.next().unwrap().unwrap().parse().unwrap();
+    socket.set_nonblocking(false).unwrap();
+    let forwarded = Arc::new(AtomicU64::new(0));
+    let count = forwarded.clone();
+    std::thread::spawn(move || {
+        let mut rooms = vec![vec![0; 65_536]; 8];
+        loop {
+            let mut bufs: Vec<_> = rooms.iter_mut().map(|room| IoSliceMut::new(room)).collect();
+            let mut metas = vec![RecvMeta::default(); bufs.len()];
+            let Ok(batches) = state.recv((&socket).into(), &mut bufs, &mut metas) else { continue };
+            for (room, meta) in rooms.iter().zip(&metas[..batches]) {
+                let transmit = Transmit {
+                    destination: to,
+                    ecn: None,
+                    contents: &room[..meta.len],
+                    segment_size: (meta.len > DATAGRAM).then_some(meta.stride),
+                    src_ip: None,
+                };
+                if state.try_send((&socket).into(), &transmit).is_ok() {
+                    count.fetch_add(meta.len as u64, Ordering::Relaxed);
+                }
+            }
+        }
+    });
+    for _ in lines {
+        println!("{} {}", cpu(), forwarded.load(Ordering::Relaxed));
+    }
+}
