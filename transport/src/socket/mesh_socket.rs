@@ -144,6 +144,7 @@ pub(crate) struct MeshSocket {
     gate: InitialGate,
     frames: Box<dyn Frames>,
     staged: Mutex<Staged>,
+    forwarded: Mutex<Forwarded>,
     next_wire: AtomicUsize,
     runtime: Handle,
     /// For tasks that must not keep it alive.
@@ -176,6 +177,7 @@ impl MeshSocket {
             gate,
             frames,
             staged: Mutex::default(),
+            forwarded: Mutex::default(),
             next_wire: AtomicUsize::new(0),
             runtime: placement.network().clone(),
             this: Weak::new(),
@@ -340,6 +342,7 @@ impl MeshSocket {
 
     /// Sorts what one socket received. Returns whether QUIC has something to read.
     fn sort(&self, wire: usize, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> bool {
+        let mut forwarded = self.forwarded.lock();
         let mut staged = self.staged.lock();
         let dropped = staged.dropped;
         let mut any = false;
@@ -347,11 +350,12 @@ impl MeshSocket {
             let source = Source { wire, remote: meta.addr, flow: None };
             let local = meta.dst_ip;
             if let Some(relay) = &self.relay {
-                self.forward(&mut relay.lock(), buf, meta, source);
+                self.forward(&mut relay.lock(), &mut forwarded, buf, meta, source);
             }
             let judge = |datagram: &[u8]| self.judge(datagram, source, local);
             any |= sift(buf, meta, &mut staged, judge);
         }
+        self.send_forwarded(&mut forwarded);
         // What is staged must not wait for the next datagram to arrive.
         any |= !staged.is_empty();
         self.counters.staging_full.fetch_add(staged.dropped - dropped, Ordering::Relaxed);
@@ -437,7 +441,14 @@ impl MeshSocket {
 
     /// Forwards what is for others in one received batch, and marks it as done. Runs of datagrams through one flow stay
     /// together, so that the kernel cuts them up only at the other end.
-    fn forward(&self, relay: &mut Forwarder, batch: &mut [u8], meta: &RecvMeta, source: Source) {
+    fn forward(
+        &self,
+        relay: &mut Forwarder,
+        forwarded: &mut Forwarded,
+        batch: &mut [u8],
+        meta: &RecvMeta,
+        source: Source,
+    ) {
         let total = meta.len.min(batch.len());
         let stride = meta.stride.max(1);
         let mut start = 0;
@@ -454,8 +465,14 @@ impl MeshSocket {
                     for frame in run.chunks_mut(stride) {
                         frame::readdress(frame, token);
                     }
-                    let road = Road { wire, remote, local: None, flow: None };
-                    self.send_run(road, run, stride, meta.ecn);
+                    let to = (Spot { wire, remote, ecn: meta.ecn }, stride);
+                    let segments_max = self.segments_max(wire, stride);
+                    for part in run.chunks(stride * segments_max) {
+                        if !forwarded.takes(to, part, segments_max) {
+                            self.send_forwarded(forwarded);
+                        }
+                        forwarded.add(to, part);
+                    }
                     self.counters.forwarded.fetch_add(run.len() as u64, Ordering::Relaxed);
                 }
                 Forward::Unbound(Some(challenge)) => {
@@ -470,17 +487,19 @@ impl MeshSocket {
         }
     }
 
-    /// Sends equally long datagrams (the last may be shorter) along a road, or drops them.
-    fn send_run(&self, road: Road, run: &[u8], stride: usize, ecn: Option<EcnCodepoint>) {
-        for part in run.chunks(stride * self.segments_max(road.wire, stride)) {
+    /// Sends what was gathered, or drops it.
+    fn send_forwarded(&self, forwarded: &mut Forwarded) {
+        if let Some((Spot { wire, remote, ecn }, stride)) = forwarded.to.take() {
             let transmit = Transmit {
-                destination: road.remote,
+                destination: remote,
                 ecn,
-                contents: part,
-                segment_size: (part.len() > stride).then_some(stride),
+                contents: &forwarded.bytes,
+                segment_size: (forwarded.bytes.len() > stride).then_some(stride),
                 src_ip: None,
             };
+            let road = Road { wire, remote, local: None, flow: None };
             let _ = self.send_along(road, &transmit);
+            forwarded.bytes.clear();
         }
     }
 
@@ -649,6 +668,38 @@ impl AsyncUdpSocket for MeshSocket {
     /// quinn-udp forbids fragmentation where the system can; the MTU stays below 1,420 bytes besides.
     fn may_fragment(&self) -> bool {
         false
+    }
+}
+
+/// Where forwarded datagrams go, and with which ECN bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Spot {
+    wire: usize,
+    remote: SocketAddr,
+    ecn: Option<EcnCodepoint>,
+}
+
+/// Datagrams of one size for one address, to be handed to the kernel together: sending one by one is most of what
+/// relaying costs (docs/measurements.md).
+#[derive(Debug, Default)]
+struct Forwarded {
+    to: Option<(Spot, usize)>,
+    bytes: Vec<u8>,
+}
+
+impl Forwarded {
+    /// Whether these may be sent together with what is there.
+    fn takes(&self, to: (Spot, usize), run: &[u8], segments_max: usize) -> bool {
+        let Some(known) = self.to else { return true };
+        let (_, stride) = to;
+        let length = self.bytes.len() + run.len();
+        // Only the last of them may be shorter than the others.
+        known == to && self.bytes.len().is_multiple_of(stride) && length <= stride * segments_max
+    }
+
+    fn add(&mut self, to: (Spot, usize), run: &[u8]) {
+        self.to = Some(to);
+        self.bytes.extend_from_slice(run);
     }
 }
 
