@@ -1,0 +1,150 @@
+//! Asks and flushes in flight, and tells in doubt: how each of them ends.
+
+use super::{Core, Effects, Want};
+use crate::error::Fault;
+use crate::frame::FrameError;
+use crate::outbound::unconfirmed::Unconfirmed;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// Hashes the numbers of asks, which this side gives out one after the other, so that nobody can choose them.
+pub(super) type Consecutive = BuildHasherDefault<Spread>;
+
+/// Spreads consecutive numbers over a table by a multiplication (Knuth's, by the golden ratio).
+#[derive(Default)]
+pub(super) struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(u64::from(byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Ask<S> {
+    pub(super) slot: S,
+    pub(super) stream: u64,
+    pub(super) message: u64,
+    pub(super) flush: bool,
+}
+
+impl<S> Core<S> {
+    /// Takes out whoever waits for the answer to an ask. `None`: it gave up.
+    ///
+    /// # Errors
+    /// [`FrameError::Unexpected`]: there was never such an ask on this stream, or it has been answered.
+    pub(crate) fn answered(&mut self, stream: u64, ask: u64) -> Result<Option<S>, FrameError> {
+        let waited_for = self.arriving(stream, ask)?;
+        Ok(if waited_for { self.arrived(ask) } else { None })
+    }
+
+    /// The answer to an ask begins to arrive beside the lane; [`Self::arrived`] is to follow. Until then the ask fails with
+    /// its link, or by the peer's silence, as any other does. `false`: nobody waits for it.
+    ///
+    /// # Errors
+    /// As [`Self::answered`].
+    pub(crate) fn arriving(&mut self, stream: u64, ask: u64) -> Result<bool, FrameError> {
+        if ask >= self.next_ask || self.asks.get(&ask).is_some_and(|asked| asked.stream != stream) {
+            return Err(FrameError::Unexpected("answer"));
+        }
+        let unconfirmed = if self.is_current(stream) {
+            Some(&mut self.stream.unconfirmed)
+        } else {
+            self.drained.iter_mut().find(|(number, _)| *number == stream).map(|(_, u)| u)
+        };
+        // As many answers as questions, also to those that gave up: else a peer could make us wait for bodies without end.
+        if !unconfirmed.map_or(self.over.is_some(), Unconfirmed::answered) {
+            return Err(FrameError::Unexpected("answer"));
+        }
+        let Some(message) = self.asks.get(&ask).map(|asked| asked.message) else {
+            return Ok(false);
+        };
+        // Handlers take messages in order: what was sent before an ask that is answered has been taken too.
+        if self.is_current(stream) {
+            self.stream.unconfirmed.confirm(message);
+        }
+        Ok(true)
+    }
+
+    /// The answer is here, or will not come. `None`: nobody waits for it any more.
+    pub(crate) fn arrived(&mut self, ask: u64) -> Option<S> {
+        self.asks.remove(&ask).map(|asked| asked.slot)
+    }
+
+    /// Tells that reached the other side but no handler.
+    pub(crate) fn undelivered(&mut self, tells: u64, fx: &mut Effects<S>) {
+        self.lose(tells, fx);
+    }
+
+    pub(super) fn lose(&mut self, tells: u64, fx: &mut Effects<S>) {
+        if tells == 0 {
+            return;
+        }
+        self.lost = self.lost.saturating_add(tells);
+        fx.lost = fx.lost.saturating_add(tells);
+        self.fail_flushes(fx);
+    }
+
+    /// A flush must not succeed when a message before it may be lost. If there is one, it is who is told.
+    fn fail_flushes(&mut self, fx: &mut Effects<S>) {
+        let fault = Fault::LostTells { at_most: self.lost };
+        let mut flushes: Vec<u64> =
+            self.asks.iter().filter(|(_, ask)| ask.flush).map(|(&ask, _)| ask).collect();
+        flushes.sort_unstable();
+        let mut told = !flushes.is_empty();
+        for flush in flushes {
+            fx.failed.extend(self.asks.remove(&flush).map(|ask| (ask.slot, fault.clone())));
+        }
+        for waiting in std::mem::take(&mut self.queue) {
+            if matches!(waiting.want, Want::Flushed(_)) {
+                told = true;
+                self.fail(waiting, &fault, fx);
+            } else {
+                self.queue.push_back(waiting);
+            }
+        }
+        if told {
+            self.lost = 0;
+        }
+    }
+
+    pub(super) fn fail_asks_of(&mut self, stream: u64, fault: &Fault, fx: &mut Effects<S>) {
+        let mut lost: Vec<u64> =
+            self.asks.iter().filter(|(_, ask)| ask.stream == stream).map(|(&ask, _)| ask).collect();
+        // In the order in which they were asked, not in that of the table, which is another one in each run.
+        lost.sort_unstable();
+        for ask in lost {
+            fx.failed.extend(self.asks.remove(&ask).map(|ask| (ask.slot, fault.clone())));
+        }
+    }
+
+    /// Ends every ask, in flight or in line. The messages themselves stay where they are.
+    pub(crate) fn fail_asks(&mut self, fault: &Fault, fx: &mut Effects<S>) {
+        let mut asks: Vec<_> = self.asks.drain().collect();
+        asks.sort_unstable_by_key(|(ask, _)| *ask);
+        fx.failed.extend(asks.into_iter().map(|(_, ask)| (ask.slot, fault.clone())));
+        for waiting in std::mem::take(&mut self.queue) {
+            match waiting.want {
+                Want::Nothing => self.queue.push_back(waiting),
+                _ => self.fail(waiting, fault, fx),
+            }
+        }
+    }
+
+    /// Drops what is kept for askers that gave up.
+    pub(crate) fn forget_asks(&mut self, mut gave_up: impl FnMut(&S) -> bool) {
+        self.asks.retain(|_, ask| !gave_up(&ask.slot));
+    }
+
+    /// Whether asks are in flight.
+    pub(crate) fn has_asks(&self) -> bool {
+        !self.asks.is_empty()
+    }
+}

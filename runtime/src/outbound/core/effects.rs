@@ -1,0 +1,70 @@
+//! What a core is given and what it gives back: values, for others to carry out.
+
+use crate::error::Fault;
+use crate::outbound::ticket::Ticket;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::task::Waker;
+
+/// What a message wants in return; `S` is where an answer goes.
+#[derive(Debug)]
+pub(crate) enum Want<S> {
+    Nothing,
+    Answer(S),
+    Flushed(S),
+}
+
+/// What became of a submitted message.
+#[derive(Debug)]
+pub(crate) enum Submitted {
+    Accepted,
+    Waiting(Arc<Ticket>),
+}
+
+/// What a change of the core asks its surroundings to do.
+#[derive(Debug)]
+pub(crate) struct Effects<S> {
+    /// Open a stream (connecting first, if need be), then call [`Core::opened`] or [`Core::open_failed`].
+    pub(crate) open: bool,
+    /// The stream's writer, which has something to do.
+    pub(crate) writer: Option<Waker>,
+    /// Senders in line that can go on.
+    pub(crate) wake: Vec<Waker>,
+    /// Asks that failed.
+    pub(crate) failed: Vec<(S, Fault)>,
+    /// So many more tells are in doubt.
+    pub(crate) lost: u64,
+    /// Whether the lane went from "no asks in flight" to some.
+    pub(crate) expecting: bool,
+}
+
+impl<S> Default for Effects<S> {
+    fn default() -> Self {
+        Self {
+            open: false,
+            writer: None,
+            wake: Vec::new(),
+            failed: Vec::new(),
+            lost: 0,
+            expecting: false,
+        }
+    }
+}
+
+/// What the stream's writer has to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Write these bytes to the stream, and each group of bodies to a stream of its own.
+    Write { bytes: Vec<u8>, bodies: Vec<Bodies> },
+    /// End the stream; nothing more will come.
+    Finish,
+    /// The stream is no longer the lane's.
+    Gone,
+}
+
+/// The bodies of one message; `group` numbers the messages of a stream that have bodies, from 0.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Bodies {
+    pub(crate) group: u64,
+    pub(crate) bodies: Vec<Bytes>,
+}

@@ -1,0 +1,303 @@
+//! Messages on their way into the stream: straight into its buffer, or into the queue until there is credit for them.
+
+use super::asks::Ask;
+use super::stream::State;
+use super::{Bodies, Core, Effects, INITIAL_BYTES, INITIAL_MESSAGES, Submitted, Want};
+use crate::error::Fault;
+use crate::frame::lane::{self as frames, Beside, MessageHeader};
+use crate::frame::{NUMBERS_MAX, PAYLOAD_INLINE_MAX};
+use crate::outbound::ticket::Ticket;
+use crate::payload::Encoder;
+use bytes::Bytes;
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub(super) struct Waiting<S> {
+    pub(super) place: u64,
+    pub(super) ticket: Option<Arc<Ticket>>,
+    pub(super) want: Want<S>,
+    pub(super) id: &'static str,
+    pub(super) payload: Vec<u8>,
+    pub(super) bodies: Vec<Bytes>,
+}
+
+/// A message in hand.
+struct Message<'a, S> {
+    want: Want<S>,
+    id: &'static str,
+    payload: &'a [u8],
+    bodies: Vec<Bytes>,
+}
+
+impl<S> Core<S> {
+    /// Takes a message's place in line. The encoder's bodies are taken out of it, its bytes are copied.
+    ///
+    /// # Errors
+    /// [`Fault::LostTells`], [`Fault::TooLarge`], [`Fault::Full`]; nothing was taken then.
+    pub(crate) fn submit(
+        &mut self,
+        want: Want<S>,
+        id: &'static str,
+        encoder: &mut Encoder,
+        refuse_when_full: bool,
+        fx: &mut Effects<S>,
+    ) -> Result<Submitted, Fault> {
+        self.touched = true;
+        if let Some(fault) = &self.over {
+            return Err(fault.clone());
+        }
+        if self.lost > 0 {
+            return Err(Fault::LostTells { at_most: std::mem::take(&mut self.lost) });
+        }
+        let payload_len = encoder.bytes().len();
+        let total = payload_len + encoder.bodies().iter().map(Bytes::len).sum::<usize>();
+        if total as u64 > self.limit {
+            return Err(Fault::TooLarge { limit: self.limit });
+        }
+        let plain = payload_len <= PAYLOAD_INLINE_MAX && encoder.bodies().is_empty();
+        if self.state == State::Open && self.queue.is_empty() && !self.held {
+            let message = if plain {
+                Message { want, id, payload: encoder.bytes(), bodies: Vec::new() }
+            } else if payload_len <= PAYLOAD_INLINE_MAX {
+                let bodies = encoder.take_bodies();
+                Message { want, id, payload: encoder.bytes(), bodies }
+            } else {
+                let (payload, mut bodies) = encoder.take();
+                bodies.push(payload.into());
+                Message { want, id, payload: &[], bodies }
+            };
+            let whole_beside = payload_len > PAYLOAD_INLINE_MAX;
+            return match self.write(message, whole_beside, fx) {
+                Ok(is_tell) => Ok(self.acceptance(is_tell, refuse_when_full)),
+                Err(_) if refuse_when_full => Err(Fault::Full),
+                Err(Message { want, id, payload, bodies }) => {
+                    let payload = payload.to_vec();
+                    Ok(self.line_up(want, id, payload, bodies, whole_beside, true, fx))
+                }
+            };
+        }
+        if refuse_when_full {
+            let starting = matches!(self.state, State::Closed | State::Opening);
+            // Before there is a stream, as much is taken as one may carry at its start.
+            if !starting
+                || self.queue.len() as u64 >= INITIAL_MESSAGES
+                || total as u64 > INITIAL_BYTES / 2
+            {
+                return Err(Fault::Full);
+            }
+        }
+        let (payload, bodies) =
+            if plain { (encoder.bytes().to_vec(), Vec::new()) } else { encoder.take() };
+        Ok(self.line_up(want, id, payload, bodies, false, !refuse_when_full, fx))
+    }
+
+    /// What the sender of a message that is in the buffer now holds: until the receiver accepted the stream, a tell's
+    /// sender waits, so that it learns at once that the object isn't there.
+    fn acceptance(&mut self, is_tell: bool, no_waiting: bool) -> Submitted {
+        if self.stream.accepted || !is_tell || no_waiting {
+            return Submitted::Accepted;
+        }
+        let ticket = Arc::new(Ticket::new(self.place()));
+        self.stream.early.push(ticket.clone());
+        Submitted::Waiting(ticket)
+    }
+
+    fn place(&mut self) -> u64 {
+        self.next_place += 1;
+        self.next_place
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one message")]
+    fn line_up(
+        &mut self,
+        want: Want<S>,
+        id: &'static str,
+        mut payload: Vec<u8>,
+        mut bodies: Vec<Bytes>,
+        whole_beside: bool,
+        may_wait: bool,
+        fx: &mut Effects<S>,
+    ) -> Submitted {
+        if whole_beside && let Some(whole) = bodies.pop() {
+            payload = whole.into();
+        }
+        let place = self.place();
+        let ticket = may_wait.then(|| Arc::new(Ticket::new(place)));
+        self.queue.push_back(Waiting { place, ticket: ticket.clone(), want, id, payload, bodies });
+        match self.state {
+            State::Closed => {
+                self.state = State::Opening;
+                fx.open = true;
+            }
+            State::Open => self.advance(fx),
+            State::Opening | State::Draining { .. } => {}
+        }
+        ticket.map_or(Submitted::Accepted, Submitted::Waiting)
+    }
+
+    /// Puts a message into the buffer if there's credit for it; else gives it back. Says whether it was a tell.
+    fn write<'a>(
+        &mut self,
+        message: Message<'a, S>,
+        whole_beside: bool,
+        fx: &mut Effects<S>,
+    ) -> Result<bool, Message<'a, S>> {
+        let stream = &mut self.stream;
+        if stream.unconfirmed.sent_count() >= stream.messages_max {
+            return Err(message);
+        }
+        let was_empty = self.out.is_empty();
+        let flush = matches!(message.want, Want::Flushed(_));
+        let (is_tell, slot) = match message.want {
+            Want::Flushed(slot) => {
+                let size = frames::flush_size(self.next_ask) as u64;
+                if stream.bytes + size > stream.bytes_max {
+                    return Err(Message { want: Want::Flushed(slot), ..message });
+                }
+                stream.bytes += size;
+                frames::put_flush(&mut self.out, self.next_ask);
+                (false, Some(slot))
+            }
+            want => {
+                let known = stream
+                    .numbers
+                    .iter()
+                    .position(|id| std::ptr::eq(*id, message.id) || *id == message.id);
+                let number = known.unwrap_or(stream.numbers.len());
+                let beside = (!message.bodies.is_empty()).then(|| Beside {
+                    lens: message.bodies.iter().map(|body| body.len() as u64).collect(),
+                    payload: whole_beside,
+                });
+                let header = MessageHeader {
+                    ask: matches!(want, Want::Answer(_)).then_some(self.next_ask),
+                    number,
+                    id: known.is_none().then_some(message.id),
+                    beside: beside.as_ref(),
+                    payload_len: message.payload.len(),
+                };
+                let size = header.size();
+                let charge = size as u64 + beside.as_ref().map_or(0, Beside::total);
+                // More ids than a stream may introduce: a protocol that large never passes the derive's checks.
+                if stream.bytes + charge > stream.bytes_max || number >= NUMBERS_MAX {
+                    return Err(Message { want, ..message });
+                }
+                stream.bytes += charge;
+                if was_empty {
+                    self.out.reserve(self.out_hint.max(size));
+                }
+                header.put(&mut self.out);
+                self.out.extend_from_slice(message.payload);
+                if known.is_none() {
+                    stream.numbers.push(message.id);
+                }
+                if beside.is_some() {
+                    self.out_bodies.push(Bodies { group: stream.groups, bodies: message.bodies });
+                    stream.groups += 1;
+                }
+                match want {
+                    Want::Answer(slot) => (false, Some(slot)),
+                    _ => (true, None),
+                }
+            }
+        };
+        let number = stream.unconfirmed.sent(is_tell);
+        if let Some(slot) = slot {
+            fx.expecting |= self.asks.is_empty();
+            let stream = self.stream_number;
+            self.asks.insert(self.next_ask, Ask { slot, stream, message: number, flush });
+            self.next_ask += 1;
+        }
+        if was_empty {
+            fx.writer = self.writer.take().or(fx.writer.take());
+        }
+        Ok(is_tell)
+    }
+
+    /// Moves messages from the queue into the buffer as far as credit goes, and asks for more if it doesn't go far enough.
+    pub(super) fn advance(&mut self, fx: &mut Effects<S>) {
+        if self.state != State::Open || self.held {
+            return;
+        }
+        while let Some(mut next) = self.queue.pop_front() {
+            let total = next.payload.len() + next.bodies.iter().map(Bytes::len).sum::<usize>();
+            if total as u64 > self.limit {
+                self.fail(next, &Fault::TooLarge { limit: self.limit }, fx);
+                continue;
+            }
+            let whole_beside = next.payload.len() > PAYLOAD_INLINE_MAX;
+            if whole_beside {
+                next.bodies.push(std::mem::take(&mut next.payload).into());
+            }
+            let Waiting { place, ticket, want, id, payload, bodies } = next;
+            match self.write(Message { want, id, payload: &payload, bodies }, whole_beside, fx) {
+                Ok(is_tell) => {
+                    if let Some(ticket) = ticket {
+                        if is_tell && !self.stream.accepted {
+                            self.stream.early.push(ticket);
+                        } else {
+                            fx.wake.extend(ticket.decide(Ok(())));
+                        }
+                    }
+                }
+                Err(Message { want, mut bodies, .. }) => {
+                    let payload = match bodies.pop() {
+                        Some(whole) if whole_beside => whole.into(),
+                        body => {
+                            bodies.extend(body);
+                            payload
+                        }
+                    };
+                    self.queue.push_front(Waiting { place, ticket, want, id, payload, bodies });
+                    self.ask_for_more(total as u64, fx);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn ask_for_more(&mut self, head: u64, fx: &mut Effects<S>) {
+        // Until the receiver has told its limit, nobody knows whether it would take a message so large.
+        if !self.stream.accepted || std::mem::replace(&mut self.stream.asked_for_more, true) {
+            return;
+        }
+        if self.out.is_empty() {
+            fx.writer = self.writer.take().or(fx.writer.take());
+        }
+        // Generous by an id and a header.
+        frames::put_need(&mut self.out, self.queue.len() as u64, head + 1024);
+    }
+
+    pub(super) fn fail(&mut self, waiting: Waiting<S>, fault: &Fault, fx: &mut Effects<S>) {
+        match waiting.want {
+            Want::Answer(slot) | Want::Flushed(slot) => fx.failed.push((slot, fault.clone())),
+            Want::Nothing if waiting.ticket.is_none() => {
+                self.lost += 1;
+                fx.lost += 1;
+            }
+            Want::Nothing => {}
+        }
+        if let Some(ticket) = waiting.ticket {
+            fx.wake.extend(ticket.decide(Err(fault.clone())));
+        }
+    }
+
+    pub(super) fn fail_queue(&mut self, fault: &Fault, fx: &mut Effects<S>) {
+        for waiting in std::mem::take(&mut self.queue) {
+            self.fail(waiting, fault, fx);
+        }
+    }
+
+    /// A sender in line gave up.
+    pub(crate) fn withdraw(&mut self, ticket: &Ticket, fx: &mut Effects<S>) {
+        if !ticket.is_waiting() {
+            return;
+        }
+        if let Ok(at) = self.queue.binary_search_by_key(&ticket.place, |waiting| waiting.place) {
+            drop(self.queue.remove(at));
+            if at == 0 {
+                self.stream.asked_for_more = false;
+                self.advance(fx);
+            }
+        }
+    }
+}

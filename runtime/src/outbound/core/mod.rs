@@ -1,0 +1,123 @@
+//! The sender's half of a lane, without I/O.
+//!
+//! Messages leave in the order in which they were submitted, whatever happens: straight into the stream's buffer while
+//! there is credit and nobody waits, else into a queue. Credit counts messages and bytes, both as totals since the stream
+//! was opened, so that no grant can be counted twice.
+//!
+//! One stream at a time carries new messages. When it has to go (its link is being replaced, or it has been idle), it is
+//! *drained*: nothing new enters it, it is ended, and only after the receiver has said that all of it reached the inlet
+//! may the next stream open. Replies to what an older stream carried still arrive on that one.
+//!
+//! Contract: every method that takes [`Effects`] may add to them; carry them out after releasing the lane's lock.
+//!
+//! - [`line`]: messages on their way into the stream.
+//! - [`stream`]: the stream itself, from its opening to its end.
+//! - [`asks`]: what was sent and isn't settled yet.
+//! - [`effects`]: what goes in and out.
+
+mod asks;
+mod effects;
+mod line;
+mod stream;
+
+pub(crate) use effects::{Bodies, Effects, Output, Submitted, Want};
+
+use super::unconfirmed::Unconfirmed;
+use crate::error::Fault;
+use asks::{Ask, Consecutive};
+use line::Waiting;
+use std::collections::{HashMap, VecDeque};
+use std::task::Waker;
+use stream::{State, Stream};
+
+/// What a stream may carry before the receiver has granted anything, in messages and bytes, so that a first ask takes one
+/// round trip. Part of the wire format. Guesses: a burst of small messages, or one payload of the largest size in the lane.
+pub(crate) const INITIAL_MESSAGES: u64 = 64;
+/// See [`INITIAL_MESSAGES`].
+pub(crate) const INITIAL_BYTES: u64 = 128 * 1024;
+
+/// The sender's half of a lane.
+#[derive(Debug)]
+pub(crate) struct Core<S> {
+    object: [u8; 16],
+    protocol: String,
+    state: State,
+    /// Number of the stream in use, or of the last one. Streams that were drained have lower numbers.
+    stream_number: u64,
+    stream: Stream,
+    drained: Vec<(u64, Unconfirmed)>,
+    queue: VecDeque<Waiting<S>>,
+    next_place: u64,
+    asks: HashMap<u64, Ask<S>, Consecutive>,
+    next_ask: u64,
+    out: Vec<u8>,
+    out_hint: usize,
+    out_bodies: Vec<Bodies>,
+    writer: Option<Waker>,
+    lost: u64,
+    /// The largest message that the receiver takes; known once it accepted a stream.
+    limit: u64,
+    touched: bool,
+    /// The peer is silent: nothing more is written to a stream that may be dead.
+    held: bool,
+    /// The mesh has ended.
+    over: Option<Fault>,
+}
+
+impl<S> Core<S> {
+    /// A lane to an object; no stream yet.
+    pub(crate) fn new(object: [u8; 16], protocol: &str) -> Self {
+        Self {
+            object,
+            protocol: protocol.to_owned(),
+            state: State::Closed,
+            stream_number: 0,
+            stream: Stream::new(),
+            drained: Vec::new(),
+            queue: VecDeque::new(),
+            next_place: 0,
+            asks: HashMap::default(),
+            next_ask: 0,
+            out: Vec::new(),
+            out_hint: 0,
+            out_bodies: Vec::new(),
+            writer: None,
+            lost: 0,
+            limit: u64::MAX,
+            touched: false,
+            held: false,
+            over: None,
+        }
+    }
+
+    /// The peer fell silent, or answers again. While it is silent, what is submitted waits in line.
+    pub(crate) fn hold(&mut self, held: bool, fx: &mut Effects<S>) {
+        self.held = held;
+        self.advance(fx);
+    }
+
+    /// Ends everything, for good.
+    pub(crate) fn shut_down(&mut self, fault: &Fault, fx: &mut Effects<S>) {
+        self.fail_asks(fault, fx);
+        self.fail_queue(fault, fx);
+        for ticket in std::mem::take(&mut self.stream.early) {
+            fx.wake.extend(ticket.decide(Err(fault.clone())));
+        }
+        self.state = State::Closed;
+        self.over = Some(fault.clone());
+        fx.writer = self.writer.take().or(fx.writer.take());
+    }
+
+    /// Whether it was used since the last call of this.
+    pub(crate) fn was_touched(&mut self) -> bool {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Whether nothing at all is under way or in line.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.asks.is_empty()
+            && self.queue.is_empty()
+            && self.out.is_empty()
+            && self.stream.early.is_empty()
+    }
+}

@@ -1,0 +1,217 @@
+//! One link at work: its streams are accepted and told apart, names are resolved and actors watched over its control
+//! stream.
+//!
+//! - [`serving`]: the peer's streams.
+//! - [`control`]: the control stream, and [`outbox`], what waits to be written to it.
+//! - [`watched`]: the peer's watches on actors of this mesh.
+
+mod control;
+mod outbox;
+mod serving;
+mod watched;
+
+use crate::body::Meeting;
+use crate::error::Fault;
+use crate::frame::{LANE_FRAME_MAX, stream_kind};
+use crate::inbound::budget::Budget;
+use crate::inbound::replies::Replies;
+use crate::links::Links;
+use crate::outbound::lane::Lane;
+use crate::publish::ResolveError;
+use crate::watch::WatchId;
+use crate::wire_ref::{ObjectId, WireRef};
+use outbox::Outbox;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use webmesh_transport::Link;
+
+/// What all windows on one link may grant together; the default of the transport's receive window, so that what a peer
+/// may send at once is the same by both counts.
+const WINDOWS_MAX: u64 = 16 << 20;
+
+/// Replies that wait for one peer to read them, beyond what each lane may have, in messages of the largest size. A guess.
+const REPLIES_MAX: u64 = 4;
+
+/// Lanes that this side opens on one link before it ends an old one for each new one. A peer allows 80 streams by default,
+/// two of them are HELLO and control, and quinn announces room for more only after an eighth of them has ended.
+const LANES_MAX: usize = 64;
+
+/// How long a lane that lost its connection waits to be told why. A guess; it comes at once.
+const WHY_WITHIN: Duration = Duration::from_secs(2);
+
+/// One link and what goes on upon it.
+pub(crate) struct Session {
+    link: Link,
+    links: Weak<Links>,
+    message_max: u64,
+    meeting: Arc<Meeting>,
+    budget: Arc<Budget>,
+    replies_budget: Arc<Budget>,
+    control: Arc<Outbox>,
+    has_control: AtomicBool,
+    requests: Mutex<HashMap<u64, oneshot::Sender<Result<WireRef, ResolveError>>>>,
+    next_request: AtomicU64,
+    /// The peer's watches on actors of this mesh.
+    watched: Mutex<HashMap<u64, (WatchId, ObjectId)>>,
+    /// Lanes of this side, by the ids of their streams.
+    lanes: Mutex<BTreeMap<u64, Arc<Lane>>>,
+    lanes_in: AtomicUsize,
+    /// The ways back of the peer's lanes, by the ids of their streams.
+    replies: Mutex<HashMap<u64, Arc<Replies>>>,
+    draining: AtomicBool,
+    down: watch::Sender<Option<Fault>>,
+}
+
+impl Session {
+    /// Starts serving a link.
+    pub(crate) fn start(link: Link, links: &Arc<Links>) -> Arc<Self> {
+        let message_max = links.message_max() as u64;
+        let session = Arc::new(Self {
+            budget: Budget::new(
+                WINDOWS_MAX,
+                message_max + LANE_FRAME_MAX as u64,
+                Some(links.budget()),
+            ),
+            replies_budget: Budget::new(REPLIES_MAX * message_max, 0, Some(links.replies_budget())),
+            link,
+            links: Arc::downgrade(links),
+            message_max,
+            meeting: Arc::default(),
+            control: Arc::default(),
+            has_control: AtomicBool::new(false),
+            requests: Mutex::default(),
+            next_request: AtomicU64::new(0),
+            watched: Mutex::default(),
+            lanes: Mutex::default(),
+            lanes_in: AtomicUsize::new(0),
+            replies: Mutex::default(),
+            draining: AtomicBool::new(false),
+            down: watch::Sender::new(None),
+        });
+        if session.link.dialled() {
+            session.has_control.store(true, Ordering::Relaxed);
+            let opener = session.clone();
+            drop(tokio::spawn(async move {
+                if let Ok((mut send, recv)) = opener.link.quic().open_bi().await
+                    && send.write_all(&[stream_kind::CONTROL]).await.is_ok()
+                {
+                    opener.control_stream(send, recv).await;
+                }
+            }));
+        }
+        drop(tokio::spawn(session.clone().accept_lanes()));
+        drop(tokio::spawn(session.clone().accept_bodies()));
+        session
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    pub(crate) fn meeting(&self) -> &Arc<Meeting> {
+        &self.meeting
+    }
+
+    pub(crate) fn message_max(&self) -> u64 {
+        self.message_max
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    // ---- this side's lanes
+
+    /// A stream was opened for a lane.
+    pub(crate) fn lane_opened(&self, stream: u64, lane: &Arc<Lane>) {
+        self.lanes.lock().insert(stream, lane.clone());
+    }
+
+    /// A lane's stream has ended.
+    pub(crate) fn lane_closed(&self, stream: u64) {
+        self.lanes.lock().remove(&stream);
+        self.tell_drained();
+    }
+
+    /// Ends the lane that was used longest ago, if there are as many as there may be.
+    pub(crate) fn make_room(&self) {
+        if self.lanes.lock().len() >= LANES_MAX {
+            self.evict();
+        }
+    }
+
+    /// Ends the lane that was used longest ago.
+    pub(crate) fn evict(&self) {
+        let oldest = {
+            let lanes = self.lanes.lock();
+            let flowing = lanes.values().filter(|lane| lane.look(|s| s.core.is_flowing()));
+            flowing.min_by_key(|lane| lane.last_used()).cloned()
+        };
+        if let Some(lane) = oldest {
+            lane.change(|state, fx| state.core.drain(fx));
+        }
+    }
+
+    /// Another link takes all new lanes: this one's are drained, then it ends.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        let lanes: Vec<_> = self.lanes.lock().values().cloned().collect();
+        for lane in lanes {
+            lane.change(|state, fx| {
+                if state.session.as_ref().is_some_and(|session| session.link == self.link) {
+                    state.core.drain(fx);
+                }
+            });
+        }
+        self.tell_drained();
+    }
+
+    /// It is the one for new lanes again.
+    pub(crate) fn revive(&self) {
+        self.draining.store(false, Ordering::Release);
+    }
+
+    fn tell_drained(&self) {
+        if self.is_draining()
+            && self.lanes.lock().is_empty()
+            && self.lanes_in.load(Ordering::Acquire) == 0
+            && self.requests.lock().is_empty()
+        {
+            self.link.drained();
+        }
+    }
+
+    /// The link has ended.
+    pub(crate) fn down(&self, fault: &Fault) {
+        self.down.send_replace(Some(fault.clone()));
+        self.control.close();
+        self.requests.lock().clear();
+        let watched: Vec<_> = self.watched.lock().drain().collect();
+        if let Some(mesh) = self.links.upgrade().and_then(|links| links.mesh()) {
+            for (_, (watch, object)) in watched {
+                if let Some(exposed) = mesh.objects().any(&object) {
+                    exposed.unwatch(watch);
+                }
+            }
+        }
+    }
+
+    /// Why the link ended; waits a moment to be told.
+    pub(crate) async fn why_down(&self) -> Fault {
+        let mut down = self.down.subscribe();
+        let told = tokio::time::timeout(WHY_WITHIN, down.wait_for(Option::is_some)).await;
+        match told {
+            Ok(Ok(fault)) => fault.clone().unwrap_or(Fault::PeerGone),
+            _ => Fault::PeerGone,
+        }
+    }
+
+    /// Whether every ask of the peer's has been answered and every answer handed to QUIC.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.replies.lock().values().all(|replies| replies.is_settled())
+    }
+}

@@ -1,0 +1,139 @@
+//! The peer's streams: accepted, told apart, and served to their end.
+
+use super::Session;
+use crate::body::{BodyError, read_head};
+use crate::caller::Caller;
+use crate::frame::lane::{Backward, Forward, forward};
+use crate::frame::splitter::{Frames, Splitter};
+use crate::frame::{FrameError, LANE_FRAME_MAX, stream_kind};
+use crate::inbound::lane::{InLane, LaneError, Setting};
+use crate::inbound::replies::Replies;
+use crate::stream::{STREAM_GONE, refuse, write};
+use crate::wire_ref::ObjectId;
+use quinn::{RecvStream, SendStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Session {
+    pub(super) async fn accept_lanes(self: Arc<Self>) {
+        while let Ok((send, recv)) = self.link.quic().accept_bi().await {
+            let id = u64::from(quinn::VarInt::from(recv.id()));
+            self.meeting.lane_began(id);
+            self.lanes_in.fetch_add(1, Ordering::AcqRel);
+            let session = self.clone();
+            drop(tokio::spawn(async move {
+                if let Err(LaneError::Frame(error)) = session.clone().serve(id, send, recv).await {
+                    refuse(&session.link, &error);
+                }
+                session.meeting.lane_ended(id);
+                session.lanes_in.fetch_sub(1, Ordering::AcqRel);
+                session.tell_drained();
+            }));
+        }
+    }
+
+    pub(super) async fn accept_bodies(self: Arc<Self>) {
+        while let Ok(mut stream) = self.link.quic().accept_uni().await {
+            let session = self.clone();
+            drop(tokio::spawn(async move {
+                let met = match read_head(&mut stream).await {
+                    Ok((lane, group)) => {
+                        session.meeting.arrived(lane, group, stream).map_err(BodyError::Frame)
+                    }
+                    Err(error) => Err(error),
+                };
+                if let Err(BodyError::Frame(error)) = met {
+                    refuse(&session.link, &error);
+                }
+            }));
+        }
+    }
+
+    /// A two-way stream of the peer's, to its end.
+    async fn serve(
+        self: Arc<Self>,
+        id: u64,
+        send: SendStream,
+        mut recv: RecvStream,
+    ) -> Result<(), LaneError> {
+        let mut kind = [0];
+        if recv.read(&mut kind).await?.is_none() {
+            return Err(FrameError::EndsWithinFrame.into());
+        }
+        match kind[0] {
+            stream_kind::LANE => self.serve_lane(id, send, recv).await,
+            stream_kind::CONTROL if self.has_control.swap(true, Ordering::AcqRel) => {
+                Err(FrameError::Unexpected("a second control stream").into())
+            }
+            stream_kind::CONTROL => {
+                // It lasts as long as the link: not a lane that a drained link would have to wait for.
+                self.lanes_in.fetch_sub(1, Ordering::AcqRel);
+                self.tell_drained();
+                self.clone().control_stream(send, recv).await;
+                self.lanes_in.fetch_add(1, Ordering::AcqRel);
+                Ok(())
+            }
+            unknown => Err(FrameError::UnknownStream(unknown).into()),
+        }
+    }
+
+    async fn serve_lane(
+        self: Arc<Self>,
+        id: u64,
+        send: SendStream,
+        mut recv: RecvStream,
+    ) -> Result<(), LaneError> {
+        let mut splitter = Splitter::new(LANE_FRAME_MAX);
+        let mut frames = Frames::default();
+        while frames.spans().is_empty() {
+            match recv.read_chunk(usize::MAX, true).await? {
+                Some(chunk) => splitter.push(chunk.bytes, &mut frames)?,
+                None => return Err(FrameError::EndsWithinFrame.into()),
+            }
+        }
+        let first = frames.take_first();
+        let Forward::Open { object, protocol } = forward(&first, 0, 0)? else {
+            return Err(FrameError::Unexpected("a message before OPEN").into());
+        };
+        let replies =
+            Arc::new(Replies::new(self.message_max as usize, self.replies_budget.clone()));
+        let writer = write(self.link.clone(), id, send, replies.clone());
+        let Some(links) = self.links.upgrade() else { return Ok(()) };
+        let Some(mesh) = links.mesh() else { return Ok(()) };
+        let caller = self.link.peer();
+        let id_of_object = ObjectId(object);
+        let opened = mesh.objects().open(&id_of_object, protocol, caller);
+        let term = links.succession().begin(caller, id_of_object);
+        drop((mesh, links));
+        match opened {
+            Err(fault) => {
+                replies.send(&Backward::Refused(fault));
+                replies.finish();
+                let _ = recv.stop(STREAM_GONE);
+                writer.await;
+                Ok(())
+            }
+            Ok(object) => {
+                self.replies.lock().insert(id, replies.clone());
+                let lane = InLane::new(Setting {
+                    caller: Caller::new(caller),
+                    object,
+                    term,
+                    budget: self.budget.clone(),
+                    meeting: self.meeting.clone(),
+                    replies,
+                    message_max: self.message_max,
+                    lane: id,
+                    recv,
+                    splitter,
+                    frames,
+                });
+                let writer = tokio::spawn(writer);
+                let outcome = lane.run().await;
+                let _ = writer.await;
+                self.replies.lock().remove(&id);
+                outcome
+            }
+        }
+    }
+}
