@@ -26,26 +26,21 @@ use crate::{
     identity::{PeerId, SecretKey, VersionCounter, VersionError},
     limits::{Admission, Admissions, InitialGate, Limits},
     link::{Link, Observer, code},
-    nat::NatClass,
     own_ref::OwnRef,
     path::{
-        candidates::canonical,
         explain::Explanation,
         liveness::Patience,
         nonces::Nonces,
         places::{self, Places},
         pulse::Pulses,
     },
-    peer_ref::{
-        ADDRESSES_MAX, ContentError, Origin, PeerRef, PeerRefStore, Remembered, RendezvousPoint,
-    },
+    peer_ref::{ContentError, Origin, PeerRef, PeerRefStore, Remembered, RendezvousPoint},
     placement::Placement,
     quic::{self, Quic, Windows},
     relay::forwarder::Forwarder,
     rendezvous::{
         host::{Host, Service},
-        protocol::Candidates,
-        session::{self, News, Sessions},
+        session::{News, Sessions},
     },
     socket::{
         BufferSizes,
@@ -212,19 +207,19 @@ pub(crate) struct Shared {
     /// Where this host takes tunnels, if it does.
     pub(crate) tls_port: Option<u16>,
     pub(crate) host: Mutex<Host>,
-    placement: Arc<dyn Placement>,
+    pub(crate) placement: Arc<dyn Placement>,
     peer: PeerId,
     instance: InstanceId,
     admissions: Admissions,
     peers: Mutex<HashMap<PeerId, Member>>,
-    up: DashMap<PeerId, Link>,
-    book: Mutex<PeerRefStore>,
-    own_ref: Mutex<OwnRef>,
-    sessions: OnceLock<Addr<Sessions>>,
+    pub(crate) up: DashMap<PeerId, Link>,
+    pub(crate) book: Mutex<PeerRefStore>,
+    pub(crate) own_ref: Mutex<OwnRef>,
+    pub(crate) sessions: OnceLock<Addr<Sessions>>,
     /// The rendezvous with a session, and where they see this host.
-    attached: Mutex<(Vec<RendezvousPoint>, Vec<SocketAddr>)>,
+    pub(crate) attached: Mutex<(Vec<RendezvousPoint>, Vec<SocketAddr>)>,
     links: AtomicU64,
-    seed: Option<u64>,
+    pub(crate) seed: Option<u64>,
     /// Why this endpoint is being closed.
     closing: OnceLock<String>,
 }
@@ -234,7 +229,7 @@ pub(crate) struct Settings {
     pub(crate) windows: Windows,
     pub(crate) patience: Patience,
     pub(crate) limits: Limits,
-    sessions: usize,
+    pub(crate) sessions: usize,
     /// By way of which tunnels are dialled.
     pub(crate) proxy: Option<SocketAddr>,
 }
@@ -642,84 +637,6 @@ impl Shared {
             })
         }));
         outcome.await.unwrap_or(Err(ConnectError::Closed))
-    }
-
-    /// Tells the actor that keeps this host's sessions, if there is one.
-    pub(crate) fn tell_sessions(&self, news: News) {
-        if let Some(sessions) = self.sessions.get() {
-            sessions.do_send(news);
-        }
-    }
-
-    fn order_sessions(self: &Arc<Self>, news: News) {
-        let shared = self.clone();
-        self.placement.spawn_network(Box::new(move || {
-            shared.to_sessions(news);
-            Box::pin(std::future::ready(()))
-        }));
-    }
-
-    /// The same, on the network thread, where the actor is started if need be.
-    fn to_sessions(self: &Arc<Self>, news: News) {
-        let start = || {
-            let rng = quic::rng(self.seed.map(|seed| seed ^ 4));
-            Sessions::new(self, self.config.sessions, rng).start()
-        };
-        self.sessions.get_or_init(start).do_send(news);
-    }
-
-    /// Asks a connected peer where it sees this host from its port `remote`.
-    pub(crate) fn observe(&self, peer: PeerId, remote: SocketAddr) {
-        if let Some(link) = self.up.get(&peer)
-            && let Some(road) = link.lease().road()
-            && road.flow.is_none()
-            && !is_far_end(road.remote)
-        {
-            // From both of its ports: if it sees two addresses, the NAT here gives each destination another.
-            link.pulse().probe();
-            link.pulse().observe(road, remote);
-        }
-    }
-
-    /// How this host names a rendezvous that it is connected to.
-    pub(crate) fn point(&self, peer: PeerId, tls_port: Option<u16>) -> Option<RendezvousPoint> {
-        let road = self.road(&peer).filter(|road| road.flow.is_none())?;
-        let via = if is_far_end(road.remote) {
-            let (_, tunnels) = self.socket.tunnels()?;
-            Ok(tunnels.remote(road.remote)?)
-        } else {
-            Err(road.remote)
-        };
-        let book = self.book.lock();
-        let named = book.signed(&peer, SystemTime::now()).map(|signed| signed.addresses().to_vec());
-        let named = named.unwrap_or_default();
-        session::point(peer, via, named, tls_port)
-    }
-
-    /// The rendezvous with which a session stands.
-    pub(crate) fn attached_to(&self) -> Vec<RendezvousPoint> {
-        self.attached.lock().0.clone()
-    }
-
-    /// Other sessions stand than before.
-    pub(crate) fn set_attached(&self, points: Vec<RendezvousPoint>, seen_at: Vec<SocketAddr>) {
-        self.own_ref.lock().set_rendezvous(points.clone());
-        *self.attached.lock() = (points, seen_at);
-    }
-
-    /// Where this host may be found without help: where rendezvous see it, and its own addresses.
-    pub(crate) fn candidates(&self) -> Candidates {
-        let mut addresses: Vec<SocketAddr> = Vec::new();
-        let own = self.own_ref.lock().addresses().to_vec();
-        for address in self.attached.lock().1.iter().copied().chain(own) {
-            let address = canonical(address);
-            if !addresses.contains(&address) && addresses.len() < ADDRESSES_MAX {
-                addresses.push(address);
-            }
-        }
-        let class = self.socket.nat().class(tokio::time::Instant::now().into_std());
-        let class = if class == NatClass::default() { Vec::new() } else { class.encode().to_vec() };
-        Candidates { addresses, class }
     }
 
     pub(crate) fn set_up(&self, link: &Link) {

@@ -74,6 +74,14 @@ fn cases() -> Vec<Case> {
         case("transport alone, 1 MiB bodies", "MiB/s", Higher, "bulk", "transport", "quinn"),
         case(flooded, "asks/s", Higher, "flood", "webmesh", "webmesh-beside-flood"),
         case("memory per idle connection, server", "KiB", Lower, "idle", "webmesh", "quinn"),
+        case(
+            "memory per rendezvous session, server",
+            "KiB",
+            Lower,
+            "idle",
+            "webmesh-session",
+            "quinn",
+        ),
     ]
 }
 
@@ -83,7 +91,9 @@ fn main() {
             (Role::Busy, _) => busy::burn(),
             (Role::Flood, _) => flood::run(&task),
             (_, "transport") => link_side::run(&task),
-            (_, "webmesh" | "webmesh-in-place" | "webmesh-beside-flood") => mesh_side::run(&task),
+            (_, "webmesh" | "webmesh-in-place" | "webmesh-beside-flood" | "webmesh-session") => {
+                mesh_side::run(&task)
+            }
             (_, _) => quinn_side::run(&task),
         }
         return;

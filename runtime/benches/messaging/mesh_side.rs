@@ -101,7 +101,14 @@ async fn client(task: &Task, in_place: bool) -> f64 {
     if task.workload == "idle" {
         let mut held = Vec::new();
         for _ in 0..IDLE_CONNECTIONS {
-            let mesh = mesh(true).await;
+            let builder =
+                Mesh::builder().listen("127.0.0.1:0".parse().unwrap()).in_place().serve(false);
+            let builder = match task.system.as_str() {
+                "webmesh-session" => builder.join(host.clone()),
+                _ => builder,
+            };
+            let mesh = builder.start().await.unwrap();
+            mesh.attached().await;
             mesh.connect(&host).await.unwrap();
             held.push(mesh);
         }

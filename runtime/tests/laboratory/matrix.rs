@@ -57,28 +57,25 @@ pub(crate) fn every_pair_meets_through_one_public_node(internet: &Internet) {
     });
     let rows = rows.into_inner().unwrap();
     let mut wrong = Vec::new();
-    println!("{:20}{}", "", kinds.iter().map(|kind| format!("{kind:20}")).collect::<String>());
+    let names: String = kinds.iter().map(|kind| format!(" {kind} |")).collect();
+    println!("| from \\ to |{names}\n|---|{}", "---|".repeat(kinds.len()));
     for (from, outcomes) in kinds.iter().zip(&rows) {
-        let mut row = format!("{from:20}");
+        let mut row = format!("| {from} |");
         for (to, outcome) in kinds.iter().zip(outcomes) {
-            let expected = expected(*from, *to);
             let text = match outcome {
                 Some(Outcome { first, last, first_ms }) => {
-                    if !expected.contains(&last.as_str()) {
+                    if !expected(*from, *to).contains(&last.as_str()) {
                         wrong.push(format!("{from} to {to}: {last}"));
                     }
-                    if first == last {
-                        format!("{last} {first_ms:.0} ms")
-                    } else {
-                        format!("{first}>{last} {first_ms:.0} ms")
-                    }
+                    let then = if first == last { String::new() } else { format!(", {last}") };
+                    format!("{first} {first_ms:.0} ms{then}")
                 }
                 None => {
                     wrong.push(format!("{from} to {to}: nothing"));
                     "nothing".to_owned()
                 }
             };
-            row += &format!("{text:20}");
+            row += &format!(" {text} |");
         }
         println!("{row}");
     }

@@ -95,7 +95,7 @@ pub(crate) fn flow(shared: &Shared, grant: &Grant, relay: Road) -> Option<Road> 
         return None;
     }
     let token = FlowToken(grant.token);
-    shared.socket.handles().legs.open(token, grant.key, relay.wire, relay.remote);
+    shared.socket.open_flow(token, grant.key, relay);
     Some(Road { flow: Some(token), ..relay })
 }
 

@@ -4,6 +4,7 @@
 //! to reach it asks one of them for an introduction: each side then learns where the other was seen, and both send at
 //! once. docs/wire-transport.md has the messages.
 //!
+//! - `attached`: what an endpoint knows of its own
 //! - `client`: core: the served side
 //! - `session`: the actor that keeps this host's sessions
 //! - `host`: core: the serving side
@@ -11,6 +12,7 @@
 //! - `meeting`: how a peer that has sessions is met
 //! - `protocol`: the messages, and their one encoding
 
+mod attached;
 pub(crate) mod client;
 pub(crate) mod host;
 pub(crate) mod meeting;

@@ -46,6 +46,11 @@ impl Adopted {
         Some(place)
     }
 
+    /// Has everything be read that is there.
+    pub(super) fn wake_reader(&self) {
+        self.reader.wake();
+    }
+
     pub(super) fn remove(&self, place: usize) {
         if self.count.load(Ordering::SeqCst) > 0
             && let Some(wire) = self.wires.write().get_mut(place)

@@ -17,13 +17,14 @@ use std::{
 use parking_lot::Mutex;
 use quinn::{
     AsyncUdpSocket, UdpPoller,
-    udp::{EcnCodepoint, RecvMeta, Transmit},
+    udp::{RecvMeta, Transmit},
 };
 use tokio::runtime::Handle;
 
 use super::{
     adopted::Adopted,
     cid::{Cid, Cids},
+    forward::Forwarded,
     handles::{self, Handles, Match, Road, Source, Way},
     memory::MemoryWire,
     sift::{Kind, Staged, Verdict, kind, sift},
@@ -34,7 +35,7 @@ use crate::{
     nat::classify::Classifier,
     placement::Placement,
     relay::{
-        forwarder::{Forward, Forwarder},
+        forwarder::Forwarder,
         frame::{self, FORWARDED, FlowToken, HEADER_BYTES},
     },
     tunnel::wire::Tunnels,
@@ -52,9 +53,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// An Initial from a stranger in a smaller datagram is refused (RFC 9000, section 14.1).
 const INITIAL_BYTES_MIN: usize = 1200;
-
-/// The longest payload of a UDP datagram over IPv4, before the kernel cuts it up.
-const DATAGRAM_BYTES_MAX: usize = 65_507;
 
 /// One thing that carries datagrams.
 #[derive(Debug)]
@@ -124,7 +122,7 @@ pub(crate) struct Counters {
     pub(crate) throttled: AtomicU64,
 }
 
-fn count(counter: &AtomicU64) {
+pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
@@ -137,7 +135,7 @@ pub(crate) struct ForOthers {
 }
 
 pub(crate) struct MeshSocket {
-    wires: Vec<Wire>,
+    pub(super) wires: Vec<Wire>,
     adopted: Adopted,
     handles: Mutex<Handles>,
     cids: Arc<Cids>,
@@ -292,7 +290,7 @@ impl MeshSocket {
 
     /// Errors other than WouldBlock are counted and swallowed: one would kill a connection's driver,
     /// and QUIC repairs a lost packet anyway.
-    fn send_along(&self, road: Road, transmit: &Transmit<'_>) -> io::Result<()> {
+    pub(super) fn send_along(&self, road: Road, transmit: &Transmit<'_>) -> io::Result<()> {
         let adopted = self.adopted.get(road.wire.wrapping_sub(self.wires.len()));
         if self.wires.get(road.wire).is_none() && adopted.is_none() {
             count(&self.counters.send_nowhere);
@@ -401,11 +399,30 @@ impl MeshSocket {
         }
     }
 
+    /// A relay at the end of `road` granted a flow. What came through it before that was known is read now.
+    pub(crate) fn open_flow(&self, token: FlowToken, key: [u8; 32], road: Road) {
+        let mut handles = self.handles.lock();
+        handles.legs.open(token, key, road.wire, road.remote);
+        let early = handles.legs.take_early(token);
+        drop(handles);
+        let source = Source { flow: None, ..road.source() };
+        for frame in early {
+            if let Verdict::Relayed(to) = self.judge_relayed(&frame, source, road.local) {
+                let mut staged = self.staged.lock();
+                for addr in to {
+                    let datagram = frame.get(HEADER_BYTES..).unwrap_or_default();
+                    staged.push(datagram, RecvMeta { addr, ..RecvMeta::default() });
+                }
+            }
+        }
+        self.adopted.wake_reader();
+    }
+
     /// A frame of a relay that wasn't to be forwarded.
     fn judge_relayed(&self, datagram: &[u8], source: Source, local: Option<IpAddr>) -> Verdict {
         let (wire, remote) = (source.wire, source.remote);
         let token = frame::token(datagram);
-        let handles = self.handles.lock();
+        let mut handles = self.handles.lock();
         let mine = token.filter(|token| handles.legs.is_from(*token, wire, remote));
         match (mine, datagram[0]) {
             (Some(token), frame::DATA) => {
@@ -427,6 +444,10 @@ impl MeshSocket {
                 }
                 Verdict::Taken
             }
+            (None, frame::DATA) if !handles.at(source).is_empty() => {
+                handles.legs.too_early(wire, remote, datagram);
+                Verdict::Taken
+            }
             _ => {
                 drop(handles);
                 let bound = datagram[0] == frame::BIND
@@ -437,79 +458,6 @@ impl MeshSocket {
                 Verdict::Taken
             }
         }
-    }
-
-    /// Forwards what is for others in one received batch, and marks it as done. Runs of datagrams through one flow stay
-    /// together, so that the kernel cuts them up only at the other end.
-    fn forward(
-        &self,
-        relay: &mut Forwarder,
-        forwarded: &mut Forwarded,
-        batch: &mut [u8],
-        meta: &RecvMeta,
-        source: Source,
-    ) {
-        let total = meta.len.min(batch.len());
-        let stride = meta.stride.max(1);
-        let mut start = 0;
-        while start < total {
-            let (token, end) = run(&batch[..total], start, stride);
-            let run = &mut batch[start..end];
-            start = end;
-            let Some(token) = token else { continue };
-            let now = tokio::time::Instant::now().into_std();
-            let spot = (source.wire, source.remote);
-            match relay.forward(token, spot, run.len(), now) {
-                Forward::Unknown => continue,
-                Forward::To((wire, remote), token) => {
-                    for frame in run.chunks_mut(stride) {
-                        frame::readdress(frame, token);
-                    }
-                    let to = (Spot { wire, remote, ecn: meta.ecn }, stride);
-                    let segments_max = self.segments_max(wire, stride);
-                    for part in run.chunks(stride * segments_max) {
-                        if !forwarded.takes(to, part, segments_max) {
-                            self.send_forwarded(forwarded);
-                        }
-                        forwarded.add(to, part);
-                    }
-                    self.counters.forwarded.fetch_add(run.len() as u64, Ordering::Relaxed);
-                }
-                Forward::Unbound(Some(challenge)) => {
-                    self.send_frame(Road::back(source, meta.dst_ip), &challenge);
-                }
-                Forward::Unbound(None) => count(&self.counters.garbage),
-                Forward::Throttled => count(&self.counters.throttled),
-            }
-            for frame in run.chunks_mut(stride) {
-                frame[0] = FORWARDED;
-            }
-        }
-    }
-
-    /// Sends what was gathered, or drops it.
-    fn send_forwarded(&self, forwarded: &mut Forwarded) {
-        if let Some((Spot { wire, remote, ecn }, stride)) = forwarded.to.take() {
-            let transmit = Transmit {
-                destination: remote,
-                ecn,
-                contents: &forwarded.bytes,
-                segment_size: (forwarded.bytes.len() > stride).then_some(stride),
-                src_ip: None,
-            };
-            let road = Road { wire, remote, local: None, flow: None };
-            let _ = self.send_along(road, &transmit);
-            forwarded.bytes.clear();
-        }
-    }
-
-    /// Datagrams of so many bytes that one transmit may hold.
-    fn segments_max(&self, wire: usize, stride: usize) -> usize {
-        let segments = match self.wires.get(wire) {
-            Some(Wire::Udp(wire)) => wire.max_transmit_segments(),
-            _ => 1,
-        };
-        segments.min(DATAGRAM_BYTES_MAX / stride).max(1)
     }
 
     fn judge_short(&self, cid: &Cid, source: Source) -> Verdict {
@@ -669,52 +617,6 @@ impl AsyncUdpSocket for MeshSocket {
     fn may_fragment(&self) -> bool {
         false
     }
-}
-
-/// Where forwarded datagrams go, and with which ECN bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Spot {
-    wire: usize,
-    remote: SocketAddr,
-    ecn: Option<EcnCodepoint>,
-}
-
-/// Datagrams of one size for one address, to be handed to the kernel together: sending one by one is most of what
-/// relaying costs (docs/measurements.md).
-#[derive(Debug, Default)]
-struct Forwarded {
-    to: Option<(Spot, usize)>,
-    bytes: Vec<u8>,
-}
-
-impl Forwarded {
-    /// Whether these may be sent together with what is there.
-    fn takes(&self, to: (Spot, usize), run: &[u8], segments_max: usize) -> bool {
-        let Some(known) = self.to else { return true };
-        let (_, stride) = to;
-        let length = self.bytes.len() + run.len();
-        // Only the last of them may be shorter than the others.
-        known == to && self.bytes.len().is_multiple_of(stride) && length <= stride * segments_max
-    }
-
-    fn add(&mut self, to: (Spot, usize), run: &[u8]) {
-        self.to = Some(to);
-        self.bytes.extend_from_slice(run);
-    }
-}
-
-/// The datagrams from `start` on that belong to one flow, or to none: its token and where they end.
-fn run(batch: &[u8], start: usize, stride: usize) -> (Option<FlowToken>, usize) {
-    let token = |start: usize| {
-        let datagram = &batch[start..(start + stride).min(batch.len())];
-        if datagram.first() == Some(&frame::DATA) { frame::token(datagram) } else { None }
-    };
-    let first = token(start);
-    let mut end = (start + stride).min(batch.len());
-    while end < batch.len() && token(end) == first {
-        end = (end + stride).min(batch.len());
-    }
-    (first, end)
 }
 
 /// Puts the header of a flow in front of each datagram.

@@ -3,6 +3,7 @@
 //! - `mesh_socket`: what quinn sees; puts the parts below together
 //! - `handles`: which addresses quinn sees, and where datagrams really go
 //! - `sift`: sorts received batches
+//! - `forward`: passes on what is for others
 //! - `cid`: connection ids that survive a restart
 //! - `udp`: a kernel socket
 //! - `adopted`: those that found a way through a symmetric NAT
@@ -12,6 +13,7 @@
 mod adopted;
 pub(crate) mod cid;
 pub(crate) mod filter;
+mod forward;
 pub(crate) mod handles;
 pub mod memory;
 pub(crate) mod mesh_socket;

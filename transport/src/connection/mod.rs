@@ -4,6 +4,10 @@
 //! as docs/architecture.md says: the lower key's dial takes all new work, the other drains its streams
 //! and closes when both sides said that they are done with it.
 
+mod alive;
+mod punching;
+mod rendezvous;
+
 use std::{
     net::SocketAddr,
     num::NonZeroU32,
@@ -265,133 +269,6 @@ impl Connection {
         });
     }
 
-    /// Asks rendezvous of the peer's, and this host's own, for introductions.
-    fn meet(&mut self, points: Vec<RendezvousPoint>, ctx: &mut Context<Self>) {
-        let asked = meeting::whom_to_ask(&self.shared, self.peer, points);
-        if asked.is_empty() {
-            self.late = None;
-            return;
-        }
-        self.meeting = true;
-        let (shared, peer, actor) = (self.shared.clone(), self.peer, ctx.address());
-        self.shared.socket.spawn(async move {
-            let met = |met| actor.do_send(Order::Met(met));
-            let why = meeting::meet(&shared, peer, asked, met).await;
-            actor.do_send(Order::MeetingsOver(why));
-        });
-    }
-
-    /// A rendezvous introduced this host to the peer, or the peer to this host.
-    fn met(&mut self, road: Option<Road>, addresses: Vec<SocketAddr>) {
-        self.seen_at = addresses;
-        if let Some(road) = road {
-            if let Some(late) = &self.late {
-                let _ = late.send(road);
-            }
-            self.standby.retain(|known| known.remote != road.remote);
-            if self.standby.len() < STANDBY_MAX {
-                self.standby.push(road);
-            }
-        }
-        for entry in &self.entries {
-            self.add_met_roads(&entry.link);
-        }
-    }
-
-    fn learn_nat(&mut self, candidates: &Candidates) {
-        self.nat = NatClass::decode(&candidates.class).ok().or(self.nat);
-    }
-
-    /// Whether only a relay leads to the peer.
-    fn is_relayed(&self, id: u64) -> bool {
-        let link = self.position(id).map(|index| &self.entries[index].link);
-        let road = link.and_then(|link| link.lease().road());
-        road.is_some_and(|road| road.flow.is_some() && !is_far_end(road.remote))
-    }
-
-    /// Plain punching had its chance. If this host's NAT is symmetric and the peer's is not, the birthday attempt is made.
-    fn try_birthday(&mut self, id: u64, ctx: &mut Context<Self>) {
-        let own = self.shared.socket.nat().class(now());
-        let hopeless = self.nat.is_some_and(|nat| nat.is_symmetric());
-        let Some(target) = self.seen_at.first().copied() else { return };
-        if !own.is_symmetric()
-            || hopeless
-            || !self.is_relayed(id)
-            || self.attempted == Some(id)
-            || self.shared.scouting.swap(true, Ordering::SeqCst)
-        {
-            return;
-        }
-        self.attempted = Some(id);
-        let Some(index) = self.position(id) else { return };
-        let count = if own.carrier_grade { SOCKETS_AT_CARRIER } else { SOCKETS };
-        let (shared, pulse) = (self.shared.clone(), self.entries[index].link.pulse().clone());
-        self.shared.socket.spawn(async move {
-            scouts::send_out(shared.clone(), pulse, target, count).await;
-            shared.scouting.store(false, Ordering::SeqCst);
-        });
-        self.pay(id, now() + ATTEMPT_MAX, ctx);
-    }
-
-    /// Pays the peer for guesses, again and again, until one was right or time is up.
-    fn pay(&mut self, id: u64, until: Instant, ctx: &mut Context<Self>) {
-        if self.is_relayed(id) && now() < until {
-            self.say(id, Said::Punch);
-            ctx.run_later(PAY_EVERY, move |actor, ctx| actor.pay(id, until, ctx));
-        }
-    }
-
-    /// The peer pays for guesses at where its NAT lets something in: only at the address at which a rendezvous saw it.
-    fn guess_ports(&mut self, link: &Link) {
-        let Some(seen) = self.seen_at.first().copied() else { return };
-        if !self.is_relayed(link.id()) || self.shared.socket.nat().class(now()).is_symmetric() {
-            return;
-        }
-        let guesser = self.guesser.get_or_insert_with(|| {
-            let guesses = Guesses::new(self.nat, seen.port(), &mut self.shared.rng());
-            Guesser::new(seen.ip(), guesses)
-        });
-        let targets = guesser.paid();
-        let guess = scouts::guess(self.shared.clone(), link.pulse().clone(), targets);
-        self.shared.socket.spawn(guess);
-    }
-
-    /// How the peer is reached over the link that is up.
-    fn explain(&self) -> Option<Explanation> {
-        let link = &self.entries[self.position(self.up?)?].link;
-        let known = link.pulse().describe();
-        let own_nat = self.shared.socket.nat().class(now());
-        let tunnels = self.shared.socket.tunnels().map(|(_, tunnels)| tunnels);
-        // A tunnel is where it leads, not what stands for it here.
-        let shown = |address| tunnels.and_then(|t| t.remote(address)).unwrap_or(address);
-        let candidates: Vec<_> = known
-            .iter()
-            .map(|known| {
-                let path = link.kind(&known.road);
-                Candidate::new(known, shown(known.road.remote), path)
-            })
-            .collect();
-        let direct = |c: &&Candidate| matches!(c.path, PathKind::Direct | PathKind::Punched);
-        let tried = candidates.iter().filter(direct).count();
-        Some(Explanation {
-            peer: self.peer,
-            path: link.path(),
-            via: shown(link.via()),
-            rtt: known.iter().find(|known| known.active).and_then(|known| known.rtt),
-            own_nat,
-            peer_nat: self.nat,
-            reason: reason(link.path(), own_nat, self.nat, tried),
-            candidates,
-        })
-    }
-
-    /// Has a link try what rendezvous said.
-    fn add_met_roads(&self, link: &Link) {
-        let Some(active) = link.lease().road() else { return };
-        let direct = meeting::roads(&self.shared, self.seen_at.iter().copied(), active.remote);
-        link.pulse().add(direct.into_iter().chain(self.standby.iter().copied()));
-    }
-
     fn dial_failed(&mut self, mut error: ConnectError, ctx: &mut Context<Self>) {
         self.dialling = false;
         let untried = std::mem::take(&mut self.untried);
@@ -577,46 +454,6 @@ impl Connection {
         }
     }
 
-    /// The peer says something about rendezvous.
-    fn said(&mut self, id: u64, said: Said, ctx: &mut Context<Self>) {
-        let Some(index) = self.position(id) else { return };
-        let link = self.entries[index].link.clone();
-        let Some(road) = link.lease().road() else { return };
-        match said {
-            Said::Observe | Said::Reserve | Said::Introduce { .. } => {
-                let answer = self.shared.serve((self.peer, road), said, now());
-                self.say(id, answer);
-            }
-            Said::Introduced { ask, .. } | Said::Unavailable { ask, .. } => {
-                let known = |asked: &Asked| (asked.ask, asked.link) == (ask, id);
-                if let Some(index) = self.asked.iter().position(known) {
-                    let _ = self.asked.swap_remove(index).waiter.send((said, road));
-                }
-            }
-            Said::Here { candidates } => {
-                self.learn_nat(&candidates);
-                let roads = meeting::roads(&self.shared, candidates.addresses, road.remote);
-                link.pulse().add(roads);
-                ctx.run_later(PLAIN_PUNCH_MAX, move |actor, ctx| actor.try_birthday(id, ctx));
-            }
-            Said::Punch => self.guess_ports(&link),
-            Said::FlowDead { token } => self.shared.flow_dead(token, road),
-            said => self.shared.tell_sessions(News::Said { peer: self.peer, road, said }),
-        }
-    }
-
-    /// Has the peer asked for an introduction.
-    fn ask(&mut self, target: PeerId, candidates: Candidates, waiter: oneshot::Sender<Answer>) {
-        let Some(link) = self.up else { return };
-        self.asked.retain(|asked| !asked.waiter.is_closed());
-        if self.asked.len() < ASKED_MAX {
-            self.next_ask = self.next_ask.wrapping_add(1);
-            let ask = self.next_ask;
-            self.asked.push(Asked { ask, link, waiter });
-            self.say(link, Said::Introduce { ask, target, candidates });
-        }
-    }
-
     fn say(&mut self, id: u64, said: Said) {
         let Some(index) = self.position(id) else { return };
         let entry = &self.entries[index];
@@ -659,115 +496,6 @@ impl Connection {
         }
         if was_up && let Some(other) = self.entries.iter().find(|entry| entry.ending.is_none()) {
             self.promote(other.link.id());
-        }
-    }
-
-    /// Brings the liveness of a link up to date and sets its next timer.
-    fn tick(&mut self, id: u64, ctx: &mut Context<Self>) {
-        let Some(index) = self.position(id) else { return };
-        let now = now();
-        let entry = &mut self.entries[index];
-        let probe_every = self.shared.config.patience.probe_every;
-        let frames = frames_received(&entry.link);
-        let ticked = std::mem::replace(&mut entry.ticked, now);
-        if frames != entry.frames_seen {
-            entry.frames_seen = frames;
-            // They came after the tick before, nobody knows when: rather early, lest silence begin too late.
-            let earliest = now.checked_sub(probe_every).unwrap_or(now).max(ticked);
-            entry.liveness.heard(now.min(earliest + Duration::from_millis(1)), now);
-        }
-        entry.liveness.heard(entry.link.pulse().heard(), now);
-        entry.liveness.expect(entry.link.pulse().still_expecting(), now);
-        let probe = entry.liveness.poll_probe();
-        if probe {
-            entry.link.pulse().probe();
-        }
-        entry.wake = match entry.wake {
-            Wake::Awake if entry.liveness.silence(now) >= probe_every => {
-                entry.link.lease().keep_echo(true);
-                let _ = entry.notes.send(Note::Knock);
-                Wake::Silent
-            }
-            Wake::Silent if !entry.liveness.is_silent() => {
-                // It is back: a new packet ends QUIC's back-off.
-                let _ = entry.notes.send(Note::Knock);
-                Wake::Back { frames }
-            }
-            Wake::Silent => {
-                if probe {
-                    entry.link.lease().provoke(&mut self.nonces);
-                }
-                Wake::Silent
-            }
-            Wake::Back { frames: before } if before == frames => {
-                entry.link.lease().repeat();
-                Wake::Back { frames }
-            }
-            Wake::Back { .. } => {
-                entry.link.lease().keep_echo(false);
-                Wake::Awake
-            }
-            Wake::Awake => Wake::Awake,
-        };
-        if let Some(event) = entry.liveness.poll_event() {
-            self.changed(id, event);
-        }
-        let Some(index) = self.position(id) else { return };
-        let entry = &mut self.entries[index];
-        if let Some(timer) = entry.timer.take() {
-            ctx.cancel_future(timer);
-        }
-        if let Some(at) = entry.liveness.timeout() {
-            let mut wait = at.saturating_duration_since(now);
-            if matches!(entry.wake, Wake::Back { .. }) {
-                wait = wait.min(probe_every);
-            }
-            entry.timer = Some(ctx.run_later(wait, move |actor, ctx| {
-                if let Some(index) = actor.position(id) {
-                    actor.entries[index].timer = None;
-                }
-                actor.tick(id, ctx);
-            }));
-        }
-    }
-
-    fn changed(&mut self, id: u64, event: Event) {
-        let Some(index) = self.position(id) else { return };
-        let link = self.entries[index].link.clone();
-        match event {
-            Event::Gone => {
-                link.end(LinkDown::Gone);
-                self.down(id, LinkDown::Gone);
-            }
-            Event::Unreachable if self.up == Some(id) => {
-                let alive = self.entries.iter().find(|entry| {
-                    entry.link != link && !entry.liveness.is_silent() && entry.ending.is_none()
-                });
-                if alive.is_some() {
-                    // The duplicate works and this one doesn't: the peer may have forgotten it.
-                    link.end(LinkDown::Gone);
-                    self.down(id, LinkDown::Gone);
-                } else if !std::mem::replace(&mut self.unreachable, true) {
-                    self.shared.observer.unreachable(self.peer);
-                }
-            }
-            Event::Reachable if self.up == Some(id) => {
-                if std::mem::take(&mut self.unreachable) {
-                    self.shared.observer.reachable(self.peer);
-                }
-            }
-            Event::Unreachable | Event::Reachable => {}
-        }
-    }
-
-    /// Stays for a while, so that what a rendezvous said about a caller is known when it calls.
-    fn expect_call(&mut self, ctx: &mut Context<Self>) {
-        if self.entries.is_empty() && !self.expecting {
-            self.expecting = true;
-            ctx.run_later(self.shared.config.limits.handshake_time_max, |actor, ctx| {
-                actor.expecting = false;
-                actor.stop_if_idle(ctx);
-            });
         }
     }
 

@@ -1,0 +1,105 @@
+//! What a `Connection` does about rendezvous: asks them, is told by them, serves as one.
+
+use super::*;
+
+impl Connection {
+    /// Asks rendezvous of the peer's, and this host's own, for introductions.
+    pub(super) fn meet(&mut self, points: Vec<RendezvousPoint>, ctx: &mut Context<Self>) {
+        let asked = meeting::whom_to_ask(&self.shared, self.peer, points);
+        if asked.is_empty() {
+            self.late = None;
+            return;
+        }
+        self.meeting = true;
+        let (shared, peer, actor) = (self.shared.clone(), self.peer, ctx.address());
+        self.shared.socket.spawn(async move {
+            let met = |met| actor.do_send(Order::Met(met));
+            let why = meeting::meet(&shared, peer, asked, met).await;
+            actor.do_send(Order::MeetingsOver(why));
+        });
+    }
+
+    /// A rendezvous introduced this host to the peer, or the peer to this host.
+    pub(super) fn met(&mut self, road: Option<Road>, addresses: Vec<SocketAddr>) {
+        self.seen_at = addresses;
+        if let Some(road) = road {
+            if let Some(late) = &self.late {
+                let _ = late.send(road);
+            }
+            self.standby.retain(|known| known.remote != road.remote);
+            if self.standby.len() < STANDBY_MAX {
+                self.standby.push(road);
+            }
+        }
+        for entry in &self.entries {
+            self.add_met_roads(&entry.link);
+        }
+    }
+
+    pub(super) fn learn_nat(&mut self, candidates: &Candidates) {
+        self.nat = NatClass::decode(&candidates.class).ok().or(self.nat);
+    }
+
+    /// Has a link try what rendezvous said.
+    pub(super) fn add_met_roads(&self, link: &Link) {
+        let Some(active) = link.lease().road() else { return };
+        let direct = meeting::roads(&self.shared, self.seen_at.iter().copied(), active.remote);
+        link.pulse().add(direct.into_iter().chain(self.standby.iter().copied()));
+    }
+
+    /// The peer says something about rendezvous.
+    pub(super) fn said(&mut self, id: u64, said: Said, ctx: &mut Context<Self>) {
+        let Some(index) = self.position(id) else { return };
+        let link = self.entries[index].link.clone();
+        let Some(road) = link.lease().road() else { return };
+        match said {
+            Said::Observe | Said::Reserve | Said::Introduce { .. } => {
+                let answer = self.shared.serve((self.peer, road), said, now());
+                self.say(id, answer);
+            }
+            Said::Introduced { ask, .. } | Said::Unavailable { ask, .. } => {
+                let known = |asked: &Asked| (asked.ask, asked.link) == (ask, id);
+                if let Some(index) = self.asked.iter().position(known) {
+                    let _ = self.asked.swap_remove(index).waiter.send((said, road));
+                }
+            }
+            Said::Here { candidates } => {
+                self.learn_nat(&candidates);
+                let roads = meeting::roads(&self.shared, candidates.addresses, road.remote);
+                link.pulse().add(roads);
+                ctx.run_later(PLAIN_PUNCH_MAX, move |actor, ctx| actor.try_birthday(id, ctx));
+            }
+            Said::Punch => self.guess_ports(&link),
+            Said::FlowDead { token } => self.shared.flow_dead(token, road),
+            said => self.shared.tell_sessions(News::Said { peer: self.peer, road, said }),
+        }
+    }
+
+    /// Has the peer asked for an introduction.
+    pub(super) fn ask(
+        &mut self,
+        target: PeerId,
+        candidates: Candidates,
+        waiter: oneshot::Sender<Answer>,
+    ) {
+        let Some(link) = self.up else { return };
+        self.asked.retain(|asked| !asked.waiter.is_closed());
+        if self.asked.len() < ASKED_MAX {
+            self.next_ask = self.next_ask.wrapping_add(1);
+            let ask = self.next_ask;
+            self.asked.push(Asked { ask, link, waiter });
+            self.say(link, Said::Introduce { ask, target, candidates });
+        }
+    }
+
+    /// Stays for a while, so that what a rendezvous said about a caller is known when it calls.
+    pub(super) fn expect_call(&mut self, ctx: &mut Context<Self>) {
+        if self.entries.is_empty() && !self.expecting {
+            self.expecting = true;
+            ctx.run_later(self.shared.config.limits.handshake_time_max, |actor, ctx| {
+                actor.expecting = false;
+                actor.stop_if_idle(ctx);
+            });
+        }
+    }
+}
