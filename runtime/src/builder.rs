@@ -215,7 +215,7 @@ impl MeshBuilder {
     }
 
     /// With how many rendezvous a session is kept at a time; default: 2, so that one may end. Each costs a datagram of
-    /// 51 bytes and its answer every 20 s in either direction: ~73 KB an hour with the headers of UDP and IP, and a radio
+    /// 51 bytes and its answer every 20 s in either direction: ~57 KB an hour with the headers of UDP and IP, and a radio
     /// that wakes up three times a minute. 0: none.
     pub fn rendezvous(mut self, sessions: usize) -> Self {
         self.rendezvous = Some(sessions);
