@@ -42,6 +42,7 @@ use crate::{
         host::{Host, Service},
         session::{News, Sessions},
     },
+    roaming,
     socket::{
         BufferSizes,
         cid::Cids,
@@ -456,6 +457,7 @@ impl Shared {
         });
         let mut wires = bind_all(&listen, network.as_ref())?;
         let locals: Vec<_> = wires.iter().map(Wire::local_addr).collect();
+        let network_is_real = network.is_none();
         let listener = relay_tls.map(listen_tls).transpose()?;
         // Beside the first socket of IPv4, lest a host with one rendezvous never learn what its NAT is like.
         let first = locals.iter().find(|local| local.is_ipv4()).filter(|_| service.is_some());
@@ -530,6 +532,10 @@ impl Shared {
             closing: OnceLock::new(),
         });
         actix_rt::spawn(accept_all(shared.clone()));
+        if network_is_real {
+            let weak = Arc::downgrade(&shared);
+            actix_rt::spawn(roaming::watch(weak, locals));
+        }
         if let (Some(listener), Some((_, tunnels))) = (listener, shared.socket.tunnels()) {
             let tunnels = Arc::downgrade(tunnels);
             actix_rt::spawn(pump::accept_all(tunnels, tunnel_tls, listener));

@@ -22,6 +22,8 @@ pub(crate) struct OwnRef {
     secret: SecretKey,
     versions: VersionCounter,
     addresses: Vec<SocketAddr>,
+    /// Whether somebody vouches for them.
+    advertised: bool,
     rendezvous: Vec<RendezvousPoint>,
     signed: SignedRef,
     at: SystemTime,
@@ -49,7 +51,8 @@ impl OwnRef {
         };
         let rendezvous = Vec::new();
         let signed = sign(&secret, version, &addresses, &rendezvous, at)?;
-        Ok(Self { secret, versions, addresses, rendezvous, signed, at })
+        let advertised = !advertise.is_empty();
+        Ok(Self { secret, versions, addresses, advertised, rendezvous, signed, at })
     }
 
     /// The reference to hand out now.
@@ -65,6 +68,16 @@ impl OwnRef {
     pub(crate) fn set_rendezvous(&mut self, points: Vec<RendezvousPoint>) {
         if self.rendezvous != points {
             self.rendezvous = points;
+            self.renew(SystemTime::now());
+        }
+    }
+
+    /// The addresses of this host have changed, and these are the bound ones: the reference is signed anew, unless it names
+    /// advertised ones.
+    pub(crate) fn set_locals(&mut self, locals: &[SocketAddr]) {
+        let addresses = addresses_of(&[], locals);
+        if !self.advertised && addresses != self.addresses {
+            self.addresses = addresses;
             self.renew(SystemTime::now());
         }
     }
@@ -127,7 +140,7 @@ fn addresses_of(advertise: &[SocketAddr], locals: &[SocketAddr]) -> Vec<SocketAd
 }
 
 /// The addresses of this machine that mean something to another: link-local ones don't without a scope.
-fn interface_addresses() -> Vec<IpAddr> {
+pub(crate) fn interface_addresses() -> Vec<IpAddr> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
     let usable = |ip: &IpAddr| match ip {
         IpAddr::V4(ip) => !ip.is_link_local(),

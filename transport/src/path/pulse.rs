@@ -299,8 +299,8 @@ impl Pulse {
         Frame::Probe { nonce }.seal(self.to_peer, &self.key)
     }
 
-    /// Something was sent along the road in use and nothing has come back for a while.
-    fn silent(self: &Arc<Self>) {
+    /// Something was sent along the road in use and nothing has come back for a while, or this host has moved.
+    pub(crate) fn suspect(self: &Arc<Self>) {
         // What is sent from now on is sent again along the road that takes over.
         self.socket.handles().keep_echo(self.handle, true);
         self.change(|state, now| state.roads.suspect(now));
@@ -419,7 +419,7 @@ impl Frames for Pulses {
     fn silent(&self, handle: SocketAddr) {
         let pulse = self.0.handles.get(&handle).and_then(|pulse| pulse.upgrade());
         if let Some(pulse) = pulse {
-            pulse.silent();
+            pulse.suspect();
         }
     }
 }
