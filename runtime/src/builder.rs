@@ -16,8 +16,8 @@ use webmesh_registry::Directory;
 use webmesh_transport::identity::VersionCounter;
 use webmesh_transport::placement::{InPlace, Placement, PlacementError, Threads};
 use webmesh_transport::{
-    BindError, Endpoint, EndpointConfig, KeyFileError, MemoryNetwork, Patience, PeerRef, SecretKey,
-    Service,
+    BindError, Endpoint, EndpointConfig, KeyFileError, MemoryNetwork, Patience, PeerRef, RelayTls,
+    SecretKey, Service,
 };
 
 /// The largest message, bodies included, unless set otherwise: 64 MiB.
@@ -79,7 +79,7 @@ pub struct MeshBuilder {
     serve: bool,
     join: Vec<PeerRef>,
     rendezvous: Option<usize>,
-    relay_tls: Option<SocketAddr>,
+    relay_tls: RelayTls,
     proxy: Option<SocketAddr>,
 }
 
@@ -104,7 +104,7 @@ impl MeshBuilder {
             serve: true,
             join: Vec::new(),
             rendezvous: None,
-            relay_tls: None,
+            relay_tls: RelayTls::Nowhere,
             proxy: None,
         }
     }
@@ -204,7 +204,13 @@ impl MeshBuilder {
     /// Takes tunnels of TLS over TCP on this address, for hosts whose network blocks UDP. They try port 443 by themselves;
     /// another port they learn from sessions with this node. Default: none are taken.
     pub fn relay_tls(mut self, address: SocketAddr) -> Self {
-        self.relay_tls = Some(address);
+        self.relay_tls = RelayTls::At(address);
+        self
+    }
+
+    /// The same, but where nothing can listen there, the mesh starts without and logs a warning.
+    pub fn relay_tls_if_free(mut self, address: SocketAddr) -> Self {
+        self.relay_tls = RelayTls::IfFree(address);
         self
     }
 

@@ -92,9 +92,8 @@ pub struct EndpointConfig {
     /// With how many of them a session is kept at a time: one ends, the other goes on. Each costs a probe and its answer
     /// of 51 bytes in 20 s each way.
     pub sessions: usize,
-    /// Where to listen for tunnels of TLS over TCP, through which hosts come whose network blocks UDP. Port 443 passes
-    /// most firewalls, and is tried by default by whoever dials. `None`: nowhere.
-    pub relay_tls: Option<SocketAddr>,
+    /// Where to take tunnels of TLS over TCP, through which hosts come whose network blocks UDP.
+    pub relay_tls: RelayTls,
     /// An HTTP proxy by way of which tunnels are dialled (CONNECT).
     pub proxy: Option<SocketAddr>,
     /// A network in memory in place of the kernel's, for tests in place.
@@ -115,7 +114,7 @@ impl EndpointConfig {
             service: Some(Service::default()),
             join: Vec::new(),
             sessions: SESSIONS,
-            relay_tls: None,
+            relay_tls: RelayTls::Nowhere,
             proxy: None,
             network: None,
         }
@@ -129,6 +128,18 @@ pub struct Hints {
     pub addresses: Vec<SocketAddr>,
     /// Rendezvous through which it may be met.
     pub rendezvous: Vec<RendezvousPoint>,
+}
+
+/// Where tunnels are taken. Port 443 passes most firewalls, and is tried by whoever dials; another port is told to hosts
+/// that have a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelayTls {
+    /// Nowhere.
+    Nowhere,
+    /// There, or the endpoint doesn't start.
+    At(SocketAddr),
+    /// There, if nobody else listens there and the system allows it.
+    IfFree(SocketAddr),
 }
 
 /// Why an endpoint could not be started; nothing of it is left.
@@ -458,7 +469,7 @@ impl Shared {
         let mut wires = bind_all(&listen, network.as_ref())?;
         let locals: Vec<_> = wires.iter().map(Wire::local_addr).collect();
         let network_is_real = network.is_none();
-        let listener = relay_tls.map(listen_tls).transpose()?;
+        let listener = relay_tls.listen()?;
         // Beside the first socket of IPv4, lest a host with one rendezvous never learn what its NAT is like.
         let first = locals.iter().find(|local| local.is_ipv4()).filter(|_| service.is_some());
         let observatory = match first.filter(|_| network.is_none()) {
@@ -714,6 +725,25 @@ async fn accept_all(shared: Arc<Shared>) {
             }
             Admission::Retry if retriable => drop(incoming.retry()),
             Admission::Retry | Admission::Ignore => incoming.ignore(),
+        }
+    }
+}
+
+impl RelayTls {
+    /// Must be called inside the network runtime.
+    fn listen(self) -> Result<Option<TcpListener>, BindError> {
+        match self {
+            Self::Nowhere => Ok(None),
+            Self::At(address) => listen_tls(address).map(Some),
+            Self::IfFree(address) => match listen_tls(address) {
+                Ok(listener) => Ok(Some(listener)),
+                Err(e) => {
+                    tracing::warn!(
+                        "hosts whose network blocks UDP can't come in here (choose another address for TLS): {e}"
+                    );
+                    Ok(None)
+                }
+            },
         }
     }
 }

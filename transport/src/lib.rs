@@ -44,7 +44,7 @@ mod tunnel;
 mod wire;
 
 pub use dial::ConnectError;
-pub use endpoint::{BindError, Drops, Endpoint, EndpointConfig, Hints};
+pub use endpoint::{BindError, Drops, Endpoint, EndpointConfig, Hints, RelayTls};
 pub use hello::InstanceId;
 pub use identity::{KeyFileError, PeerId, PeerIdError, SecretKey, SignatureError};
 pub use limits::Limits;

@@ -7,7 +7,7 @@ use crate::{
 };
 use serde_json::json;
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     process::ExitCode,
 };
 use webmesh::Mesh;
@@ -38,8 +38,10 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
     let serves = !args.no_serve && !args.private;
     let mut builder = Mesh::builder().data_dir(args.data.path()?).serve(serves);
-    if let Some(address) = args.relay_tls.or_else(|| if serves { https() } else { None }) {
-        builder = builder.relay_tls(address);
+    match (args.relay_tls, https(&args.listen)) {
+        (Some(address), _) => builder = builder.relay_tls(address),
+        (None, Some(address)) if serves => builder = builder.relay_tls_if_free(address),
+        _ => {}
     }
     for address in &args.listen {
         builder = builder.listen(*address);
@@ -70,21 +72,9 @@ pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failur
     result.map(|()| ExitCode::SUCCESS)
 }
 
-/// The port that passes most firewalls, if this process may listen there and nobody else does.
-fn https() -> Option<SocketAddr> {
-    let mut why = None;
-    // Where there is IPv6, its socket takes both.
-    for ip in [IpAddr::from(Ipv6Addr::UNSPECIFIED), Ipv4Addr::UNSPECIFIED.into()] {
-        let address = SocketAddr::new(ip, 443);
-        match TcpListener::bind(address) {
-            Ok(_) => return Some(address),
-            Err(error) => why = Some(error),
-        }
-    }
-    if let Some(error) = why {
-        tracing::warn!(
-            "hosts whose network blocks UDP can't come in by TCP port 443 ({error}): name another port by --relay-tls"
-        );
-    }
-    None
+/// Where tunnels are taken unless the user says where: at the port that passes most firewalls, on the address that is
+/// listened on. Nobody outside needs them where only this host gets in.
+fn https(listen: &[SocketAddr]) -> Option<SocketAddr> {
+    let ip = listen.first().map_or(IpAddr::from(Ipv4Addr::UNSPECIFIED), SocketAddr::ip);
+    (!ip.is_loopback()).then_some(SocketAddr::new(ip, 443))
 }
