@@ -78,6 +78,9 @@ const PLAIN_PUNCH_MAX: Duration = Duration::from_secs(2);
 /// Roads through relays that are kept beside the one in use. A guess: one for each session of either side.
 const STANDBY_MAX: usize = 8;
 
+/// How often a peer that is reached through a tunnel is tried over UDP: networks change, and firewalls. A guess.
+const RETEST_EVERY: Duration = Duration::from_secs(60);
+
 /// Introductions asked for at a time by way of one rendezvous. A guess.
 const ASKED_MAX: usize = 256;
 
@@ -353,6 +356,9 @@ impl Connection {
             // Both say where they are, and both then try: that opens most NATs.
             let candidates = self.shared.candidates();
             self.say(id, Said::Here { candidates });
+        }
+        if is_far_end(road.remote) {
+            ctx.run_later(RETEST_EVERY, move |actor, ctx| actor.retest_udp(id, ctx));
         }
         self.settle_duplicates(link);
         self.tick(id, ctx);

@@ -85,4 +85,16 @@ impl Connection {
             candidates,
         })
     }
+
+    /// Tries UDP again on a link that goes through a tunnel, at the address where the tunnel leads.
+    pub(super) fn retest_udp(&mut self, id: u64, ctx: &mut Context<Self>) {
+        let Some(index) = self.position(id) else { return };
+        let link = &self.entries[index].link;
+        let Some(road) = link.lease().road().filter(|road| is_far_end(road.remote)) else { return };
+        let tunnels = self.shared.socket.tunnels().map(|(_, tunnels)| tunnels);
+        if let Some(remote) = tunnels.and_then(|tunnels| tunnels.remote(road.remote)) {
+            link.pulse().retest(remote.ip());
+            ctx.run_later(RETEST_EVERY, move |actor, ctx| actor.retest_udp(id, ctx));
+        }
+    }
 }

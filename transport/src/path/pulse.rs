@@ -306,6 +306,11 @@ impl Pulse {
         self.change(|state, now| state.roads.suspect(now));
     }
 
+    /// The peer is at `ip` by other means: is it there by UDP as well?
+    pub(crate) fn retest(self: &Arc<Self>, ip: IpAddr) {
+        self.change(|state, now| state.roads.retest(ip, now));
+    }
+
     /// Whether that is a probe of the peer's.
     pub(crate) fn is_probe(&self, frame: &[u8]) -> bool {
         let named = Frame::tag(frame) == Some(self.to_us);

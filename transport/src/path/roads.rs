@@ -13,6 +13,7 @@
 use std::{
     cmp::Ordering,
     collections::VecDeque,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -259,6 +260,18 @@ impl Roads {
             self.ask(self.active, now);
             self.suspected = true;
             self.ask_others(now);
+        }
+        self.advance(now);
+    }
+
+    /// The peer is at `ip` by other means, so that one more probe may go to its roads there which never answered.
+    pub(crate) fn retest(&mut self, ip: IpAddr, now: Instant) {
+        for known in &mut self.known {
+            let there = known.road.flow.is_none() && known.road.remote.ip() == ip;
+            if there && !known.proven && known.origin == Origin::Named {
+                known.unanswered = known.unanswered.min(CHECKS_MAX - 1);
+                known.next = Some(now);
+            }
         }
         self.advance(now);
     }

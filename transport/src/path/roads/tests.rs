@@ -338,3 +338,28 @@ fn when_the_direct_road_is_cut_the_relay_takes_over() {
     roads.answered(relayed(1), nonce.unwrap(), silent);
     assert_eq!(roads.active(), relayed(1));
 }
+
+#[test]
+fn an_address_that_never_answered_is_asked_once_more_if_the_peer_is_there_by_other_means() {
+    let start = Instant::now();
+    let mut roads = Roads::new(relayed(1), Nonces::new([1; 16]), start);
+    roads.add(road(2), start);
+    roads.add(road(3), start);
+    let mut now = start;
+    for _ in 0..20 {
+        now += 10 * SECOND;
+        roads.advance(now);
+    }
+    drain(&mut roads, road(2));
+    for _ in 0..3 {
+        now += 10 * SECOND;
+        roads.retest(road(2).remote.ip(), now);
+        let (outputs, nonce) = drain(&mut roads, road(2));
+        assert!(nonce.is_some());
+        assert!(
+            !outputs.iter().any(|output| matches!(output, Output::Probe(to, _) if *to == road(3)))
+        );
+        roads.advance(now + SECOND);
+        assert_eq!(drain(&mut roads, road(2)).1, None, "once each time");
+    }
+}
