@@ -7,9 +7,9 @@ use crate::dispatch::{Delivery, Dispatch, Marker, RemoteActor, ServedBy, Surroun
 use crate::error::Fault;
 use crate::inlet::{Hand, Inlet, InletLane};
 use crate::mesh::{DecodeScope, Mesh, WeakMesh};
-use crate::objects::{Exposed, Inbound, RemoteReply};
+use crate::objects::{Exposed, Inbound, RemoteReply, WayBack};
 use crate::payload::{DecodeError, Payload};
-use crate::remote::{Queued, WhenFull};
+use crate::remote::{OwnedPayload, Queued, WhenFull};
 use crate::status::Status;
 use crate::watch::{DownReason, Event, Notice, WatchId, WatchSink};
 use crate::wire_ref::{ObjectId, WireRef};
@@ -325,6 +325,10 @@ struct Lane<A: Actor> {
     mesh: WeakMesh,
 }
 
+fn no_such_number() -> DecodeError {
+    DecodeError::Mismatch("no message of that number".into())
+}
+
 impl<A: RemoteActor> Inbound for Lane<A> {
     fn stage(
         &mut self,
@@ -334,10 +338,24 @@ impl<A: RemoteActor> Inbound for Lane<A> {
         reply: Option<RemoteReply>,
     ) -> Result<(), (DecodeError, Option<RemoteReply>)> {
         let Some(dispatch) = self.table.get(usize::from(index)) else {
-            return Err((DecodeError::Mismatch("no message of that number".into()), reply));
+            return Err((no_such_number(), reply));
         };
         let _scope = DecodeScope::enter(&mut self.mesh);
         dispatch.decode(payload, caller, reply, &mut self.staged)
+    }
+
+    fn stage_large(
+        &mut self,
+        index: u16,
+        payload: OwnedPayload,
+        caller: Caller,
+        way_back: WayBack,
+    ) -> Result<(), (DecodeError, WayBack)> {
+        let Some(dispatch) = self.table.get(usize::from(index)) else {
+            return Err((no_such_number(), way_back));
+        };
+        self.staged.push(dispatch.defer(payload, caller, way_back, self.mesh.clone()));
+        Ok(())
     }
 
     fn stage_flush(&mut self, reply: RemoteReply) {

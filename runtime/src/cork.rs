@@ -54,7 +54,8 @@ impl Cork {
         }
     }
 
-    fn pull(&mut self) {
+    /// Lets go, for the rest of the turn.
+    pub(crate) fn pull(&mut self) {
         if std::mem::take(&mut self.outermost) {
             let held = HELD.take();
             held.into_iter().flat_map(|held| held.wakers).for_each(Waker::wake);

@@ -7,9 +7,12 @@
 use crate::attach::Attach;
 use crate::caller::{Caller, CallerScope};
 use crate::error::Fault;
+use crate::large::{Defer, defer};
+use crate::mesh::WeakMesh;
 use crate::message::{Message, Protocol};
-use crate::objects::RemoteReply;
+use crate::objects::{RemoteReply, WayBack};
 use crate::payload::{DecodeError, Payload};
+use crate::remote::OwnedPayload;
 use crate::status::Status;
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::{Actor, Context, Handler};
@@ -59,6 +62,7 @@ type Decode<A> = fn(
 pub struct Dispatch<A: Actor> {
     local: Pack<A>,
     remote: Decode<A>,
+    large: Defer<A>,
 }
 
 impl<A: Actor<Context = Context<A>>> Dispatch<A> {
@@ -67,7 +71,7 @@ impl<A: Actor<Context = Context<A>>> Dispatch<A> {
     where
         A: Handler<M>,
     {
-        Self { local: pack::<A, M>, remote: decode::<A, M> }
+        Self { local: pack::<A, M>, remote: decode::<A, M>, large: defer::<A, M> }
     }
 
     /// Boxes the `Option<Parcel<M>>` in the slot, leaving `None`; in the last of the spare boxes, if it fits. `None`: the
@@ -89,6 +93,17 @@ impl<A: Actor<Context = Context<A>>> Dispatch<A> {
         staged: &mut Vec<Box<dyn Delivery<A>>>,
     ) -> Result<(), (DecodeError, Option<RemoteReply>)> {
         (self.remote)(payload, caller, reply, staged)
+    }
+
+    /// Boxes a large message from the network as it came, to be decoded when the actor takes it.
+    pub(crate) fn defer(
+        &self,
+        payload: OwnedPayload,
+        caller: Caller,
+        way_back: WayBack,
+        mesh: WeakMesh,
+    ) -> Box<dyn Delivery<A>> {
+        (self.large)(payload, caller, way_back, mesh)
     }
 }
 
@@ -159,6 +174,10 @@ pub(crate) trait Delivery<A: Actor>: Send {
     /// How many of them are tells of another host's, whose sender hears nothing of them unless it is told.
     fn far_tells(&self) -> usize {
         0
+    }
+    /// Whether its delivery takes so long that others on the thread get their turn behind it.
+    fn is_large(&self) -> bool {
+        false
     }
     /// The [`Run`] that it is, if it's one.
     fn run(&mut self) -> Option<&mut dyn Any> {
@@ -267,6 +286,45 @@ impl Fate {
     }
 }
 
+/// Hands a message from the network to its handler, and sends the reply when there is one.
+pub(crate) fn handle<A, M>(
+    message: M,
+    caller: Caller,
+    reply: Option<RemoteReply>,
+    actor: &mut A,
+    ctx: &mut Context<A>,
+    around: &Surroundings,
+) where
+    A: Actor<Context = Context<A>> + Handler<M>,
+    M: Message,
+{
+    let response = {
+        let _scope = CallerScope::enter(caller);
+        actor.handle(message, ctx)
+    };
+    let Some(reply) = reply else {
+        response.handle(ctx, None);
+        return;
+    };
+    let (sender, mut receiver) = oneshot::channel();
+    response.handle(ctx, Some(sender));
+    match receiver.try_recv() {
+        // A plain response is there already: encoded on this thread, no task, no hop.
+        Ok(value) => reply.reply(&mut |encoder| encoder.encode(&value)),
+        Err(oneshot::error::TryRecvError::Closed) => reply.fault(Fault::NoReply),
+        Err(oneshot::error::TryRecvError::Empty) => {
+            let (status, incarnation) = (around.status.clone(), around.incarnation);
+            // A task of its own, as actix gives a `ResponseFuture`: it must outlive the actor's context.
+            drop(tokio::task::spawn_local(async move {
+                match receiver.await {
+                    Ok(value) => reply.reply(&mut |encoder| encoder.encode(&value)),
+                    Err(_) => reply.fault(status.verdict(incarnation)),
+                }
+            }));
+        }
+    }
+}
+
 /// A decoded message from the network.
 struct RemoteParcel<M> {
     message: M,
@@ -283,31 +341,8 @@ where
     M: Message,
 {
     fn deliver(&mut self, actor: &mut A, ctx: &mut Context<A>, around: &Surroundings) {
-        let Some(RemoteParcel { message, caller, reply }) = self.0.pop_front() else { return };
-        let response = {
-            let _scope = CallerScope::enter(caller);
-            actor.handle(message, ctx)
-        };
-        let Some(reply) = reply else {
-            response.handle(ctx, None);
-            return;
-        };
-        let (sender, mut receiver) = oneshot::channel();
-        response.handle(ctx, Some(sender));
-        match receiver.try_recv() {
-            // A plain response is there already: encoded on this thread, no task, no hop.
-            Ok(value) => reply.reply(&mut |encoder| encoder.encode(&value)),
-            Err(oneshot::error::TryRecvError::Closed) => reply.fault(Fault::NoReply),
-            Err(oneshot::error::TryRecvError::Empty) => {
-                let (status, incarnation) = (around.status.clone(), around.incarnation);
-                // A task of its own, as actix gives a `ResponseFuture`: it must outlive the actor's context.
-                drop(tokio::task::spawn_local(async move {
-                    match receiver.await {
-                        Ok(value) => reply.reply(&mut |encoder| encoder.encode(&value)),
-                        Err(_) => reply.fault(status.verdict(incarnation)),
-                    }
-                }));
-            }
+        if let Some(RemoteParcel { message, caller, reply }) = self.0.pop_front() {
+            handle(message, caller, reply, actor, ctx, around);
         }
     }
 

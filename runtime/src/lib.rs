@@ -51,7 +51,7 @@
 //!
 //! - [`message`]: what an application names in its API crate: messages and protocols.
 //! - `actor_ref`, `calls`: what it holds of an actor, and the futures of its calls.
-//! - `dispatch`: from a typed message to an actor of unknown type, and back for its reply.
+//! - `dispatch`, `large`: from a typed message to an actor of unknown type, and back for its reply; large ones from afar.
 //! - [`payload`], [`bytes`]: messages as bytes.
 //! - `remote`, `network`, `wire_ref`: the seams to the half that holds connections.
 //! - `outbound`, `inbound`, `body`: lanes: a message's way out, and in; large bodies beside them.
@@ -86,6 +86,7 @@ mod frame;
 pub mod fuzzing;
 mod inbound;
 mod inlet;
+mod large;
 mod links;
 mod macros;
 mod mesh;

@@ -6,6 +6,7 @@ use crate::actor_ref::LocalTarget;
 use crate::caller::Caller;
 use crate::error::Fault;
 use crate::payload::{DecodeError, EncodeError, Encoder, Payload};
+use crate::remote::OwnedPayload;
 use crate::watch::{WatchId, WatchSink};
 use crate::wire_ref::ObjectId;
 use dashmap::DashMap;
@@ -39,6 +40,14 @@ pub(crate) trait Inbound: Send {
         caller: Caller,
         reply: Option<RemoteReply>,
     ) -> Result<(), (DecodeError, Option<RemoteReply>)>;
+    /// Keeps a large message for the next `commit` as it came: decoding it takes long, which is the actor's time.
+    fn stage_large(
+        &mut self,
+        index: u16,
+        payload: OwnedPayload,
+        caller: Caller,
+        way_back: WayBack,
+    ) -> Result<(), (DecodeError, WayBack)>;
     /// Keeps a marker whose reply is sent (empty) when all messages before it were taken by the handler.
     fn stage_flush(&mut self, reply: RemoteReply);
     /// Asks for up to `want` places in the inlet, in turn with everybody else who waits; ready with what there is (at
@@ -60,6 +69,34 @@ pub(crate) trait ReplyPort: Send + Sync {
     fn reply(&self, ask: u64, encode: &mut dyn FnMut(&mut Encoder) -> Result<(), EncodeError>);
     /// Sends a failure.
     fn fault(&self, ask: u64, fault: Fault);
+    /// Says that so many tells reached no handler.
+    fn undelivered(&self, tells: u64, fault: Fault);
+}
+
+/// How the sender of one message hears of it.
+pub(crate) enum WayBack {
+    /// It asked.
+    Ask(RemoteReply),
+    /// It told, and hears nothing unless the message fails.
+    Tell(Arc<dyn ReplyPort>),
+}
+
+impl WayBack {
+    /// The message reached no handler.
+    pub(crate) fn fault(self, fault: Fault) {
+        match self {
+            Self::Ask(reply) => reply.fault(fault),
+            Self::Tell(port) => port.undelivered(1, fault),
+        }
+    }
+
+    /// The obligation to answer, if there's one.
+    pub(crate) fn reply(self) -> Option<RemoteReply> {
+        match self {
+            Self::Ask(reply) => Some(reply),
+            Self::Tell(_) => None,
+        }
+    }
 }
 
 /// The obligation to answer one ask. Dropped unanswered, it answers [`Fault::NoReply`].

@@ -225,7 +225,8 @@ impl Payload<'_> {
     /// [`DecodeError`]: another type, leftover bytes, nesting deeper than [`DEPTH_MAX`], or lengths that lie.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         let _scope = (!self.bodies.is_empty()).then(|| Attached::enter(self.bodies));
-        // A user's `Deserialize` runs on the network's thread: its panic must not take other actors' traffic with it.
+        // A user's `Deserialize`: its panic must not take the network's thread with it, nor end the actor, for any peer
+        // could cause it.
         catch_unwind(AssertUnwindSafe(|| {
             let mut deserializer = rmp_serde::Deserializer::from_read_ref(self.bytes);
             deserializer.set_max_depth(DEPTH_MAX);

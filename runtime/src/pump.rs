@@ -102,6 +102,11 @@ impl<A: RemoteActor> ActorFuture<A> for Pump<A> {
             };
             feed.share -= 1;
             feed.handed_out += 1;
+            if delivery.is_large() {
+                // What was answered before need not wait for it, nor the neighbours for what comes after.
+                cork.pull();
+                feed.share = 0;
+            }
             delivery.deliver(actor, ctx, &this.around);
             feed.hand.done();
             cork.breathe();

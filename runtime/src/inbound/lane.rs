@@ -2,7 +2,7 @@
 //!
 //! The stream is always read, so that a slow actor holds up nothing but its own lane: what its inlet has no room for
 //! waits here, undecoded, within the credit that was granted. What arrives together is decoded straight out of QUIC's
-//! chunks and put into the inlet with one lock and one wake-up.
+//! chunks and put into the inlet with one lock and one wake-up; a payload larger than a frame goes in as it came.
 
 use super::budget::Budget;
 use super::credit::Credit;
@@ -14,10 +14,11 @@ use crate::caller::Caller;
 use crate::error::Fault;
 use crate::frame::lane::{Backward, Beside, Forward, forward};
 use crate::frame::splitter::{Frames, Span, Splitter};
-use crate::frame::{FrameError, LANE_FRAME_MAX, NUMBERS_MAX};
-use crate::objects::{Exposed, Inbound, RemoteReply, ReplyPort};
+use crate::frame::{FrameError, LANE_FRAME_MAX, NUMBERS_MAX, PAYLOAD_INLINE_MAX};
+use crate::objects::{Exposed, Inbound, RemoteReply, ReplyPort, WayBack};
 use crate::outbound::core::{INITIAL_BYTES, Output};
 use crate::payload::Payload;
+use crate::remote::OwnedPayload;
 use crate::stream::{CHUNKS, Source, poll_read};
 use bytes::Bytes;
 use quinn::{ReadError, RecvStream};
@@ -104,6 +105,14 @@ enum What {
     Flush {
         ask: u64,
     },
+}
+
+/// A message that is here as a whole.
+enum Arrived<'a> {
+    /// Of the size of a lane's frames: decoded here.
+    Small(Payload<'a>),
+    /// To be decoded by the actor that it is for: meanwhile others' messages would wait.
+    Large(OwnedPayload),
 }
 
 /// A message that waits here for room in the inlet, or for its bodies.
@@ -330,7 +339,7 @@ impl InLane {
         self.credit.received(charge)?;
         let head = Head { what, charge };
         if self.held.is_empty() && beside.is_none() && self.place(left, cx) {
-            self.stage(head, Payload { bytes: payload, bodies: &[] });
+            self.stage(head, Arrived::Small(Payload { bytes: payload, bodies: &[] }));
             return Ok(());
         }
         // To be decoded later: the payload, not the frame, is kept.
@@ -381,7 +390,7 @@ impl InLane {
         true
     }
 
-    fn stage(&mut self, head: Head, payload: Payload<'_>) {
+    fn stage(&mut self, head: Head, arrived: Arrived<'_>) {
         let Head { what, charge } = head;
         let failed = match what {
             What::Flush { ask } => {
@@ -397,10 +406,19 @@ impl InLane {
             }
             What::Message { ask, index: Some(index) } => {
                 let reply = ask.map(|ask| RemoteReply::new(self.port.clone(), ask));
-                self.inbound
-                    .stage(index, payload, self.caller, reply)
-                    .err()
-                    .map(|(error, reply)| (reply, Fault::BadPayload(error.to_string())))
+                let staged = match arrived {
+                    Arrived::Small(payload) => {
+                        self.inbound.stage(index, payload, self.caller, reply)
+                    }
+                    Arrived::Large(payload) => {
+                        let tell = || WayBack::Tell(self.port.clone());
+                        let way_back = reply.map_or_else(tell, WayBack::Ask);
+                        self.inbound
+                            .stage_large(index, payload, self.caller, way_back)
+                            .map_err(|(error, way_back)| (error, way_back.reply()))
+                    }
+                };
+                staged.err().map(|(error, reply)| (reply, Fault::BadPayload(error.to_string())))
             }
         };
         match failed {
@@ -452,7 +470,14 @@ impl InLane {
                 break;
             }
             if let Some(Held { head, payload, .. }) = self.held.pop_front() {
-                self.stage(head, Payload { bytes: &payload, bodies: &bodies });
+                self.stage(
+                    head,
+                    if payload.len() > PAYLOAD_INLINE_MAX {
+                        Arrived::Large(OwnedPayload { bytes: payload, bodies })
+                    } else {
+                        Arrived::Small(Payload { bytes: &payload, bodies: &bodies })
+                    },
+                );
             }
         }
         self.commit();

@@ -283,6 +283,10 @@ impl ReplyPort for Replies {
     fn fault(&self, ask: u64, fault: Fault) {
         self.answer(|state| put_backward(&mut state.out, &Backward::Fault { ask, fault }));
     }
+
+    fn undelivered(&self, tells: u64, fault: Fault) {
+        self.send(&Backward::Undelivered { tells, fault });
+    }
 }
 
 #[cfg(test)]

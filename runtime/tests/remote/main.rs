@@ -15,6 +15,7 @@ mod corners;
 mod failures;
 mod hostile;
 mod in_place;
+mod large;
 mod mixed;
 mod restarts;
 mod watches;

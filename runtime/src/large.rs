@@ -1,0 +1,85 @@
+//! Large messages from the network. Decoding one can take as long as handling it, so it is done when the actor takes it,
+//! on the actor's thread: the network's thread works for all peers and actors of the mesh. Bytes that travel as
+//! [`Bytes`](crate::Bytes) are never decoded, and don't make a message large in this sense.
+
+use crate::caller::Caller;
+use crate::dispatch::{Delivery, Surroundings, handle};
+use crate::error::Fault;
+use crate::mesh::{DecodeScope, WeakMesh};
+use crate::message::Message;
+use crate::objects::WayBack;
+use crate::remote::OwnedPayload;
+use actix::{Actor, Context, Handler};
+use std::marker::PhantomData;
+
+/// How a large message is kept for actors of type `A`.
+pub(crate) type Defer<A> = fn(OwnedPayload, Caller, WayBack, WeakMesh) -> Box<dyn Delivery<A>>;
+
+/// See [`Defer`].
+pub(crate) fn defer<A, M>(
+    payload: OwnedPayload,
+    caller: Caller,
+    way_back: WayBack,
+    mesh: WeakMesh,
+) -> Box<dyn Delivery<A>>
+where
+    A: Actor<Context = Context<A>> + Handler<M>,
+    M: Message,
+{
+    Box::new(Large::<M> {
+        undecoded: Some(Undecoded { payload, caller, way_back, mesh }),
+        message: PhantomData,
+    })
+}
+
+/// A message of type `M`, as it came.
+struct Large<M> {
+    undecoded: Option<Undecoded>,
+    message: PhantomData<fn() -> M>,
+}
+
+struct Undecoded {
+    payload: OwnedPayload,
+    caller: Caller,
+    way_back: WayBack,
+    /// For the refs in it.
+    mesh: WeakMesh,
+}
+
+impl<A, M> Delivery<A> for Large<M>
+where
+    A: Actor<Context = Context<A>> + Handler<M>,
+    M: Message,
+{
+    fn deliver(&mut self, actor: &mut A, ctx: &mut Context<A>, around: &Surroundings) {
+        let Some(Undecoded { payload, caller, way_back, mut mesh }) = self.undecoded.take() else {
+            return;
+        };
+        let decoded = {
+            let _scope = DecodeScope::enter(&mut mesh);
+            payload.decode::<M>()
+        };
+        drop(payload);
+        match decoded {
+            Ok(message) => handle(message, caller, way_back.reply(), actor, ctx, around),
+            // Now, before it counts as taken: a flush behind it must not succeed before its sender knows.
+            Err(error) => way_back.fault(Fault::BadPayload(error.to_string())),
+        }
+    }
+
+    fn refuse(&mut self, why: Fault) {
+        // A tell is counted by the inlet, which says so for all tells together.
+        if let Some(reply) = self.undecoded.take().and_then(|large| large.way_back.reply()) {
+            reply.fault(why);
+        }
+    }
+
+    fn far_tells(&self) -> usize {
+        let tell = |large: &Undecoded| matches!(large.way_back, WayBack::Tell(_));
+        usize::from(self.undecoded.as_ref().is_some_and(tell))
+    }
+
+    fn is_large(&self) -> bool {
+        true
+    }
+}
