@@ -12,9 +12,10 @@ use ring::hmac;
 use crate::hello::Hello;
 use crate::identity::{key_file, version};
 use crate::peer_ref::inspect;
-use crate::relay::frame::{HEADER_BYTES, is_relay};
+use crate::relay::frame::{self, HEADER_BYTES, is_relay};
 use crate::rendezvous::protocol::{BODY_BYTES_MAX, Message};
 use crate::socket::sift::{Kind, Staged, Verdict, kind, sift};
+use crate::tunnel::{self, frame::Splitter};
 use crate::wire::{FRAME_BYTES, Frame};
 use crate::{PeerId, PeerRef};
 
@@ -31,6 +32,8 @@ pub const TARGETS: &[Target] = &[
     ("rendezvous_message", rendezvous_message),
     ("own_frame", own_frame),
     ("datagrams", datagrams),
+    ("relay_frame", relay_frame),
+    ("tunnel_stream", tunnel_stream),
 ];
 
 pub fn peer_ref_bytes(data: &[u8]) {
@@ -100,6 +103,40 @@ pub fn own_frame(data: &[u8]) {
     if let (Some(tag), Some(opened)) = (Frame::tag(&frame), Frame::open(&frame, &key)) {
         assert_eq!(Frame::open(&opened.seal(tag, &key), &key), Some(opened));
     }
+}
+
+/// A frame of a relay, as it is and with its MAC put right.
+pub fn relay_frame(data: &[u8]) {
+    let key = [1; 32];
+    let token = frame::token(data);
+    assert_eq!(token.is_some(), data.len() >= HEADER_BYTES);
+    for kind in [frame::CHALLENGE, frame::BIND] {
+        let _ = frame::open(kind, data, &key);
+        if let (Some(token), Some(challenge)) =
+            (token, data.get(HEADER_BYTES..).and_then(|rest| rest.first_chunk::<8>()))
+        {
+            let challenge = u64::from_be_bytes(*challenge);
+            let sealed = frame::seal(kind, token, challenge, &key);
+            assert_eq!(frame::open(kind, &sealed, &key), Some(challenge));
+        }
+    }
+    let mut readdressed = data.to_vec();
+    frame::readdress(&mut readdressed, frame::FlowToken(7));
+    assert_eq!(readdressed.len(), data.len());
+}
+
+/// What comes through a tunnel, in pieces as long as the first byte says. What comes out must be what was put in, up to
+/// where it was refused.
+pub fn tunnel_stream(data: &[u8]) {
+    let Some((&piece, stream)) = data.split_first() else { return };
+    let (mut splitter, mut rebuilt) = (Splitter::default(), Vec::new());
+    for piece in stream.chunks(usize::from(piece).max(1)) {
+        let fed = splitter.feed(piece, |datagram| tunnel::frame::put(&mut rebuilt, datagram));
+        if fed.is_err() {
+            break;
+        }
+    }
+    assert!(stream.starts_with(&rebuilt));
 }
 
 /// A batch as the kernel hands it over: the first byte is the size of its datagrams. What comes out of the sieve must be
