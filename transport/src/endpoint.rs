@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fmt, io,
+    fmt,
     net::SocketAddr,
     sync::{
         Arc, OnceLock,
@@ -15,15 +15,14 @@ use actix::{Actor, Addr};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use rand::RngExt;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    config::{BindError, EndpointConfig, Hints, bind_all},
     connection::{Connection, Order},
     dial::{Authenticated, ConnectError, accept, dial},
     hello::{FEATURE_RENDEZVOUS, Hello, InstanceId},
-    identity::{PeerId, SecretKey, VersionCounter, VersionError},
+    identity::PeerId,
     limits::{Admission, Admissions, InitialGate, Limits},
     link::{Link, Observer, code},
     own_ref::OwnRef,
@@ -34,12 +33,12 @@ use crate::{
         places::{self, Places},
         pulse::Pulses,
     },
-    peer_ref::{ContentError, Origin, PeerRef, PeerRefStore, Remembered, RendezvousPoint},
+    peer_ref::{Origin, PeerRef, PeerRefStore, Remembered, RendezvousPoint},
     placement::Placement,
     quic::{self, Quic, Windows},
     relay::forwarder::Forwarder,
     rendezvous::{
-        host::{Host, Service},
+        host::Host,
         session::{News, Sessions},
     },
     roaming,
@@ -47,11 +46,10 @@ use crate::{
         BufferSizes,
         cid::Cids,
         handles::Road,
-        memory::MemoryNetwork,
         mesh_socket::{ForOthers, MeshSocket, Wire},
         udp::UdpWire,
     },
-    tls::{Tls, TlsError, TunnelTls},
+    tls::{Tls, TunnelTls},
     tunnel::{is_far_end, pump, wire::Tunnels},
 };
 
@@ -60,116 +58,6 @@ const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Peers whose addresses are remembered, at up to ~3 KB each. A guess.
 const KNOWN_PEERS_MAX: usize = 4096;
-
-/// Sessions that a host keeps which was told its rendezvous (docs/architecture.md).
-const SESSIONS: usize = 2;
-
-/// Connections that wait to be accepted, the usual number.
-const TLS_BACKLOG: i32 = 128;
-
-/// What an endpoint is started with.
-pub struct EndpointConfig {
-    /// Who this host is.
-    pub secret: SecretKey,
-    /// Where the versions of this host's own PeerRef come from.
-    pub versions: VersionCounter,
-    /// Where to listen; port 0 takes a free one. Empty: one socket on all IPv4 addresses, and one on all
-    /// IPv6 addresses if there is IPv6.
-    pub listen: Vec<SocketAddr>,
-    /// Addresses under which others reach this host, put first into its PeerRef.
-    pub advertise: Vec<SocketAddr>,
-    /// Windows and stream numbers of authenticated connections.
-    pub windows: Windows,
-    /// When a silent peer is probed, unreachable and gone.
-    pub patience: Patience,
-    /// What strangers may cost.
-    pub limits: Limits,
-    /// What others get from this host as their rendezvous; `None`: nothing.
-    pub service: Option<Service>,
-    /// Rendezvous to attach to, in the order in which they are tried, so that strangers can reach this host wherever it
-    /// is. Empty: none.
-    pub join: Vec<PeerRef>,
-    /// With how many of them a session is kept at a time: one ends, the other goes on. Each costs a probe and its answer
-    /// of 51 bytes in 20 s each way.
-    pub sessions: usize,
-    /// Where to take tunnels of TLS over TCP, through which hosts come whose network blocks UDP.
-    pub relay_tls: RelayTls,
-    /// An HTTP proxy by way of which tunnels are dialled (CONNECT).
-    pub proxy: Option<SocketAddr>,
-    /// A network in memory in place of the kernel's, for tests in place.
-    pub network: Option<MemoryNetwork>,
-}
-
-impl EndpointConfig {
-    /// The defaults for a host with this key.
-    pub fn new(secret: SecretKey) -> Self {
-        Self {
-            secret,
-            versions: VersionCounter::in_memory(),
-            listen: Vec::new(),
-            advertise: Vec::new(),
-            windows: Windows::default(),
-            patience: Patience::default(),
-            limits: Limits::default(),
-            service: Some(Service::default()),
-            join: Vec::new(),
-            sessions: SESSIONS,
-            relay_tls: RelayTls::Nowhere,
-            proxy: None,
-            network: None,
-        }
-    }
-}
-
-/// Where a peer may be found, besides what it says itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hints {
-    /// Addresses at which it may answer.
-    pub addresses: Vec<SocketAddr>,
-    /// Rendezvous through which it may be met.
-    pub rendezvous: Vec<RendezvousPoint>,
-}
-
-/// Where tunnels are taken. Port 443 passes most firewalls, and is tried by whoever dials; another port is told to hosts
-/// that have a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RelayTls {
-    /// Nowhere.
-    Nowhere,
-    /// There, or the endpoint doesn't start.
-    At(SocketAddr),
-    /// There, if nobody else listens there and the system allows it.
-    IfFree(SocketAddr),
-}
-
-/// Why an endpoint could not be started; nothing of it is left.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BindError {
-    /// An address can't be bound: it is taken, or not this host's.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// QUIC could not be started.
-    #[error("cannot start QUIC: {0}")]
-    Quic(#[source] io::Error),
-    /// TLS could not be set up.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// No version for this host's PeerRef.
-    #[error(transparent)]
-    Version(#[from] VersionError),
-    /// This host's PeerRef can't be signed: an advertised address is no address, or there are too many.
-    #[error("the own PeerRef can't be signed: {0}")]
-    Reference(#[from] ContentError),
-    /// The placement was shut down.
-    #[error("the network thread has ended")]
-    PlacementEnded,
-}
 
 /// What was dropped since the start, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -727,60 +615,4 @@ async fn accept_all(shared: Arc<Shared>) {
             Admission::Retry | Admission::Ignore => incoming.ignore(),
         }
     }
-}
-
-impl RelayTls {
-    /// Must be called inside the network runtime.
-    fn listen(self) -> Result<Option<TcpListener>, BindError> {
-        match self {
-            Self::Nowhere => Ok(None),
-            Self::At(address) => listen_tls(address).map(Some),
-            Self::IfFree(address) => match listen_tls(address) {
-                Ok(listener) => Ok(Some(listener)),
-                Err(e) => {
-                    tracing::warn!(
-                        "hosts whose network blocks UDP can't come in here (choose another address for TLS): {e}"
-                    );
-                    Ok(None)
-                }
-            },
-        }
-    }
-}
-
-/// Listens for tunnels. Must be called inside the network runtime.
-fn listen_tls(address: SocketAddr) -> Result<TcpListener, BindError> {
-    let listen = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // Connections of the process before may still be closing.
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(TLS_BACKLOG)?;
-        TcpListener::from_std(socket.into())
-    };
-    listen().map_err(|source| BindError::Listen { address, source })
-}
-
-/// Binds every address to listen on.
-fn bind_all(
-    listen: &[SocketAddr],
-    network: Option<&MemoryNetwork>,
-) -> Result<Vec<Wire>, BindError> {
-    let bind = |address: SocketAddr| {
-        let wire = match network {
-            Some(network) => network.attach(address).map(Wire::Memory),
-            None => UdpWire::bind(address).map(Wire::Udp),
-        };
-        wire.map_err(|source| BindError::Listen { address, source })
-    };
-    if !listen.is_empty() {
-        return listen.iter().copied().map(bind).collect();
-    }
-    let first = bind(SocketAddr::from(([0, 0, 0, 0], 0)))?;
-    // The same port on IPv6 if it is free, any other if not, and none where there is no IPv6.
-    let any = std::net::Ipv6Addr::UNSPECIFIED;
-    let second = bind(SocketAddr::from((any, first.local_addr().port())))
-        .or_else(|_| bind(SocketAddr::from((any, 0))));
-    Ok(std::iter::once(first).chain(second).collect())
 }

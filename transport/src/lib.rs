@@ -4,6 +4,7 @@
 //! - [`peer_ref`]: how a host can be reached, signed by itself or not.
 //! - [`placement`]: where tasks and actors run: threads of their own, or in place.
 //! - [`Endpoint`]: one host on the network; it dials, accepts and tells its [`Observer`] of [`Link`]s.
+//!   - `config`: what it is started with
 //!   - `connection`: the actor of a peer; duplicates, restarts, liveness
 //!   - `dial`: handshakes
 //!   - `own_ref`: how this host says it can be reached
@@ -19,6 +20,7 @@
 
 mod base32;
 mod bucket;
+mod config;
 mod connection;
 mod dial;
 mod endpoint;
@@ -43,8 +45,9 @@ mod tls;
 mod tunnel;
 mod wire;
 
+pub use config::{BindError, EndpointConfig, Hints, RelayTls};
 pub use dial::ConnectError;
-pub use endpoint::{BindError, Drops, Endpoint, EndpointConfig, Hints, RelayTls};
+pub use endpoint::{Drops, Endpoint};
 pub use hello::InstanceId;
 pub use identity::{KeyFileError, PeerId, PeerIdError, SecretKey, SignatureError};
 pub use limits::Limits;

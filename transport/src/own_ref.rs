@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    endpoint::BindError,
+    config::BindError,
     identity::{SecretKey, VersionCounter},
     path::candidates::canonical,
     peer_ref::{ADDRESSES_MAX, ContentError, PeerRef, RefContent, RendezvousPoint, SignedRef},
