@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::{
     io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdin, ChildStdout, Stdio},
+    process::{Child, ChildStdin, Stdio},
+    sync::mpsc::{Receiver, channel},
     time::{Duration, Instant},
 };
 use webmesh::{ActorRef, Anyone, Mesh, Message, PeerRef, Protocol, RemoteActor, Reply, prelude::*};
@@ -15,6 +16,9 @@ use webmesh::{ActorRef, Anyone, Mesh, Message, PeerRef, Protocol, RemoteActor, R
 /// The first arguments of a process that shall play a part.
 pub(crate) const COUNTER: &str = "counter";
 pub(crate) const SENDER: &str = "sender";
+
+/// Far beyond what a change of road takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two messages.
 const SEND_EVERY: Duration = Duration::from_millis(5);
@@ -159,7 +163,7 @@ async fn sender(to: &PeerRef) -> webmesh::Result<()> {
 pub(crate) struct Player {
     process: Child,
     input: ChildStdin,
-    output: BufReader<ChildStdout>,
+    output: Receiver<String>,
 }
 
 impl Player {
@@ -168,7 +172,11 @@ impl Player {
         let mut command = host.command(this.to_str().unwrap());
         command.arg(part).args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();
-        let output = BufReader::new(process.stdout.take().unwrap());
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let (said, output) = channel();
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).try_for_each(|line| said.send(line))
+        });
         Player { input: process.stdin.take().unwrap(), output, process }
     }
 
@@ -185,8 +193,7 @@ impl Player {
     }
 
     fn line(&mut self) -> Value {
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
+        let line = self.output.recv_timeout(PATIENCE).expect("the process says nothing more");
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("the process ended: {line:?}"))
     }
 
