@@ -17,5 +17,5 @@ pub mod liveness;
 pub(crate) mod nonces;
 pub(crate) mod places;
 pub mod pulse;
-mod roads;
+pub(crate) mod roads;
 pub(crate) mod scouts;

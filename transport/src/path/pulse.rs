@@ -368,6 +368,10 @@ impl Pulse {
         let (road, frame) = match output {
             Output::Probe(road, nonce) => (road, Frame::Probe { nonce }),
             Output::Answer(road, nonce) => (road, Frame::Answer { nonce, observed: road.remote }),
+            Output::Proven(road) => {
+                self.socket.handles().recognise(self.handle, road);
+                return;
+            }
             Output::Switch(road) => {
                 tracing::info!(to = %road.remote, "the peer is reached at another address now");
                 self.socket.handles().switch(self.handle, road);

@@ -21,7 +21,7 @@ use super::nonces::Nonces;
 use crate::{socket::handles::Road, tunnel::is_far_end, wire::FRAME_BYTES};
 
 /// Roads of one peer. A guess: both families, a few interfaces and NATs on both sides.
-const ROADS_MAX: usize = 16;
+pub(crate) const ROADS_MAX: usize = 16;
 
 /// Unproven roads among them that only a source address speaks for. A guess; a moving peer has one or two.
 const OBSERVED_MAX: usize = 4;
@@ -68,6 +68,8 @@ pub(crate) enum Output {
     Probe(Road, u64),
     /// Answer the probe with this nonce along this road.
     Answer(Road, u64),
+    /// The peer has shown that this road leads to it: what it sends may come along it as well.
+    Proven(Road),
     /// Send everything along this road from now on.
     Switch(Road),
 }
@@ -325,6 +327,9 @@ impl Roads {
         let rtt = now.saturating_duration_since(sent);
         known.rtt = Some(known.rtt.map_or(rtt, |smoothed| (smoothed * 7 + rtt) / 8));
         known.samples += 1;
+        if !known.proven {
+            self.outbox.push_back(Output::Proven(known.road));
+        }
         (known.proven, known.asked, known.unanswered) = (true, None, 0);
         if index == self.active {
             self.suspected = false;

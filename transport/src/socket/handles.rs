@@ -225,27 +225,37 @@ impl Handles {
         self.bind(road, handle);
     }
 
-    /// Adds a proven road to a settled handle and makes it the active one. A handle keeps at most
-    /// [`ROADS_MAX`] roads; the oldest inactive one goes.
-    pub(crate) fn switch(&mut self, handle: SocketAddr, road: Road) {
-        let Some(entry) = self.handles.get_mut(&handle) else { return };
+    /// What comes along a proven road is of the connection behind this settled handle from now on, whichever road leads
+    /// there: the peer chooses its own. Its place among the roads; at most [`ROADS_MAX`] are kept, the oldest inactive
+    /// one goes.
+    pub(crate) fn recognise(&mut self, handle: SocketAddr, road: Road) -> Option<usize> {
+        let entry = self.handles.get_mut(&handle)?;
+        let Stage::Settled { road: mut active } = entry.stage else { return None };
         let same = |known: &Road| known.source() == road.source();
         let mut forgotten = None;
-        let index = match entry.roads.iter().position(same) {
-            Some(index) => index,
-            None => {
-                if entry.roads.len() >= ROADS_MAX {
-                    forgotten = Some(entry.roads.remove(0));
-                }
-                entry.roads.push(road);
-                entry.roads.len() - 1
+        let index = entry.roads.iter().position(same).unwrap_or_else(|| {
+            if entry.roads.len() >= ROADS_MAX {
+                let oldest = usize::from(active == 0);
+                forgotten = Some(entry.roads.remove(oldest));
+                active -= usize::from(oldest < active);
             }
-        };
-        entry.stage = Stage::Settled { road: index };
+            entry.roads.push(road);
+            entry.roads.len() - 1
+        });
+        entry.stage = Stage::Settled { road: active };
         if let Some(old) = forgotten {
             self.unbind(old, handle);
         }
         self.bind(road, handle);
+        Some(index)
+    }
+
+    /// Makes a proven road of a settled handle the active one.
+    pub(crate) fn switch(&mut self, handle: SocketAddr, road: Road) {
+        let Some(index) = self.recognise(handle, road) else { return };
+        if let Some(entry) = self.handles.get_mut(&handle) {
+            entry.stage = Stage::Settled { road: index };
+        }
     }
 
     /// The connection with `cid` is gone.
@@ -496,8 +506,8 @@ impl Handles {
 /// the acknowledgment of an old one makes QUIC believe in a long round trip.
 const ECHO_MAX: usize = 4;
 
-/// Roads remembered per handle once proven. A guess; a laptop has seldom more interfaces.
-pub(crate) const ROADS_MAX: usize = 8;
+/// Roads remembered per handle once proven: as many as the core that proves them knows.
+pub(crate) const ROADS_MAX: usize = crate::path::roads::ROADS_MAX;
 
 #[cfg(test)]
 mod tests {
@@ -562,6 +572,30 @@ mod tests {
         assert_eq!(handles.long(&CID, one, true), Match::Refused);
         assert_eq!(handles.long(&CID, two, false), Match::Refused);
         assert_eq!(handles.long(&CID, one, false), Match::Handle(handle));
+    }
+
+    #[test]
+    fn a_peer_is_recognised_on_each_road_that_it_proved_whichever_is_in_use() {
+        let mut handles = table();
+        let handle = handles.dial(vec![road("1.1.1.1:1")]);
+        handles.attach(CID, handle, None);
+        handles.settle(&CID);
+        assert_eq!(handles.recognise(handle, road("2.2.2.2:2")), Some(1));
+        let source = from(0, address("2.2.2.2:2"));
+        assert_eq!(
+            handles.at(source),
+            &[handle],
+            "QUIC gave the peer an id that isn't in the table"
+        );
+        assert_eq!(handles.way(handle, None), Way::One(road("1.1.1.1:1")));
+        for n in 0..2 * ROADS_MAX {
+            handles.recognise(handle, road(&format!("3.3.3.3:{}", n + 1)));
+        }
+        assert_eq!(handles.way(handle, None), Way::One(road("1.1.1.1:1")), "never forgotten");
+        assert!(handles.at(source).is_empty());
+        assert!(handles.sources.len() <= ROADS_MAX);
+        handles.release(&CID);
+        assert!(handles.is_empty());
     }
 
     #[test]

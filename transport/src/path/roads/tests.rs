@@ -25,6 +25,7 @@ struct World {
     probes: Vec<(Duration, u8)>,
     answers: Vec<u8>,
     switches: Vec<(Duration, u8)>,
+    proven: Vec<u8>,
 }
 
 impl World {
@@ -40,6 +41,7 @@ impl World {
             probes: Vec::new(),
             answers: Vec::new(),
             switches: Vec::new(),
+            proven: Vec::new(),
         }
     }
 
@@ -59,7 +61,16 @@ impl World {
                     }
                 }
                 Output::Answer(road, _) => self.answers.push(number(road)),
-                Output::Switch(road) => self.switches.push((at, number(road))),
+                Output::Proven(road) => {
+                    let number = number(road);
+                    assert!(!self.proven.contains(&number), "said once");
+                    self.proven.push(number);
+                }
+                Output::Switch(road) => {
+                    let number = number(road);
+                    assert!(number == 1 || self.proven.contains(&number), "before it was proven");
+                    self.switches.push((at, number));
+                }
             }
         }
     }
