@@ -13,11 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 use webmesh_registry::Directory;
+#[cfg(feature = "sim")]
+use webmesh_transport::MemoryNetwork;
 use webmesh_transport::identity::VersionCounter;
 use webmesh_transport::placement::{InPlace, Placement, PlacementError, Threads};
 use webmesh_transport::{
-    BindError, Endpoint, EndpointConfig, KeyFileError, MemoryNetwork, Patience, PeerRef, RelayTls,
-    SecretKey, Service,
+    BindError, Endpoint, EndpointConfig, KeyFileError, Patience, PeerRef, RelayTls, SecretKey,
+    Service,
 };
 
 /// The largest message, bodies included, unless set otherwise: 64 MiB.
@@ -74,6 +76,7 @@ pub struct MeshBuilder {
     advertise: Vec<SocketAddr>,
     body_max: usize,
     patience: Patience,
+    #[cfg(feature = "sim")]
     memory: Option<MemoryNetwork>,
     inlet_capacity: usize,
     serve: bool,
@@ -99,6 +102,7 @@ impl MeshBuilder {
             advertise: Vec::new(),
             body_max: BODY_MAX,
             patience: Patience::default(),
+            #[cfg(feature = "sim")]
             memory: None,
             inlet_capacity: CAPACITY,
             serve: true,
@@ -161,8 +165,9 @@ impl MeshBuilder {
         self
     }
 
-    /// Uses a network in memory in place of the system's. It needs explicit addresses to `listen` on, such as
-    /// `10.0.0.1:4000`. For tests in place.
+    /// Uses a simulated network in place of the system's (feature `sim`). It needs explicit addresses to `listen` on,
+    /// such as `10.0.0.1:4000`. For tests in place.
+    #[cfg(feature = "sim")]
     pub fn memory_network(mut self, network: &MemoryNetwork) -> Self {
         self.memory = Some(network.clone());
         self
@@ -274,6 +279,7 @@ impl MeshBuilder {
             listen: self.listen,
             advertise: self.advertise,
             patience: self.patience,
+            #[cfg(feature = "sim")]
             network: self.memory,
             service: self.serve.then(Service::default),
             ..plain

@@ -12,9 +12,17 @@ use crate::{
     peer_ref::{ContentError, PeerRef, RendezvousPoint},
     quic::Windows,
     rendezvous::host::Service,
-    socket::{memory::MemoryNetwork, mesh_socket::Wire, udp::UdpWire},
+    socket::{mesh_socket::Wire, udp::UdpWire},
     tls::TlsError,
 };
+
+/// A network that an endpoint may use in place of the kernel's.
+#[cfg(feature = "sim")]
+pub(crate) use crate::sim::MemoryNetwork as Simulated;
+
+/// There is none.
+#[cfg(not(feature = "sim"))]
+pub(crate) enum Simulated {}
 
 /// Sessions that a host keeps which was told its rendezvous (docs/architecture.md).
 const SESSIONS: usize = 2;
@@ -51,8 +59,9 @@ pub struct EndpointConfig {
     pub relay_tls: RelayTls,
     /// An HTTP proxy by way of which tunnels are dialled (CONNECT).
     pub proxy: Option<SocketAddr>,
-    /// A network in memory in place of the kernel's, for tests in place.
-    pub network: Option<MemoryNetwork>,
+    /// A simulated network in place of the kernel's, for tests in place (feature `sim`).
+    #[cfg(feature = "sim")]
+    pub network: Option<Simulated>,
 }
 
 impl EndpointConfig {
@@ -71,6 +80,7 @@ impl EndpointConfig {
             sessions: SESSIONS,
             relay_tls: RelayTls::Nowhere,
             proxy: None,
+            #[cfg(feature = "sim")]
             network: None,
         }
     }
@@ -159,18 +169,22 @@ fn listen_tls(address: SocketAddr) -> Result<TcpListener, BindError> {
     listen().map_err(|source| BindError::Listen { address, source })
 }
 
+/// Binds one address.
+pub(crate) fn bind(address: SocketAddr, network: Option<&Simulated>) -> Result<Wire, BindError> {
+    let wire = match network {
+        #[cfg(feature = "sim")]
+        Some(network) => network.attach(address).map(Wire::Memory),
+        _ => UdpWire::bind(address).map(Wire::Udp),
+    };
+    wire.map_err(|source| BindError::Listen { address, source })
+}
+
 /// Binds every address to listen on.
 pub(crate) fn bind_all(
     listen: &[SocketAddr],
-    network: Option<&MemoryNetwork>,
+    network: Option<&Simulated>,
 ) -> Result<Vec<Wire>, BindError> {
-    let bind = |address: SocketAddr| {
-        let wire = match network {
-            Some(network) => network.attach(address).map(Wire::Memory),
-            None => UdpWire::bind(address).map(Wire::Udp),
-        };
-        wire.map_err(|source| BindError::Listen { address, source })
-    };
+    let bind = |address| bind(address, network);
     if !listen.is_empty() {
         return listen.iter().copied().map(bind).collect();
     }

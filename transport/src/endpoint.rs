@@ -18,7 +18,7 @@ use rand::RngExt;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    config::{BindError, EndpointConfig, Hints, bind_all},
+    config::{BindError, EndpointConfig, Hints, bind, bind_all},
     connection::{Connection, Order},
     dial::{Authenticated, ConnectError, accept, dial},
     hello::{FEATURE_RENDEZVOUS, Hello, InstanceId},
@@ -47,7 +47,6 @@ use crate::{
         cid::Cids,
         handles::Road,
         mesh_socket::{ForOthers, MeshSocket, Wire},
-        udp::UdpWire,
     },
     tls::{Tls, TunnelTls},
     tunnel::{is_far_end, pump, wire::Tunnels},
@@ -132,6 +131,8 @@ pub(crate) struct Settings {
     pub(crate) sessions: usize,
     /// By way of which tunnels are dialled.
     pub(crate) proxy: Option<SocketAddr>,
+    /// Whether the birthday attempt may be made, which needs sockets of the kernel.
+    pub(crate) birthday: bool,
 }
 
 /// A connection actor, and how many orders are on the way to it.
@@ -196,7 +197,7 @@ impl Endpoint {
     pub fn socket_buffers(&self) -> Vec<BufferSizes> {
         let buffers = |wire: &Wire| match wire {
             Wire::Udp(wire) => Some(wire.buffers()),
-            Wire::Memory(_) | Wire::Tunnels(_) => None,
+            _ => None,
         };
         self.shared().socket.wires().iter().filter_map(buffers).collect()
     }
@@ -346,8 +347,11 @@ impl Shared {
             sessions,
             relay_tls,
             proxy,
+            #[cfg(feature = "sim")]
             network,
         } = config;
+        #[cfg(not(feature = "sim"))]
+        let network: Option<crate::config::Simulated> = None;
         let peer = secret.peer_id();
         // Endpoints of one seeded run must differ from each other.
         let seed = placement.seed().map(|seed| {
@@ -356,14 +360,14 @@ impl Shared {
         });
         let mut wires = bind_all(&listen, network.as_ref())?;
         let locals: Vec<_> = wires.iter().map(Wire::local_addr).collect();
-        let network_is_real = network.is_none();
+        let is_real = network.is_none();
         let listener = relay_tls.listen()?;
         // Beside the first socket of IPv4, lest a host with one rendezvous never learn what its NAT is like.
         let first = locals.iter().find(|local| local.is_ipv4()).filter(|_| service.is_some());
-        let observatory = match first.filter(|_| network.is_none()) {
-            Some(local) => match UdpWire::bind(SocketAddr::new(local.ip(), 0)) {
+        let observatory = match first {
+            Some(local) => match bind(SocketAddr::new(local.ip(), 0), network.as_ref()) {
                 Ok(wire) => {
-                    wires.push(Wire::Udp(wire));
+                    wires.push(wire);
                     Some(wires.len() - 1)
                 }
                 Err(e) => {
@@ -373,7 +377,7 @@ impl Shared {
             },
             None => None,
         };
-        if network.is_none() {
+        if is_real {
             wires.push(Wire::Tunnels(Tunnels::new(quic::rng(seed.map(|seed| seed ^ 5)))));
         }
         let cids = Arc::new(Cids::new(secret.derive("cid"), seed));
@@ -407,7 +411,7 @@ impl Shared {
         let own_ref = OwnRef::new(secret, versions, &advertise, &locals)?;
         let shared = Arc::new(Self {
             admissions: Admissions::new(&limits),
-            config: Settings { windows, patience, limits, sessions, proxy },
+            config: Settings { windows, patience, limits, sessions, proxy, birthday: is_real },
             tunnel_tls: tunnel_tls.clone(),
             scouting: AtomicBool::new(false),
             tls_port: tls_port.map(|address| address.port()),
@@ -431,7 +435,7 @@ impl Shared {
             closing: OnceLock::new(),
         });
         actix_rt::spawn(accept_all(shared.clone()));
-        if network_is_real {
+        if is_real {
             let weak = Arc::downgrade(&shared);
             actix_rt::spawn(roaming::watch(weak, locals));
         }

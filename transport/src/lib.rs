@@ -40,6 +40,8 @@ mod quic;
 mod relay;
 mod rendezvous;
 mod roaming;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod socket;
 mod tls;
 mod tunnel;
@@ -62,5 +64,7 @@ pub use placement::{InPlace, Placement, PlacementError, Threads};
 pub use quic::Windows;
 pub use relay::forwarder::Relaying;
 pub use rendezvous::host::Service;
-pub use socket::{BufferSizes, memory::MemoryNetwork};
+#[cfg(feature = "sim")]
+pub use sim::MemoryNetwork;
+pub use socket::BufferSizes;
 pub use tls::{ALPN, TlsError};

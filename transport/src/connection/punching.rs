@@ -15,7 +15,8 @@ impl Connection {
         let own = self.shared.socket.nat().class(now());
         let hopeless = self.nat.is_some_and(|nat| nat.is_symmetric());
         let Some(target) = self.seen_at.first().copied() else { return };
-        if !own.is_symmetric()
+        if !self.shared.config.birthday
+            || !own.is_symmetric()
             || hopeless
             || !self.is_relayed(id)
             || self.attempted == Some(id)

@@ -26,7 +26,6 @@ use super::{
     cid::{Cid, Cids},
     forward::Forwarded,
     handles::{self, Handles, Match, Road, Source, Way},
-    memory::MemoryWire,
     sift::{Kind, Staged, Verdict, kind, sift},
     udp::UdpWire,
 };
@@ -58,7 +57,8 @@ const INITIAL_BYTES_MIN: usize = 1200;
 #[derive(Debug)]
 pub(crate) enum Wire {
     Udp(UdpWire),
-    Memory(MemoryWire),
+    #[cfg(feature = "sim")]
+    Memory(crate::sim::MemoryWire),
     Tunnels(Arc<Tunnels>),
 }
 
@@ -66,6 +66,7 @@ impl Wire {
     pub(crate) fn local_addr(&self) -> SocketAddr {
         match self {
             Self::Udp(wire) => wire.local_addr(),
+            #[cfg(feature = "sim")]
             Self::Memory(wire) => wire.local_addr(),
             Self::Tunnels(_) => Tunnels::local_addr(),
         }
@@ -74,6 +75,7 @@ impl Wire {
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         match self {
             Self::Udp(wire) => wire.try_send(transmit),
+            #[cfg(feature = "sim")]
             Self::Memory(wire) => {
                 wire.send(transmit);
                 Ok(())
@@ -93,6 +95,7 @@ impl Wire {
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::Udp(wire) => wire.poll_recv(cx, bufs, metas),
+            #[cfg(feature = "sim")]
             Self::Memory(wire) => wire.poll_recv(cx, bufs, metas).map(Ok),
             Self::Tunnels(wire) => wire.poll_recv(cx, bufs, metas).map(Ok),
         }
@@ -598,6 +601,7 @@ impl AsyncUdpSocket for MeshSocket {
     fn max_transmit_segments(&self) -> usize {
         let segments = |wire: &Wire| match wire {
             Wire::Udp(wire) => Some(wire.max_transmit_segments()),
+            #[cfg(feature = "sim")]
             Wire::Memory(_) => Some(1),
             // They cut up what they are given.
             Wire::Tunnels(_) => None,
@@ -608,7 +612,7 @@ impl AsyncUdpSocket for MeshSocket {
     fn max_receive_segments(&self) -> usize {
         let segments = |wire: &Wire| match wire {
             Wire::Udp(wire) => wire.max_receive_segments(),
-            Wire::Memory(_) | Wire::Tunnels(_) => 1,
+            _ => 1,
         };
         self.wires.iter().map(segments).max().unwrap_or(1)
     }

@@ -8,14 +8,12 @@
 //! - `udp`: a kernel socket
 //! - `adopted`: those that found a way through a symmetric NAT
 //! - `filter`: what the kernel drops for us
-//! - [`memory`]: a network in memory, for tests
 
 mod adopted;
 pub(crate) mod cid;
 pub(crate) mod filter;
 mod forward;
 pub(crate) mod handles;
-pub mod memory;
 pub(crate) mod mesh_socket;
 pub(crate) mod sift;
 pub(crate) mod udp;
