@@ -14,9 +14,11 @@ use crate::identity::{key_file, version};
 use crate::peer_ref::inspect;
 use crate::relay::frame::{self, HEADER_BYTES, is_relay};
 use crate::rendezvous::protocol::{BODY_BYTES_MAX, Message};
+use crate::socket::handles::Source;
+use crate::socket::pieces::{self, Pieces};
 use crate::socket::sift::{Kind, Staged, Verdict, kind, sift};
 use crate::tunnel::{self, frame::Splitter};
-use crate::wire::{FRAME_BYTES, Frame};
+use crate::wire::{FRAME_BYTES, Frame, MTU_MAX, SIZING};
 use crate::{PeerId, PeerRef};
 
 /// A target's name, which is also that of its seeds' folder, and what it does with an input.
@@ -33,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     ("own_frame", own_frame),
     ("datagrams", datagrams),
     ("relay_frame", relay_frame),
+    ("piece", piece),
     ("tunnel_stream", tunnel_stream),
 ];
 
@@ -92,7 +95,7 @@ pub fn rendezvous_message(data: &[u8]) {
 pub fn own_frame(data: &[u8]) {
     let key = hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]);
     let tag = Frame::tag(data);
-    assert!(tag.is_none() || data.len() == FRAME_BYTES);
+    assert!(tag.is_none() || data.len() == FRAME_BYTES || data[0] == SIZING);
     let _ = Frame::open(data, &key);
     let mut frame = [0; FRAME_BYTES];
     let given = data.len().min(FRAME_BYTES);
@@ -102,6 +105,23 @@ pub fn own_frame(data: &[u8]) {
     mac.copy_from_slice(&hmac::sign(&key, body).as_ref()[..MAC_BYTES]);
     if let (Some(tag), Some(opened)) = (Frame::tag(&frame), Frame::open(&frame, &key)) {
         assert_eq!(Frame::open(&opened.seal(tag, &key), &key), Some(opened));
+    }
+}
+
+/// A piece of a datagram as it comes, and a datagram cut up and put together again.
+pub fn piece(data: &[u8]) {
+    let source = Source { wire: 0, remote: SocketAddr::from(([10, 0, 0, 1], 1)), flow: None };
+    let mut pieces = Pieces::default();
+    let (one, two) = data.split_at(data.len() / 2);
+    for frame in [data, one, two, data] {
+        if let Some(datagram) = pieces.take(source, frame) {
+            assert!(datagram.len() <= usize::from(MTU_MAX) + 1);
+        }
+    }
+    let [first, second] = pieces::split(data, u32::MAX);
+    let whole = pieces.take(source, &first).or_else(|| pieces.take(source, &second));
+    if (2..=usize::from(MTU_MAX)).contains(&data.len()) {
+        assert_eq!(whole.as_deref(), Some(data), "the parts are the whole");
     }
 }
 
@@ -166,7 +186,9 @@ pub fn datagrams(data: &[u8]) {
         let (to, skip) = match judge(datagram) {
             Verdict::Quic(to) => (to, 0),
             Verdict::Relayed(handles) if handles.len() == 1 => (handles[0], HEADER_BYTES),
-            Verdict::QuicEach(handles) | Verdict::Relayed(handles) => {
+            Verdict::QuicEach(handles)
+            | Verdict::Relayed(handles)
+            | Verdict::Rebuilt(_, handles) => {
                 set_aside += handles.len() as u64;
                 continue;
             }

@@ -21,10 +21,8 @@ use crate::{
     placement::Placement,
     socket::cid::{Cids, Generator},
     tls::Tls,
+    wire::MTU_MAX,
 };
-
-/// Fits every direct road, IPv6 over PPPoE included, without fragmentation (docs/measurements.md).
-const MTU_MAX: u16 = 1420;
 
 /// How often a larger MTU is sought: quinn's 600 s would leave a path small for ten minutes after a
 /// loss was taken for a black hole (docs/measurements.md).

@@ -3,12 +3,14 @@
 //! ```text
 //! probe   0x01  tag[8]  nonce[8]  zero[18]            mac[16]
 //! answer  0x02  tag[8]  nonce[8]  ip[16]  port[2]     mac[16]
+//! sizing  0x03  tag[8]  nonce[8]  length[2]  zero[16] mac[16]  zero[length - 51]
 //! ```
 //!
 //! The tag names the connection to its receiver, so that a spoofed frame costs one lookup; the MAC is
 //! HMAC-SHA-256, cut to 16 bytes, over everything before it, under a key that only the two ends of the
 //! connection have. An answer is exactly as long as the probe, so neither amplifies. The address is the
-//! one that the probe came from, IPv4 mapped into IPv6.
+//! one that the probe came from, IPv4 mapped into IPv6. A sizing probe is as long as it says, and draws an ordinary answer:
+//! that is how the sender learns that datagrams so long arrive.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -19,6 +21,12 @@ pub(crate) type Tag = [u8; 8];
 
 pub(crate) const PROBE: u8 = 0x01;
 pub(crate) const ANSWER: u8 = 0x02;
+pub(crate) const SIZING: u8 = 0x03;
+
+/// The longest datagram that QUIC sends, and that a sizing probe is. It fits every direct road, IPv6 over PPPoE included,
+/// without fragmentation (docs/measurements.md).
+pub(crate) const MTU_MAX: u16 = 1420;
+
 const MAC_BYTES: usize = 16;
 const BODY_BYTES: usize = 1 + 8 + 8 + 18;
 
@@ -30,6 +38,11 @@ pub(crate) const FRAME_BYTES: usize = BODY_BYTES + MAC_BYTES;
 pub(crate) enum Frame {
     /// "Are you there, and do you receive at this address?"
     Probe {
+        /// Random; the answer bears it.
+        nonce: u64,
+    },
+    /// The same, in a datagram as long as they get: "does that arrive?"
+    Sizing {
         /// Random; the answer bears it.
         nonce: u64,
     },
@@ -48,6 +61,10 @@ impl Frame {
         let mut bytes = [0; FRAME_BYTES];
         let (kind, nonce) = match self {
             Self::Probe { nonce } => (PROBE, nonce),
+            Self::Sizing { nonce } => {
+                bytes[17..19].copy_from_slice(&MTU_MAX.to_be_bytes());
+                (SIZING, nonce)
+            }
             Self::Answer { nonce, observed } => {
                 let ip = match observed.ip() {
                     IpAddr::V4(ip) => ip.to_ipv6_mapped(),
@@ -68,8 +85,12 @@ impl Frame {
 
     /// The tag of what may be a frame.
     pub(crate) fn tag(bytes: &[u8]) -> Option<Tag> {
-        let known = matches!(bytes.first(), Some(&(PROBE | ANSWER)));
-        if !known || bytes.len() != FRAME_BYTES {
+        let right = match bytes.first()? {
+            &PROBE | &ANSWER => bytes.len() == FRAME_BYTES,
+            &SIZING => (FRAME_BYTES..=MTU_MAX.into()).contains(&bytes.len()),
+            _ => false,
+        };
+        if !right {
             return None;
         }
         bytes.get(1..9)?.try_into().ok()
@@ -77,8 +98,9 @@ impl Frame {
 
     /// Reads a frame whose MAC is right; `None` for everything else.
     pub(crate) fn open(bytes: &[u8], key: &hmac::Key) -> Option<Self> {
-        let bytes: &[u8; FRAME_BYTES] = bytes.try_into().ok()?;
-        let (body, mac) = bytes.split_at(BODY_BYTES);
+        Self::tag(bytes)?;
+        let (frame, padding) = bytes.split_first_chunk::<FRAME_BYTES>()?;
+        let (body, mac) = frame.split_at(BODY_BYTES);
         let right = hmac::sign(key, body);
         if subtle::ConstantTimeEq::ct_eq(&right.as_ref()[..MAC_BYTES], mac).unwrap_u8() != 1 {
             return None;
@@ -86,6 +108,11 @@ impl Frame {
         let nonce = u64::from_be_bytes(body[9..17].try_into().ok()?);
         match body[0] {
             PROBE => Some(Self::Probe { nonce }),
+            SIZING => {
+                let length = u16::from_be_bytes(body[17..19].try_into().ok()?);
+                let whole = usize::from(length) == frame.len() + padding.len();
+                whole.then_some(Self::Sizing { nonce })
+            }
             ANSWER => {
                 let ip: [u8; 16] = body[17..33].try_into().ok()?;
                 let port = u16::from_be_bytes(body[33..35].try_into().ok()?);
@@ -131,5 +158,15 @@ mod tests {
             assert_eq!(Frame::tag(&bytes[..end]), None);
             assert_eq!(Frame::open(&bytes[..end], &key(1)), None);
         }
+    }
+
+    #[test]
+    fn a_sizing_probe_is_as_long_as_it_says_or_none() {
+        let mut bytes = Frame::Sizing { nonce: 7 }.seal([3; 8], &key(1)).to_vec();
+        assert_eq!(Frame::open(&bytes, &key(1)), None, "without what makes it long");
+        bytes.resize(MTU_MAX.into(), 0);
+        assert_eq!(Frame::open(&bytes, &key(1)), Some(Frame::Sizing { nonce: 7 }));
+        bytes.push(0);
+        assert_eq!(Frame::tag(&bytes), None);
     }
 }

@@ -28,7 +28,7 @@ use crate::{
         handles::{Road, Source},
         mesh_socket::{Frames, MeshSocket},
     },
-    wire::{FRAME_BYTES, Frame, Tag},
+    wire::{FRAME_BYTES, Frame, MTU_MAX, Tag},
 };
 
 /// Pings under way on one link; an older one is given up for a newer. A guess.
@@ -239,7 +239,7 @@ impl Pulse {
             {
                 self.carry_out(Output::Answer(road, nonce));
             }
-            Some(Frame::Probe { nonce }) => {
+            Some(Frame::Probe { nonce } | Frame::Sizing { nonce }) => {
                 self.change(|state, now| state.roads.probed(road, nonce, frame.len(), now));
             }
             Some(Frame::Answer { nonce, observed }) => {
@@ -267,8 +267,9 @@ impl Pulse {
     fn repeat(&self) {
         let echo = self.socket.handles().echo(self.handle);
         if let Some((road, datagrams)) = echo {
+            let whole = self.socket.handles().is_whole(self.handle);
             for datagram in datagrams {
-                self.socket.send_frame(road, &datagram);
+                self.socket.send_datagram(road, &datagram, whole);
             }
         }
         self.socket.handles().keep_echo(self.handle, false);
@@ -367,6 +368,16 @@ impl Pulse {
     fn carry_out(&self, output: Output) {
         let (road, frame) = match output {
             Output::Probe(road, nonce) => (road, Frame::Probe { nonce }),
+            Output::Size(road, nonce) => {
+                let mut frame = Frame::Sizing { nonce }.seal(self.to_peer, &self.key).to_vec();
+                frame.resize(MTU_MAX.into(), 0);
+                self.socket.send_frame(road, &frame);
+                return;
+            }
+            Output::Whole(whole) => {
+                self.socket.handles().set_whole(self.handle, whole);
+                return;
+            }
             Output::Answer(road, nonce) => (road, Frame::Answer { nonce, observed: road.remote }),
             Output::Proven(road) => {
                 self.socket.handles().recognise(self.handle, road);

@@ -47,6 +47,11 @@ const SEEN_MAX: usize = 64;
 /// Bytes that an unproven source may draw for each that came from it (RFC 9000, section 8.1).
 const AMPLIFICATION_MAX: usize = 3;
 
+/// Long probes in a row before a road counts as narrow, and until it is tried again. Guesses: with one datagram in ten lost,
+/// one in a thousand wide roads is taken for a narrow one, for a minute.
+const SIZE_TRIES: usize = 3;
+const SIZE_AGAIN: Duration = Duration::from_secs(60);
+
 /// An unanswered probe means silence after three round trips, but not before this (docs/architecture.md).
 const SILENCE_MIN: Duration = Duration::from_millis(300);
 
@@ -72,6 +77,10 @@ pub(crate) enum Output {
     Proven(Road),
     /// Send everything along this road from now on.
     Switch(Road),
+    /// Send a probe as long as QUIC's datagrams get, with this nonce, along this road.
+    Size(Road, u64),
+    /// Whether the road in use takes datagrams as long as QUIC's get.
+    Whole(bool),
 }
 
 /// What is known about a road.
@@ -114,6 +123,11 @@ struct Known {
     /// Smoothed as RFC 6298 does it.
     rtt: Option<Duration>,
     samples: u32,
+    /// Whether datagrams as long as QUIC's get arrive.
+    whole: bool,
+    /// Long probes that wait for an answer, and when to send the next.
+    sizing: Vec<u64>,
+    size_next: Option<Instant>,
     /// Bytes received from it and sent to it while unproven.
     given: usize,
     drawn: usize,
@@ -133,6 +147,9 @@ impl Known {
             next: Some(now),
             rtt: None,
             samples: 0,
+            whole: false,
+            sizing: Vec::new(),
+            size_next: None,
             given: 0,
             drawn: 0,
         }
@@ -188,6 +205,8 @@ impl Roads {
     pub(crate) fn new(active: Road, nonces: Nonces, now: Instant) -> Self {
         let mut first = Known::new(active, Origin::Named, now);
         (first.proven, first.heard, first.next) = (true, Some(now), None);
+        // QUIC itself finds out how long they may be there.
+        first.whole = true;
         Self {
             nonces,
             known: vec![first],
@@ -229,7 +248,8 @@ impl Roads {
     /// When [`Roads::advance`] must be called next.
     pub(crate) fn timeout(&self) -> Option<Instant> {
         let rescue = self.silent_at().filter(|_| self.known.len() > 1 && !self.is_rescued());
-        self.known.iter().filter_map(|known| known.next).chain(rescue).min()
+        let next = |known: &Known| [known.next, known.size_next];
+        self.known.iter().flat_map(next).flatten().chain(rescue).min()
     }
 
     /// The peer says that it is also at the end of `road`, which is checked if there is room for it.
@@ -322,6 +342,14 @@ impl Roads {
     pub(crate) fn answered(&mut self, road: Road, nonce: u64, now: Instant) -> Option<Duration> {
         let index = self.find(road)?;
         let known = &mut self.known[index];
+        if known.sizing.contains(&nonce) {
+            known.sizing.clear();
+            (known.whole, known.size_next) = (true, None);
+            if index == self.active {
+                self.outbox.push_back(Output::Whole(true));
+            }
+            return None;
+        }
         let position = known.open.iter().position(|(open, _)| *open == nonce)?;
         let (_, sent) = known.open.remove(position)?;
         let rtt = now.saturating_duration_since(sent);
@@ -329,6 +357,7 @@ impl Roads {
         known.samples += 1;
         if !known.proven {
             self.outbox.push_back(Output::Proven(known.road));
+            known.size_next = Some(now);
         }
         (known.proven, known.asked, known.unanswered) = (true, None, 0);
         if index == self.active {
@@ -352,6 +381,11 @@ impl Roads {
                 self.ask(index, now);
             }
         }
+        for index in 0..self.known.len() {
+            if self.known[index].size_next.is_some_and(|next| next <= now) {
+                self.size(index, now);
+            }
+        }
         if self.is_silent(now) && !self.is_rescued() {
             self.rescued = self.known[self.active].asked;
             self.ask_others(now);
@@ -362,6 +396,7 @@ impl Roads {
             self.active = better;
             (self.rescued, self.suspected) = (None, false);
             self.outbox.push_back(Output::Switch(self.active()));
+            self.outbox.push_back(Output::Whole(self.known[better].whole));
         }
     }
 
@@ -418,6 +453,22 @@ impl Roads {
         };
         self.outbox.push_back(Output::Probe(known.road, nonce));
         nonce
+    }
+
+    /// Sends a long probe along a proven road: a few in a row, for one may be lost, and then seldom.
+    fn size(&mut self, index: usize, now: Instant) {
+        let nonce = self.nonces.next();
+        let known = &mut self.known[index];
+        if known.sizing.len() == SIZE_TRIES {
+            known.sizing.clear();
+        }
+        known.sizing.push(nonce);
+        let wait = match known.sizing.len() {
+            SIZE_TRIES => SIZE_AGAIN,
+            _ => SILENCE_MIN.max(known.rtt.unwrap_or_default() * 3),
+        };
+        known.size_next = Some(now + wait);
+        self.outbox.push_back(Output::Size(known.road, nonce));
     }
 
     /// Asks every proven road but the one in use.

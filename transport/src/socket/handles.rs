@@ -83,6 +83,8 @@ struct Handle {
     peer_cid: Option<Cid>,
     /// The last datagrams sent, kept while the peer is silent.
     echo: Option<VecDeque<Vec<u8>>>,
+    /// Whether the road in use takes datagrams as long as QUIC's get.
+    whole: bool,
     /// Whether its silence is of interest: there are other roads.
     watched: bool,
     /// When something was sent along the road in use that nothing has come back for.
@@ -97,6 +99,7 @@ impl Handle {
             users: 0,
             peer_cid: None,
             echo: None,
+            whole: true,
             watched: false,
             unanswered: None,
         }
@@ -291,6 +294,18 @@ impl Handles {
                 _ => {}
             }
         }
+    }
+
+    /// Whether the road in use by `handle` takes datagrams as long as QUIC's get.
+    pub(crate) fn set_whole(&mut self, handle: SocketAddr, whole: bool) {
+        if let Some(entry) = self.handles.get_mut(&handle) {
+            entry.whole = whole;
+        }
+    }
+
+    /// The same, asked; of a stranger nothing is known.
+    pub(crate) fn is_whole(&self, handle: SocketAddr) -> bool {
+        self.handles.get(&handle).is_none_or(|entry| entry.whole)
     }
 
     /// Whether silence on the part of `handle` is of interest.

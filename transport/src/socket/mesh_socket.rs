@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -26,6 +26,7 @@ use super::{
     cid::{Cid, Cids},
     forward::Forwarded,
     handles::{self, Handles, Match, Road, Source, Way},
+    pieces::{self, PIECE, Pieces, WHOLE_BYTES_MAX},
     sift::{Kind, Staged, Verdict, kind, sift},
     udp::UdpWire,
 };
@@ -146,6 +147,8 @@ pub(crate) struct MeshSocket {
     frames: Box<dyn Frames>,
     staged: Mutex<Staged>,
     forwarded: Mutex<Forwarded>,
+    pieces: Mutex<Pieces>,
+    next_piece: AtomicU32,
     next_wire: AtomicUsize,
     runtime: Handle,
     /// For tasks that must not keep it alive.
@@ -179,6 +182,8 @@ impl MeshSocket {
             frames,
             staged: Mutex::default(),
             forwarded: Mutex::default(),
+            pieces: Mutex::default(),
+            next_piece: AtomicU32::new(0),
             next_wire: AtomicUsize::new(0),
             runtime: placement.network().clone(),
             this: Weak::new(),
@@ -291,6 +296,43 @@ impl MeshSocket {
         let _ = self.send_along(road, &transmit);
     }
 
+    /// Sends one of QUIC's datagrams once more, or drops it; in pieces if the road doesn't take long ones.
+    pub(crate) fn send_datagram(&self, road: Road, contents: &[u8], whole: bool) {
+        if whole {
+            return self.send_frame(road, contents);
+        }
+        let (destination, src_ip) = (road.remote, road.local);
+        let transmit = Transmit { destination, ecn: None, contents, segment_size: None, src_ip };
+        let _ = self.send_in_pieces(road, &transmit);
+    }
+
+    /// Sends QUIC's datagrams along a road that takes only shorter ones.
+    pub(crate) fn send_in_pieces(&self, road: Road, transmit: &Transmit<'_>) -> io::Result<()> {
+        let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
+        if segment <= WHOLE_BYTES_MAX {
+            return self.send_along(road, transmit);
+        }
+        let mut sent = Ok(());
+        for datagram in transmit.contents.chunks(segment) {
+            let mut send = |contents: &[u8]| {
+                let (destination, ecn, src_ip) = (transmit.destination, transmit.ecn, road.local);
+                let part = Transmit { destination, ecn, contents, segment_size: None, src_ip };
+                // The others go out even so: QUIC repeats nothing that it doesn't believe lost.
+                let outcome = self.send_along(road, &part);
+                if sent.is_ok() {
+                    sent = outcome;
+                }
+            };
+            if datagram.len() <= WHOLE_BYTES_MAX {
+                send(datagram);
+            } else {
+                let id = self.next_piece.fetch_add(1, Ordering::Relaxed);
+                pieces::split(datagram, id).iter().for_each(|piece| send(piece));
+            }
+        }
+        sent
+    }
+
     /// Errors other than WouldBlock are counted and swallowed: one would kill a connection's driver,
     /// and QUIC repairs a lost packet anyway.
     pub(super) fn send_along(&self, road: Road, transmit: &Transmit<'_>) -> io::Result<()> {
@@ -385,6 +427,7 @@ impl MeshSocket {
             Kind::Ours if source.flow.is_none() && frame::is_relay(datagram) => {
                 return self.judge_relayed(datagram, source, local);
             }
+            Kind::Ours if datagram[0] == PIECE => return self.judge_piece(datagram, source, local),
             Kind::Ours => {
                 if !self.frames.received(datagram, source, local) {
                     count(&self.counters.garbage);
@@ -436,7 +479,7 @@ impl MeshSocket {
                     Verdict::QuicEach(handles) | Verdict::Relayed(handles) => {
                         Verdict::Relayed(handles)
                     }
-                    Verdict::Taken => Verdict::Taken,
+                    other @ (Verdict::Rebuilt(..) | Verdict::Taken) => other,
                 }
             }
             (Some(_), frame::CHALLENGE) => {
@@ -458,6 +501,26 @@ impl MeshSocket {
                 if !bound {
                     count(&self.counters.garbage);
                 }
+                Verdict::Taken
+            }
+        }
+    }
+
+    /// A piece of a datagram: nothing is kept for strangers.
+    fn judge_piece(&self, frame: &[u8], source: Source, local: Option<IpAddr>) -> Verdict {
+        let known = !self.handles.lock().at(source).is_empty();
+        let whole = if known { self.pieces.lock().take(source, frame) } else { None };
+        match whole {
+            None if known => Verdict::Taken,
+            Some(datagram) if matches!(kind(&datagram), Kind::Short(_)) => {
+                match self.judge(&datagram, source, local) {
+                    Verdict::Quic(handle) => Verdict::Rebuilt(datagram, vec![handle]),
+                    Verdict::QuicEach(handles) => Verdict::Rebuilt(datagram, handles),
+                    other => other,
+                }
+            }
+            _ => {
+                count(&self.counters.garbage);
                 Verdict::Taken
             }
         }
@@ -511,11 +574,16 @@ impl AsyncUdpSocket for MeshSocket {
         match handles.way(transmit.destination, transmit.src_ip) {
             Way::One(road) => {
                 let look = handles.sending(transmit.destination, transmit);
+                let whole = handles.is_whole(transmit.destination);
                 drop(handles);
                 if look {
                     self.look_for_silence();
                 }
-                self.send_along(road, transmit)
+                if whole {
+                    self.send_along(road, transmit)
+                } else {
+                    self.send_in_pieces(road, transmit)
+                }
             }
             Way::Each(roads) => {
                 // Nobody waits for the slowest of several roads: full if all are.

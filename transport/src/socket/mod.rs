@@ -4,6 +4,7 @@
 //! - `handles`: which addresses quinn sees, and where datagrams really go
 //! - `sift`: sorts received batches
 //! - `forward`: passes on what is for others
+//! - `pieces`: datagrams that are too long for a road
 //! - `cid`: connection ids that survive a restart
 //! - `udp`: a kernel socket
 //! - `adopted`: those that found a way through a symmetric NAT
@@ -15,6 +16,7 @@ pub(crate) mod filter;
 mod forward;
 pub(crate) mod handles;
 pub(crate) mod mesh_socket;
+pub(crate) mod pieces;
 pub(crate) mod sift;
 pub(crate) mod udp;
 

@@ -83,6 +83,8 @@ pub(crate) enum Verdict {
     QuicEach(Vec<SocketAddr>),
     /// The same, for what a relay wrapped up: without the header of the relay's.
     Relayed(Vec<SocketAddr>),
+    /// QUIC gets this datagram, whose last piece that was, from each of these handles.
+    Rebuilt(Vec<u8>, Vec<SocketAddr>),
     /// It was one of our own frames, or garbage: QUIC never sees it.
     Taken,
 }
@@ -171,6 +173,11 @@ pub(crate) fn sift(
                 for to in handles {
                     let datagram = datagram.get(HEADER_BYTES..).unwrap_or_default();
                     staged.push(datagram, RecvMeta { addr: to, ..*meta });
+                }
+            }
+            Verdict::Rebuilt(datagram, handles) => {
+                for to in handles {
+                    staged.push(&datagram, RecvMeta { addr: to, ..*meta });
                 }
             }
             Verdict::Taken => {}

@@ -188,3 +188,36 @@ fn whole_bodies_arrive_over_lossy_jittery_reordering_narrow_links() {
         });
     }
 }
+
+#[test]
+fn a_direct_road_with_a_smaller_mtu_than_the_relays_holds_nothing_up() {
+    in_place(9, async |placement| {
+        let world = World::new(9, placement);
+        let network = &world.network;
+        network.set_latency(20 * MS);
+        let (here, there) = (World::outside(3), World::outside(2));
+        let server = world.server(1).await;
+        let served = world.site(2, Kind::PortRestricted, &[&server]).await;
+        let caller = world.site(3, Kind::PortRestricted, &[]).await;
+        network.set_link(here, there, sim::Link { mtu: 1252, ..sim::Link::of(10 * MS) });
+        network.set_cut(here, there, true);
+        let link = caller.endpoint.connect(&served.endpoint.peer_ref()).await.unwrap();
+        let other = served.diary.up().await;
+        // Long enough for QUIC to find out how much the relayed road takes.
+        for _ in 0..20 {
+            assert_eq!(echo(&link, &other, &[1; 20_000]).await.len(), 20_000);
+        }
+        network.set_cut(here, there, false);
+        let mut longest = Duration::ZERO;
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(10) {
+            let asked = Instant::now();
+            assert_eq!(echo(&link, &other, &[1; 20_000]).await.len(), 20_000);
+            longest = longest.max(asked.elapsed());
+        }
+        assert!(DIRECT.contains(&link.path()));
+        println!("longest echo of 20 KB: {longest:?}");
+        // A few round trips while the window grows anew; without pieces it was 866 ms.
+        assert!(longest <= 300 * MS, "{longest:?}");
+    });
+}

@@ -26,6 +26,11 @@ struct World {
     answers: Vec<u8>,
     switches: Vec<(Duration, u8)>,
     proven: Vec<u8>,
+    sized: Vec<(Duration, u8)>,
+    /// Roads that take no long probes.
+    narrow: Vec<u8>,
+    /// What was last said of the road in use.
+    whole: bool,
 }
 
 impl World {
@@ -42,6 +47,9 @@ impl World {
             answers: Vec::new(),
             switches: Vec::new(),
             proven: Vec::new(),
+            sized: Vec::new(),
+            narrow: Vec::new(),
+            whole: true,
         }
     }
 
@@ -61,6 +69,15 @@ impl World {
                     }
                 }
                 Output::Answer(road, _) => self.answers.push(number(road)),
+                Output::Size(road, nonce) => {
+                    let n = number(road);
+                    assert!(self.proven.contains(&n), "nobody asked for so much");
+                    self.sized.push((at, n));
+                    if let Some(rtt) = self.alive.get(&n).filter(|_| !self.narrow.contains(&n)) {
+                        self.flying.push((self.now + *rtt, n, nonce));
+                    }
+                }
+                Output::Whole(whole) => self.whole = whole,
                 Output::Proven(road) => {
                     let number = number(road);
                     assert!(!self.proven.contains(&number), "said once");
@@ -373,4 +390,23 @@ fn an_address_that_never_answered_is_asked_once_more_if_the_peer_is_there_by_oth
         roads.advance(now + SECOND);
         assert_eq!(drain(&mut roads, road(2)).1, None, "once each time");
     }
+}
+
+#[test]
+fn a_road_is_sized_when_it_is_proven_and_a_narrow_one_again_each_minute() {
+    let mut world = World::new();
+    world.alive.insert(2, 5 * MS);
+    world.narrow.push(2);
+    world.roads.add(road(2), world.now);
+    world.run(100 * SECOND, true);
+    assert_eq!(world.switches.last().map(|(_, n)| *n), Some(2));
+    assert!(!world.whole, "it takes no long ones");
+    let at: Vec<_> = world.sized.iter().map(|(at, n)| (at.as_secs(), *n)).collect();
+    assert_eq!(at, [(0, 2), (0, 2), (0, 2), (60, 2), (60, 2), (61, 2)]);
+    world.narrow.clear();
+    world.run(60 * SECOND, true);
+    assert!(world.whole, "now it does");
+    let sized = world.sized.len();
+    world.run(200 * SECOND, true);
+    assert_eq!(world.sized.len(), sized, "once is enough");
 }
