@@ -55,6 +55,10 @@ use crate::{
 /// How long [`Endpoint::close`] waits for peers to acknowledge.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// How long before that hosts with a session here are told to go elsewhere. A guess: it leaves this host at once, and
+/// whoever misses it learns the same from the end of the connection.
+const FAREWELL: Duration = Duration::from_millis(50);
+
 /// Peers whose addresses are remembered, at up to ~3 KB each. A guess.
 const KNOWN_PEERS_MAX: usize = 4096;
 
@@ -306,11 +310,14 @@ impl Endpoint {
         self.shared().attached_to().into_iter().map(|point| point.peer).collect()
     }
 
-    /// Ends all links, telling peers `reason` as `LinkDown::Shutdown`, and stops accepting. Waits up to
-    /// a second for that to arrive.
+    /// Ends all links, telling peers `reason` as `LinkDown::Shutdown`, and stops accepting. Hosts that have a session here
+    /// are told first which rendezvous else there are. Waits up to a second for that to arrive.
     pub async fn close(&self, reason: &str) {
         let shared = self.shared();
         let _ = shared.closing.set(reason.to_owned());
+        if shared.send_away() {
+            shared.socket.sleep(FAREWELL).await;
+        }
         shared.quic.endpoint.close(code::SHUTDOWN, reason.as_bytes());
         let sleep = shared.socket.sleep(CLOSE_TIME_MAX);
         tokio::select! {

@@ -149,6 +149,7 @@ struct Inner {
     peer: PeerId,
     instance: InstanceId,
     dialled: bool,
+    serves: bool,
     rank: [u8; 16],
     connection: quinn::Connection,
     lease: Lease,
@@ -171,6 +172,8 @@ pub(crate) struct Parts {
     pub(crate) lease: Lease,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) orders: actix::WeakRecipient<Order>,
+    /// Whether the peer serves as a rendezvous.
+    pub(crate) serves: bool,
     /// If a rendezvous was needed: the addresses that the peer names.
     pub(crate) introduced: Option<Box<[SocketAddr]>>,
 }
@@ -187,6 +190,7 @@ impl Link {
             lease,
             pulse,
             orders,
+            serves,
             introduced,
         } = parts;
         let inner = Inner {
@@ -194,6 +198,7 @@ impl Link {
             peer,
             instance,
             dialled,
+            serves,
             rank,
             connection,
             lease,
@@ -217,6 +222,11 @@ impl Link {
     /// Unique among the links of this process.
     pub fn id(&self) -> u64 {
         self.inner.id
+    }
+
+    /// Whether the peer serves as a rendezvous.
+    pub(crate) fn serves(&self) -> bool {
+        self.inner.serves
     }
 
     /// Whether this side dialled; the dialler opens what exists once per link.

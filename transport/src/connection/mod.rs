@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     dial::{Authenticated, ConnectError, dial},
     endpoint::Shared,
-    hello::{InstanceId, LinkStream, Note, Notes, write_note},
+    hello::{FEATURE_RENDEZVOUS, InstanceId, LinkStream, Note, Notes, write_note},
     identity::PeerId,
     limits::TokioClock,
     link::{Link, LinkDown, Parts, PathKind},
@@ -324,6 +324,7 @@ impl Connection {
             lease,
             pulse,
             orders,
+            serves: hello.features & FEATURE_RENDEZVOUS != 0,
             introduced,
         });
         self.shared.met(&link, hello.reference.as_ref());

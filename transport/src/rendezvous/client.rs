@@ -88,9 +88,19 @@ impl Client {
         })
     }
 
-    /// Whether as many sessions stand as are wanted, or as can.
+    /// Whether as many sessions stand as are wanted, or as can: one at least, and all that didn't fail.
     pub(crate) fn is_attached(&self) -> bool {
-        self.standing().count() >= self.wanted.min(self.known.len())
+        let standing = self.standing().count();
+        let untried = |known: &&Rendezvous| {
+            known.failures == 0 && !matches!(known.state, State::Standing { .. })
+        };
+        let possible = standing + self.known.iter().filter(untried).count();
+        self.known.is_empty() || standing >= self.wanted.min(possible).max(1)
+    }
+
+    /// Whether `peer` was asked for a session.
+    pub(crate) fn asked(&self, peer: PeerId) -> bool {
+        self.find(peer).is_some()
     }
 
     pub(crate) fn timeout(&self) -> Option<Instant> {

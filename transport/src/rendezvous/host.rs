@@ -161,6 +161,13 @@ impl Host {
         (Message::Introduced { ask, candidates, grant: None }, Some(incoming))
     }
 
+    /// Who has a session here.
+    pub(crate) fn hosts(&self) -> Vec<PeerId> {
+        let mut hosts: Vec<_> = self.sessions.keys().copied().collect();
+        hosts.sort_unstable();
+        hosts
+    }
+
     /// The last connection to `peer` has ended.
     pub(crate) fn gone(&mut self, peer: &PeerId) {
         self.sessions.remove(peer);

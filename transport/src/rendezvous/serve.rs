@@ -4,12 +4,14 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     host::meaningful,
-    protocol::{Message, Refusal},
+    protocol::{ALTERNATIVES_MAX, Message, Refusal},
 };
 use crate::{
     connection::Order,
     endpoint::Shared,
     identity::PeerId,
+    link::Link,
+    peer_ref::RendezvousPoint,
     relay::{forwarder::Spot, frame::FlowToken},
     socket::handles::Road,
 };
@@ -42,6 +44,9 @@ impl Shared {
                         terms.relayed_per_second = limits.bytes_per_second_per_host;
                     }
                 }
+                if let Message::Refused { alternatives, .. } = &mut answer {
+                    *alternatives = self.alternatives(&from);
+                }
                 answer
             }
             Message::Introduce { ask, target, candidates } if direct.is_some() => {
@@ -67,6 +72,35 @@ impl Shared {
                 Message::Observed { observed }
             }
         }
+    }
+
+    /// Others that may serve in place of this host: those that it has a session with, and those that it reached by itself.
+    fn alternatives(&self, but: &PeerId) -> Vec<RendezvousPoint> {
+        let mut points = self.attached_to();
+        let serves = |link: &Link| link.serves() && link.dialled();
+        let mut others: Vec<_> =
+            self.up.iter().filter(|up| serves(up.value())).map(|up| *up.key()).collect();
+        // Else a seeded run wouldn't repeat itself.
+        others.sort_unstable();
+        points.extend(others.into_iter().filter_map(|peer| self.point(peer, None)));
+        let mut seen = vec![*but];
+        points.retain(|point| {
+            let new = !seen.contains(&point.peer);
+            seen.push(point.peer);
+            new
+        });
+        points.truncate(ALTERNATIVES_MAX);
+        points
+    }
+
+    /// Tells all hosts with a session here to look for another one. Whether there are any.
+    pub(crate) fn send_away(self: &Arc<Self>) -> bool {
+        let hosts = self.host.lock().hosts();
+        for host in &hosts {
+            let alternatives = self.alternatives(host);
+            self.order(*host, Order::Say(Message::GoAway { alternatives }));
+        }
+        !hosts.is_empty()
     }
 
     /// Lets both sides of an introduction use a flow, if there is one to be had.

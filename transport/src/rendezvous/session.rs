@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     connection::Order,
+    dial::ConnectError,
     endpoint::Shared,
     identity::PeerId,
     path::places::Places,
@@ -27,6 +28,21 @@ use crate::{
 
 /// Rendezvous that are known. A guess, far beyond what anybody names by hand.
 const KNOWN_MAX: usize = 64;
+
+/// Among them, those that only another rendezvous named. A guess: enough to find one that lives, and little to be had by
+/// naming addresses of others.
+const ALTERNATIVES_MAX: usize = 8;
+
+/// Where a rendezvous is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Known {
+    /// This host was told to join it.
+    Named(PeerRef),
+    /// Another rendezvous, which is full or goes away, says that it may do.
+    Alternative(RendezvousPoint),
+    /// One of those that wasn't reached: it isn't tried again.
+    Spent,
+}
 
 /// What a rendezvous did.
 pub(crate) enum News {
@@ -49,7 +65,7 @@ impl Message for News {
 pub(crate) struct Sessions {
     /// Weak, for that holds this actor.
     shared: Weak<Shared>,
-    known: Vec<PeerRef>,
+    known: Vec<Known>,
     client: Client,
     rng: StdRng,
     timer: Option<SpawnHandle>,
@@ -106,14 +122,16 @@ impl Sessions {
         let socket = shared.socket.clone();
         socket.spawn(async move {
             let connected = match &target {
-                PeerRef::Signed(signed) => {
+                Known::Named(PeerRef::Signed(signed)) => {
                     let addresses = signed.addresses().to_vec();
                     let places = Places { addresses, ..Places::default() };
                     shared.connect(signed.peer(), places).await
                 }
-                PeerRef::Addresses(addresses) => {
+                Known::Named(PeerRef::Addresses(addresses)) => {
                     shared.connect_address(addresses.addresses().to_vec()).await
                 }
+                Known::Alternative(point) => shared.connect(point.peer, Places::of(point)).await,
+                Known::Spent => Err(ConnectError::NoAddress),
             };
             if let Err(e) = &connected {
                 tracing::warn!("a rendezvous isn't reached: {e}");
@@ -132,6 +150,25 @@ impl Sessions {
         shared.set_attached(points, observed);
     }
 
+    /// A rendezvous names others in its place; they are tried after those that this host was told to join.
+    fn learn(&mut self, shared: &Shared, alternatives: Vec<RendezvousPoint>) {
+        for point in alternatives {
+            let named = |known: &&Known| !matches!(known, Known::Named(_));
+            let room = self.known.iter().filter(named).count() < ALTERNATIVES_MAX;
+            let known = |known: &Known| match known {
+                Known::Named(reference) => reference.peer() == Some(point.peer),
+                Known::Alternative(known) => known.peer == point.peer,
+                Known::Spent => false,
+            };
+            let standing = self.client.standing().any(|(_, peer, _)| peer == point.peer);
+            if room && !standing && point.peer != shared.peer_id() && !self.known.iter().any(known)
+            {
+                self.known.push(Known::Alternative(point));
+                self.client.add(now());
+            }
+        }
+    }
+
     fn said(&mut self, shared: &Arc<Shared>, peer: PeerId, road: Road, said: Said) {
         let now = now();
         match said {
@@ -146,11 +183,16 @@ impl Sessions {
                 }
                 self.client.reserved(peer, observed, terms.lifetime, now);
             }
-            Said::Refused { why, .. } => {
+            Said::Refused { why, alternatives } if self.client.asked(peer) => {
                 tracing::warn!(rendezvous = %peer, "a rendezvous refused a session: {why}");
+                self.learn(shared, alternatives);
                 self.client.gone(peer, now, &mut self.rng);
             }
-            Said::GoAway { .. } => self.client.gone(peer, now, &mut self.rng),
+            Said::GoAway { alternatives } if self.client.asked(peer) => {
+                tracing::info!(rendezvous = %peer, "a rendezvous goes away");
+                self.learn(shared, alternatives);
+                self.client.gone(peer, now, &mut self.rng);
+            }
             // Only who was asked to may send callers.
             Said::Incoming { from, candidates, grant }
                 if self.client.standing().any(|(_, known, _)| known == peer) =>
@@ -204,6 +246,10 @@ impl Handler<News> for Sessions {
     fn handle(&mut self, news: News, ctx: &mut Context<Self>) {
         match news {
             News::Dialled { index, peer } => {
+                let known = self.known.get_mut(index);
+                if let (None, Some(known @ Known::Alternative(_))) = (peer, known) {
+                    *known = Known::Spent;
+                }
                 self.client.dialled(index, peer, now(), &mut self.rng);
             }
             News::Said { peer, road, said } => {
@@ -213,6 +259,7 @@ impl Handler<News> for Sessions {
             }
             News::Gone { peer } => self.client.gone(peer, now(), &mut self.rng),
             News::Join(target) => {
+                let target = Known::Named(target);
                 if !self.known.contains(&target) && self.known.len() < KNOWN_MAX {
                     self.known.push(target);
                     self.client.add(now());

@@ -55,3 +55,32 @@ fn one_seed_gives_one_course_of_events_behind_nats() {
         assert_eq!(run(), run(), "seed {seed}");
     }
 }
+
+#[test]
+fn whoever_goes_away_or_is_full_names_others_and_its_hosts_go_there() {
+    in_place(5, async |placement| {
+        let world = World::new(5, placement);
+        world.network.set_latency(20 * Duration::from_millis(1));
+        let other = world.server(1).await;
+        let leaving = world.server_with(2, |config| {
+            config.join = vec![other.endpoint.peer_ref()];
+        });
+        let leaving = leaving.await;
+        leaving.endpoint.attached().await;
+        let full = world.server_with(3, |config| {
+            config.join = vec![leaving.endpoint.peer_ref()];
+            config.service.as_mut().unwrap().sessions_max = 0;
+        });
+        let full = full.await;
+        full.endpoint.attached().await;
+        // It was told of the one that is full alone.
+        let served = world.site(4, Kind::PortRestricted, &[&full]).await;
+        assert_eq!(served.endpoint.attached_to(), [leaving.peer()]);
+        leaving.endpoint.close("an update").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(served.endpoint.attached_to(), [other.peer()]);
+        let caller = world.site(5, Kind::Symmetric, &[]).await;
+        let link = caller.endpoint.connect(&served.endpoint.peer_ref()).await.unwrap();
+        assert_eq!(echo(&link, &served.diary.up().await, b"hello").await, b"hello");
+    });
+}

@@ -9,7 +9,7 @@ use std::{
 use crate::common::{Host, host_in_place};
 use tokio::time::Instant;
 use webmesh_transport::{
-    InPlace, Link, MemoryNetwork, PathKind, PeerRef,
+    EndpointConfig, InPlace, Link, MemoryNetwork, PathKind, PeerRef,
     sim::{self, Nat},
 };
 
@@ -65,6 +65,15 @@ impl World {
 
     /// A public node that serves.
     pub(crate) async fn server(&self, n: u8) -> Host {
+        self.server_with(n, |_| {}).await
+    }
+
+    /// The same, changed.
+    pub(crate) async fn server_with(
+        &self,
+        n: u8,
+        change: impl FnOnce(&mut EndpointConfig),
+    ) -> Host {
         host_in_place(n, &self.network, &self.placement, |config| {
             config.listen = vec![SocketAddr::new(Self::outside(n), 4433)];
             let service = config.service.as_mut().unwrap();
@@ -72,6 +81,7 @@ impl World {
             let relaying = service.relaying.as_mut().unwrap();
             relaying.bytes_per_second_per_flow = 16 << 20;
             relaying.bytes_per_second_per_host = 16 << 20;
+            change(config);
         })
         .await
     }
