@@ -80,6 +80,7 @@ pub struct MeshBuilder {
     memory: Option<MemoryNetwork>,
     inlet_capacity: usize,
     serve: bool,
+    service: Service,
     join: Vec<PeerRef>,
     rendezvous: Option<usize>,
     relay_tls: RelayTls,
@@ -106,6 +107,7 @@ impl MeshBuilder {
             memory: None,
             inlet_capacity: CAPACITY,
             serve: true,
+            service: Service::default(),
             join: Vec::new(),
             rendezvous: None,
             relay_tls: RelayTls::Nowhere,
@@ -197,6 +199,13 @@ impl MeshBuilder {
         self
     }
 
+    /// What other hosts get from this one as their rendezvous and relay, if it serves: how many sessions, introductions and
+    /// relayed bytes. The default is what a small public node bears; see [`Service`].
+    pub fn service(mut self, service: Service) -> Self {
+        self.service = service;
+        self
+    }
+
     /// Attaches to this public node as a rendezvous, so that others reach this mesh wherever it is: they are introduced
     /// there, and what the two NATs let through goes directly, the rest through the node. May be called several times:
     /// sessions are kept with as many of them as [`MeshBuilder::rendezvous`] says, and the others stand by. Await
@@ -281,7 +290,7 @@ impl MeshBuilder {
             patience: self.patience,
             #[cfg(feature = "sim")]
             network: self.memory,
-            service: self.serve.then(Service::default),
+            service: self.serve.then_some(self.service),
             ..plain
         };
         let links = Links::new(placement.clone(), self.body_max);

@@ -130,7 +130,8 @@ pub use watch::{Down, DownReason, Event, WatchEvent, WatchId};
 pub use webmesh_transport::nat::{Mapping, NatClass, Ports, Reachability};
 pub use webmesh_transport::peer_ref::AddressRef;
 pub use webmesh_transport::{
-    Candidate, ConnectError, Explanation, PathKind, PeerId, PeerRef, SecretKey, peer_ref,
+    Candidate, ConnectError, Explanation, PathKind, PeerId, PeerRef, Relaying, SecretKey, Service,
+    peer_ref,
 };
 #[cfg(feature = "sim")]
 pub use webmesh_transport::{MemoryNetwork, sim};

@@ -6,7 +6,7 @@
 use crate::{
     flood,
     process::{Role, Task, resident_bytes, wait_for_parent},
-    quinn_side::{BULK_MIB, IDLE_CONNECTIONS, IN_FLIGHT, PING_BYTES, PINGS, PIPELINED, TELLS, p50},
+    quinn_side::{BULK_MIB, IN_FLIGHT, PING_BYTES, PINGS, PIPELINED, TELLS, idle_connections, p50},
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::VecDeque, time::Instant};
@@ -76,6 +76,8 @@ pub(crate) fn run(task: &Task) {
 
 async fn mesh(in_place: bool) -> Mesh {
     let builder = Mesh::builder().listen("127.0.0.1:0".parse().unwrap());
+    let sessions_max = idle_connections() * 2;
+    let builder = builder.service(webmesh::Service { sessions_max, ..Default::default() });
     let builder = if in_place { builder.in_place() } else { builder };
     builder.start().await.unwrap()
 }
@@ -91,7 +93,7 @@ async fn serve(workload: &str, in_place: bool) {
             .await
             .unwrap()
             .unwrap();
-        println!("{}", (resident_bytes() - before) / IDLE_CONNECTIONS as f64 / 1024.0);
+        println!("{}", (resident_bytes() - before) / idle_connections() as f64 / 1024.0);
     }
     tokio::task::spawn_blocking(wait_for_parent).await.unwrap();
 }
@@ -100,7 +102,7 @@ async fn client(task: &Task, in_place: bool) -> f64 {
     let host: PeerRef = task.address.as_ref().unwrap().parse().unwrap();
     if task.workload == "idle" {
         let mut held = Vec::new();
-        for _ in 0..IDLE_CONNECTIONS {
+        for _ in 0..idle_connections() {
             let builder =
                 Mesh::builder().listen("127.0.0.1:0".parse().unwrap()).in_place().serve(false);
             let builder = match task.system.as_str() {
@@ -114,7 +116,7 @@ async fn client(task: &Task, in_place: bool) -> f64 {
         }
         tokio::time::sleep(std::time::Duration::from_secs(2)).await;
         std::mem::forget(held); // they stand until the process ends
-        return IDLE_CONNECTIONS as f64;
+        return idle_connections() as f64;
     }
     let mesh = mesh(in_place).await;
     let actor: ActorRef<Bench> = mesh.resolve("bench").at(&host).await.unwrap();

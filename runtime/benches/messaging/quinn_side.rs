@@ -15,7 +15,13 @@ pub(crate) const TELLS: usize = 2_000_000;
 pub(crate) const PIPELINED: usize = 300_000;
 pub(crate) const IN_FLIGHT: usize = 64;
 pub(crate) const BULK_MIB: usize = 1_000;
-pub(crate) const IDLE_CONNECTIONS: usize = 1_000;
+const IDLE_CONNECTIONS: usize = 1_000;
+
+/// Idle connections whose memory is measured; the environment variable `IDLE` says another number.
+pub(crate) fn idle_connections() -> usize {
+    let asked = std::env::var("IDLE").ok().and_then(|idle| idle.parse().ok());
+    asked.unwrap_or(IDLE_CONNECTIONS)
+}
 
 pub(crate) fn run(task: &Task) {
     let mut builder = match task.system.as_str() {
@@ -150,14 +156,14 @@ async fn serve_idle(endpoint: quinn::Endpoint) {
         }
     });
     let mut connections = Vec::new();
-    while connections.len() < IDLE_CONNECTIONS {
+    while connections.len() < idle_connections() {
         connections.push(held.recv().await.unwrap());
     }
     tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()))
         .await
         .unwrap()
         .unwrap();
-    println!("{}", (resident_bytes() - before) / IDLE_CONNECTIONS as f64 / 1024.0);
+    println!("{}", (resident_bytes() - before) / idle_connections() as f64 / 1024.0);
     wait_for_parent();
 }
 
@@ -166,12 +172,12 @@ async fn client(endpoint: &quinn::Endpoint, address: SocketAddr, workload: &str)
     let connect = || endpoint.connect_with(config.clone(), address, "reference.invalid").unwrap();
     if workload == "idle" {
         let mut connections = Vec::new();
-        for _ in 0..IDLE_CONNECTIONS {
+        for _ in 0..idle_connections() {
             connections.push(connect().await.unwrap());
         }
         tokio::time::sleep(std::time::Duration::from_secs(2)).await;
         std::mem::forget(connections); // they stand until the process ends
-        return IDLE_CONNECTIONS as f64;
+        return idle_connections() as f64;
     }
     let connection = connect().await.unwrap();
     measure(&connection, workload).await

@@ -1,4 +1,4 @@
-//! What relaying costs: CPU time per GiB forwarded, against a bare forwarder and an endpoint that receives as much.
+//! What keeping sessions costs in bytes, and what relaying costs: CPU time per GiB forwarded, against a bare forwarder and an endpoint that receives as much.
 //!
 //! `cargo bench -p webmesh-transport --bench relay` prints a table, `-- --json` one JSON object a line. Each figure is the
 //! median of three interleaved rounds, in each of which a fresh process forwards (or receives) for two seconds what this
@@ -12,6 +12,7 @@
 #[allow(dead_code, unreachable_pub)]
 mod attacker;
 mod guest;
+mod keeping;
 mod serve;
 
 use quinn::udp::{Transmit, UdpSocketState};
@@ -30,12 +31,21 @@ const SENDING: Duration = Duration::from_secs(2);
 
 const ROUNDS: usize = 3;
 
+const PER_GIB: &str = "CPU s/GiB";
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().is_some_and(|arg| arg == "as-server") {
         return serve::run(&args[1]);
     }
     let json = args.iter().any(|arg| arg == "--json");
+    let (_, one) = keeping::hour(1);
+    for sessions in [1, 2, 4] {
+        let (datagrams, bytes) = keeping::hour(sessions);
+        let case =
+            format!("keeping sessions, r = {sessions}, {datagrams} datagrams, against r = 1");
+        print(json, &case, "bytes/hour", bytes as f64, one as f64);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut received = Vec::new();
     let mut figures: Vec<(usize, Vec<f64>, Vec<f64>)> =
@@ -50,9 +60,21 @@ fn main() {
     let received = median(&mut received);
     for (segments, mut relay, mut bare) in figures {
         let (relay, bare) = (median(&mut relay), median(&mut bare));
-        print(json, &format!("relay, {segments} segments, against a bare forwarder"), relay, bare);
+        print(
+            json,
+            &format!("relay, {segments} segments, against a bare forwarder"),
+            PER_GIB,
+            relay,
+            bare,
+        );
         if segments == 10 {
-            print(json, "relay, 10 segments, against a receiving endpoint", relay, received);
+            print(
+                json,
+                "relay, 10 segments, against a receiving endpoint",
+                PER_GIB,
+                relay,
+                received,
+            );
         }
     }
 }
@@ -62,18 +84,18 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-fn print(json: bool, case: &str, webmesh: f64, reference: f64) {
+fn print(json: bool, case: &str, unit: &str, webmesh: f64, reference: f64) {
     let ratio = webmesh / reference;
     if json {
         println!(
             "{}",
             serde_json::json!({
                 "case": case, "webmesh": webmesh, "reference_value": reference,
-                "unit": "CPU s/GiB", "ratio": ratio,
+                "unit": unit, "ratio": ratio,
             })
         );
     } else {
-        println!("{case:55} {webmesh:6.2} / {reference:6.2} CPU s/GiB = {ratio:.2}");
+        println!("{case:55} {webmesh:6.2} / {reference:6.2} {unit} = {ratio:.2}");
     }
 }
 

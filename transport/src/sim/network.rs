@@ -32,9 +32,19 @@ pub struct MemoryNetwork {
     pub(super) inner: Arc<Mutex<Inner>>,
 }
 
+/// What was sent, whether it arrived or not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Datagrams.
+    pub datagrams: u64,
+    /// Their payloads.
+    pub bytes: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Inner {
     rng: StdRng,
+    carried: Carried,
     sequence: u64,
     pub(super) ports: HashMap<SocketAddr, Port>,
     next_port: u16,
@@ -72,6 +82,7 @@ impl MemoryNetwork {
     pub fn new(seed: u64) -> Self {
         let inner = Inner {
             rng: StdRng::seed_from_u64(seed),
+            carried: Carried::default(),
             sequence: 0,
             ports: HashMap::new(),
             next_port: 49152,
@@ -168,6 +179,11 @@ impl MemoryNetwork {
         inner.bound.insert(now, bound);
     }
 
+    /// What was sent so far, by anybody.
+    pub fn carried(&self) -> Carried {
+        self.inner.lock().carried
+    }
+
     /// Sends raw bytes from any address, as a spoofing stranger would.
     pub fn inject(&self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
         self.inner.lock().send(from, to, datagram);
@@ -205,6 +221,8 @@ struct Way {
 impl Inner {
     /// Sends from a bound port, or from any address.
     pub(super) fn send(&mut self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
+        self.carried.datagrams += 1;
+        self.carried.bytes += datagram.len() as u64;
         let now = Instant::now();
         let ip = self.moved.get(&from.ip()).copied().unwrap_or(from.ip());
         let own = SocketAddr::new(ip, from.port());
