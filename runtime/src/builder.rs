@@ -16,6 +16,8 @@ use webmesh_registry::Directory;
 #[cfg(feature = "sim")]
 use webmesh_transport::MemoryNetwork;
 use webmesh_transport::identity::VersionCounter;
+#[cfg(feature = "port-mapping")]
+use webmesh_transport::nat::Router;
 use webmesh_transport::placement::{InPlace, Placement, PlacementError, Threads};
 use webmesh_transport::{
     BindError, Endpoint, EndpointConfig, KeyFileError, Patience, PeerRef, RelayTls, SecretKey,
@@ -76,6 +78,8 @@ pub struct MeshBuilder {
     advertise: Vec<SocketAddr>,
     body_max: usize,
     patience: Patience,
+    #[cfg(feature = "port-mapping")]
+    map_port: Option<Router>,
     #[cfg(feature = "sim")]
     memory: Option<MemoryNetwork>,
     inlet_capacity: usize,
@@ -103,6 +107,8 @@ impl MeshBuilder {
             advertise: Vec::new(),
             body_max: BODY_MAX,
             patience: Patience::default(),
+            #[cfg(feature = "port-mapping")]
+            map_port: None,
             #[cfg(feature = "sim")]
             memory: None,
             inlet_capacity: CAPACITY,
@@ -164,6 +170,14 @@ impl MeshBuilder {
     /// from it too, so only tests should be in place.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
+        self
+    }
+
+    /// Has a router forward a port to this mesh, by PCP, NAT-PMP or UPnP-IGD (feature `port-mapping`): others then reach it
+    /// directly, and its PeerRef names the address. A router that refuses changes nothing. Default: none is asked.
+    #[cfg(feature = "port-mapping")]
+    pub fn map_port(mut self, router: Router) -> Self {
+        self.map_port = Some(router);
         self
     }
 
@@ -288,6 +302,8 @@ impl MeshBuilder {
             listen: self.listen,
             advertise: self.advertise,
             patience: self.patience,
+            #[cfg(feature = "port-mapping")]
+            map_port: self.map_port,
             #[cfg(feature = "sim")]
             network: self.memory,
             service: self.serve.then_some(self.service),

@@ -127,6 +127,8 @@ pub use publish::{Publish, PublishError, Resolve, ResolveError};
 pub use spawn::Spawner;
 pub use supervise::Restart;
 pub use watch::{Down, DownReason, Event, WatchEvent, WatchId};
+#[cfg(feature = "port-mapping")]
+pub use webmesh_transport::nat::Router;
 pub use webmesh_transport::nat::{Mapping, NatClass, Ports, Reachability};
 pub use webmesh_transport::peer_ref::AddressRef;
 pub use webmesh_transport::{

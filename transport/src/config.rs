@@ -5,6 +5,8 @@ use std::{io, net::SocketAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
+#[cfg(feature = "port-mapping")]
+use crate::nat::Router;
 use crate::{
     identity::{SecretKey, VersionCounter, VersionError},
     limits::Limits,
@@ -59,6 +61,10 @@ pub struct EndpointConfig {
     pub relay_tls: RelayTls,
     /// An HTTP proxy by way of which tunnels are dialled (CONNECT).
     pub proxy: Option<SocketAddr>,
+    /// The router that shall forward a port to the first address of IPv4 that is listened on (feature `port-mapping`);
+    /// `None`: none is asked.
+    #[cfg(feature = "port-mapping")]
+    pub map_port: Option<Router>,
     /// A simulated network in place of the kernel's, for tests in place (feature `sim`).
     #[cfg(feature = "sim")]
     pub network: Option<Simulated>,
@@ -80,6 +86,8 @@ impl EndpointConfig {
             sessions: SESSIONS,
             relay_tls: RelayTls::Nowhere,
             proxy: None,
+            #[cfg(feature = "port-mapping")]
+            map_port: None,
             #[cfg(feature = "sim")]
             network: None,
         }

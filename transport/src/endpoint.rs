@@ -17,6 +17,8 @@ use parking_lot::Mutex;
 use rand::RngExt;
 use tokio::sync::{mpsc, oneshot};
 
+#[cfg(feature = "port-mapping")]
+use crate::nat::port_mapping;
 use crate::{
     config::{BindError, EndpointConfig, Hints, bind, bind_all},
     connection::{Connection, Order},
@@ -118,6 +120,9 @@ pub(crate) struct Shared {
     pub(crate) up: DashMap<PeerId, Link>,
     pub(crate) book: Mutex<PeerRefStore>,
     pub(crate) own_ref: Mutex<OwnRef>,
+    /// The port that the router forwards here.
+    #[cfg(feature = "port-mapping")]
+    pub(crate) mapped: Mutex<Option<port_mapping::Mapped>>,
     pub(crate) sessions: OnceLock<Addr<Sessions>>,
     /// The rendezvous with a session, and where they see this host.
     pub(crate) attached: Mutex<(Vec<RendezvousPoint>, Vec<SocketAddr>)>,
@@ -315,6 +320,8 @@ impl Endpoint {
     pub async fn close(&self, reason: &str) {
         let shared = self.shared();
         let _ = shared.closing.set(reason.to_owned());
+        #[cfg(feature = "port-mapping")]
+        shared.unmap().await;
         if shared.send_away() {
             shared.socket.sleep(FAREWELL).await;
         }
@@ -354,6 +361,8 @@ impl Shared {
             sessions,
             relay_tls,
             proxy,
+            #[cfg(feature = "port-mapping")]
+            map_port,
             #[cfg(feature = "sim")]
             network,
         } = config;
@@ -370,7 +379,8 @@ impl Shared {
         let is_real = network.is_none();
         let listener = relay_tls.listen()?;
         // Beside the first socket of IPv4, lest a host with one rendezvous never learn what its NAT is like.
-        let first = locals.iter().find(|local| local.is_ipv4()).filter(|_| service.is_some());
+        let first_ipv4 = locals.iter().copied().find(SocketAddr::is_ipv4);
+        let first = first_ipv4.filter(|_| service.is_some());
         let observatory = match first {
             Some(local) => match bind(SocketAddr::new(local.ip(), 0), network.as_ref()) {
                 Ok(wire) => {
@@ -435,6 +445,8 @@ impl Shared {
             up: DashMap::new(),
             book: Mutex::new(PeerRefStore::new(KNOWN_PEERS_MAX)),
             own_ref: Mutex::new(own_ref),
+            #[cfg(feature = "port-mapping")]
+            mapped: Mutex::default(),
             sessions: OnceLock::new(),
             attached: Mutex::default(),
             links: AtomicU64::new(1),
@@ -442,6 +454,12 @@ impl Shared {
             closing: OnceLock::new(),
         });
         actix_rt::spawn(accept_all(shared.clone()));
+        #[cfg(feature = "port-mapping")]
+        if let (Some(router), Some(local)) = (map_port.filter(|_| is_real), first_ipv4)
+            && let Some(port) = std::num::NonZeroU16::new(local.port())
+        {
+            actix_rt::spawn(port_mapping::keep(Arc::downgrade(&shared), router, port));
+        }
         if is_real {
             let weak = Arc::downgrade(&shared);
             actix_rt::spawn(roaming::watch(weak, locals));

@@ -22,6 +22,9 @@ pub(crate) struct OwnRef {
     secret: SecretKey,
     versions: VersionCounter,
     addresses: Vec<SocketAddr>,
+    /// The port that the router forwards here, which is among them.
+    #[cfg_attr(not(feature = "port-mapping"), allow(dead_code))]
+    mapped: Option<SocketAddr>,
     /// Whether somebody vouches for them.
     advertised: bool,
     rendezvous: Vec<RendezvousPoint>,
@@ -52,7 +55,8 @@ impl OwnRef {
         let rendezvous = Vec::new();
         let signed = sign(&secret, version, &addresses, &rendezvous, at)?;
         let advertised = !advertise.is_empty();
-        Ok(Self { secret, versions, addresses, advertised, rendezvous, signed, at })
+        let mapped = None;
+        Ok(Self { secret, versions, addresses, mapped, advertised, rendezvous, signed, at })
     }
 
     /// The reference to hand out now.
@@ -75,11 +79,26 @@ impl OwnRef {
     /// The addresses of this host have changed, and these are the bound ones: the reference is signed anew, unless it names
     /// advertised ones.
     pub(crate) fn set_locals(&mut self, locals: &[SocketAddr]) {
-        let addresses = addresses_of(&[], locals);
+        let mut addresses: Vec<_> = self.mapped.into_iter().collect();
+        addresses.extend(addresses_of(&[], locals));
+        addresses.truncate(ADDRESSES_MAX);
         if !self.advertised && addresses != self.addresses {
             self.addresses = addresses;
             self.renew(SystemTime::now());
         }
+    }
+
+    /// The router forwards this port here from now on, or none: the reference is signed anew if that changes it.
+    #[cfg(feature = "port-mapping")]
+    pub(crate) fn set_mapped(&mut self, mapped: Option<SocketAddr>) {
+        if self.mapped == mapped {
+            return;
+        }
+        let before = std::mem::replace(&mut self.mapped, mapped);
+        self.addresses.retain(|address| Some(*address) != before && Some(*address) != mapped);
+        self.addresses.splice(..0, mapped);
+        self.addresses.truncate(ADDRESSES_MAX);
+        self.renew(SystemTime::now());
     }
 
     /// The addresses that it names.

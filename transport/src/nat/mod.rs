@@ -1,9 +1,13 @@
 //! What the NAT in front of this host is (docs/wire-transport.md has the form in which peers tell it).
 //!
-//! A core without IO: time and input are arguments.
+//! Cores without IO, time and input are arguments; but for `port_mapping`, which asks the router.
 
 pub(crate) mod birthday;
 mod class;
 pub mod classify;
+#[cfg(feature = "port-mapping")]
+pub(crate) mod port_mapping;
 
 pub use class::{CLASS_BYTES, ClassError, Mapping, NatClass, Ports, Reachability};
+#[cfg(feature = "port-mapping")]
+pub use port_mapping::Router;

@@ -10,7 +10,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     process::ExitCode,
 };
-use webmesh::Mesh;
+use webmesh::{Mesh, Router};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// Where to take hosts whose network blocks UDP, by TLS over TCP [default: port 443, if it can be had].
     #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["no_serve", "private"])]
     relay_tls: Option<SocketAddr>,
+    /// Ask the router of this network to forward a port (PCP, NAT-PMP or UPnP), so that others reach this node directly.
+    #[arg(long)]
+    map_port: bool,
     /// A host that others can't reach by themselves: it never serves.
     #[arg(long)]
     private: bool,
@@ -42,6 +45,9 @@ pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failur
         (Some(address), _) => builder = builder.relay_tls(address),
         (None, Some(address)) if serves => builder = builder.relay_tls_if_free(address),
         _ => {}
+    }
+    if args.map_port {
+        builder = builder.map_port(Router::Default);
     }
     for address in &args.listen {
         builder = builder.listen(*address);
