@@ -14,19 +14,19 @@ use crate::{
 const LOOPBACK: [u8; 5] = [4, 127, 0, 0, 1];
 
 /// A raw client that has said HELLO.
-struct Guest {
+pub(crate) struct Guest {
     // Kept, lest the connection end with it.
     _attacker: Attacker,
     /// Sends from where the host sees it.
-    socket: std::net::UdpSocket,
-    connection: quinn::Connection,
-    tx: quinn::SendStream,
+    pub(crate) socket: std::net::UdpSocket,
+    pub(crate) connection: quinn::Connection,
+    pub(crate) tx: quinn::SendStream,
     rx: quinn::RecvStream,
     features: u64,
 }
 
 impl Guest {
-    async fn of(n: u8, host: &Host) -> Self {
+    pub(crate) async fn of(n: u8, host: &Host) -> Self {
         let (attacker, socket) = Attacker::with_key_and_socket(n);
         let connection = attacker.dial(host.address()).await.unwrap();
         let (mut tx, mut rx) = connection.open_bi().await.unwrap();
@@ -41,7 +41,7 @@ impl Guest {
     }
 
     /// Says something, a byte at a time.
-    async fn say(&mut self, body: &[u8]) {
+    pub(crate) async fn say(&mut self, body: &[u8]) {
         let note = [&[0x10], &(body.len() as u16).to_be_bytes()[..], body].concat();
         for byte in note {
             self.tx.write_all(&[byte]).await.unwrap();
@@ -49,7 +49,7 @@ impl Guest {
     }
 
     /// The next message about rendezvous; other notes are passed over.
-    async fn hear(&mut self) -> Vec<u8> {
+    pub(crate) async fn hear(&mut self) -> Vec<u8> {
         let mut byte = [0];
         while byte != [0x10] {
             self.rx.read_exact(&mut byte).await.unwrap();
@@ -71,7 +71,7 @@ impl Guest {
 }
 
 /// The question, without candidates, for the host with key `n`.
-fn introduce(n: u8) -> Vec<u8> {
+pub(crate) fn introduce(n: u8) -> Vec<u8> {
     [&[6, 0, 0, 0, 7], &key(n).peer_id().as_bytes()[..], &[0, 0]].concat()
 }
 

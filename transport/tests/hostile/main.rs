@@ -2,14 +2,17 @@
 //!
 //! - `strangers`: without any key: garbage, spoofed and abandoned handshakes
 //! - `peers`: with a key of their own: whatever can be said wrongly
+//! - `guests`, `abuse`: what a rendezvous and relay is asked for, rightly, wrongly and too often
 //! - `bystanders`: on the road between two others: stolen, replayed and reflected probes
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 #[path = "../common/mod.rs"]
 mod common;
 
+mod abuse;
 mod attacker;
 mod bystanders;
+mod flood;
 mod guests;
 mod peers;
 mod strangers;

@@ -1,18 +1,14 @@
 //! Hosts without any key: they can send datagrams, and begin handshakes.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread::JoinHandle,
+    net::UdpSocket,
     time::{Duration, Instant},
 };
 
 use crate::{
     Dice,
-    common::{Host, address_only, echo, host, host_with},
+    common::{address_only, echo, host, host_with},
+    flood::{Flood, share_amid},
     resident, serves,
 };
 
@@ -46,59 +42,6 @@ fn junk_initial(dice: &Dice) -> Vec<u8> {
     packet.extend((0x4000 | rest as u16).to_be_bytes());
     packet.extend(dice.bytes(rest));
     packet
-}
-
-/// Sends what `make` makes to `target` from a thread of its own, `per_second` of them or as many as go.
-struct Flood {
-    stop: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Flood {
-    fn start(
-        target: SocketAddr,
-        per_second: Option<u64>,
-        make: impl Fn(&Dice) -> Vec<u8> + Send + 'static,
-    ) -> Self {
-        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (stopped, counter) = (stop.clone(), sent.clone());
-        let thread = std::thread::spawn(move || {
-            let dice = Dice::new(1);
-            let ready: Vec<_> = (0..512).map(|_| make(&dice)).collect();
-            // Other addresses of loopback stand for spoofed sources.
-            let sockets: Vec<_> =
-                (2..18).map(|n| UdpSocket::bind((format!("127.0.0.{n}"), 0)).unwrap()).collect();
-            let started = Instant::now();
-            let mut count = 0_u64;
-            while !stopped.load(Ordering::Relaxed) {
-                for _ in 0..64 {
-                    let n = count as usize;
-                    let _ = sockets[n % sockets.len()].send_to(&ready[n % ready.len()], target);
-                    count += 1;
-                }
-                counter.store(count, Ordering::Relaxed);
-                if let Some(rate) = per_second {
-                    let due = Duration::from_secs_f64(count as f64 / rate as f64);
-                    std::thread::sleep(due.saturating_sub(started.elapsed()));
-                }
-            }
-        });
-        Self { stop, sent, thread: Some(thread) }
-    }
-
-    fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Flood {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
 }
 
 #[tokio::test]
@@ -192,46 +135,11 @@ async fn abandoned_handshakes_are_forgotten_and_do_not_keep_a_guest_out() {
     assert!(drawn <= 3 * sent, "{sent} bytes drew {drawn}");
 }
 
-/// Round trips per second of 8 KiB over one link, for `length`.
-async fn throughput(
-    pair: &(webmesh_transport::Link, webmesh_transport::Link),
-    length: Duration,
-) -> f64 {
-    let started = Instant::now();
-    let mut rounds = 0;
-    while started.elapsed() < length {
-        echo(&pair.0, &pair.1, &[5; 8192]).await;
-        rounds += 1;
-    }
-    f64::from(rounds) / started.elapsed().as_secs_f64()
-}
-
-/// Honest traffic amid a flood aimed at the host, as a part of that beside the same flood aimed at a
-/// sink; medians of `rounds` interleaved measurements.
-async fn share_amid(host: &Host, guest: &Host, per_second: Option<u64>, rounds: usize) -> f64 {
-    let pair = serves(host, guest).await;
-    let sink = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let sink = sink.local_addr().map(|address| (address, sink)).unwrap();
-    let mut shares = Vec::new();
-    for _ in 0..rounds {
-        let flood = Flood::start(sink.0, per_second, garbage);
-        let beside = throughput(&pair, Duration::from_millis(700)).await;
-        drop(flood);
-        let flood = Flood::start(host.address(), per_second, garbage);
-        let amid = throughput(&pair, Duration::from_millis(700)).await;
-        drop(flood);
-        shares.push(amid / beside);
-    }
-    shares.sort_by(f64::total_cmp);
-    println!("shares of honest traffic amid {per_second:?} garbage/s: {shares:.2?}");
-    shares[rounds / 2]
-}
-
 #[tokio::test]
 async fn honest_traffic_goes_on_amid_fifty_thousand_garbage_datagrams_a_second() {
     let (host, guest) = (host(1).await, host(2).await);
     // How large the share is, a benchmark tells (messaging, "under 50,000 garbage datagrams/s").
-    let share = share_amid(&host, &guest, Some(50_000), 3).await;
+    let share = share_amid(&host, &guest, "garbage", garbage).await;
     assert!(share > 0.0, "nothing got through");
 }
 
