@@ -94,7 +94,9 @@ table inet middle {
                 let near = self.attach_v6(number, &router);
                 self.middle.ip(&format!("route add 2001:db8:{number}:1::/64 via {near}"));
                 plug(&router, &[(&host, "eth0")]);
-                router.ip(&format!("addr add 2001:db8:{number}:1::1/64 dev lan nodad"));
+                router.ip(&format!(
+                    "addr add 2001:db8:{number}:1::1/64 dev lan nodad\naddr add fe80::1/64 dev lan nodad"
+                ));
                 host.ip(&format!(
                     "addr add 2001:db8:{number}:1::2/64 dev eth0 nodad\nroute add default via 2001:db8:{number}:1::1"
                 ));
@@ -161,6 +163,12 @@ table inet middle {
         self.disturb(one, other, &format!("numgen random mod 100 < {percent} drop"))
     }
 
+    /// Lets only packets of IPv4 of up to 1,280 bytes pass between two outside addresses, and says nothing to those who send
+    /// longer ones, until the result is dropped.
+    pub(crate) fn narrow(&self, one: IpAddr, other: IpAddr) -> Disturbance<'_> {
+        self.disturb(one, other, "meta length > 1280 drop")
+    }
+
     /// How many packets with a private sender reached the middle.
     pub(crate) fn leaked(&self) -> u64 {
         let rules = self.middle.nft("list chain inet middle private");
@@ -214,8 +222,12 @@ table inet middle {
     fn address_v6(&self, number: u8, namespace: &Namespace) -> Ipv6Addr {
         let prefix = format!("2001:db8:{number}:");
         self.middle.ip(&format!("addr add {prefix}:1/64 dev s{number} nodad"));
-        namespace
-            .ip(&format!("addr add {prefix}:2/64 dev up nodad\nroute add default via {prefix}:1"));
+        // Without a link-local address of its own, a router can't ask for neighbours until its first one was found to be free,
+        // which takes two seconds.
+        namespace.ip(&format!(
+            "addr add {prefix}:2/64 dev up nodad\naddr add fe80::2/64 dev up nodad\nroute add default via {prefix}:1"
+        ));
+        self.middle.ip(&format!("addr add fe80::1/64 dev s{number} nodad"));
         Ipv6Addr::new(0x2001, 0xdb8, hex(number), 0, 0, 0, 0, 2)
     }
 }

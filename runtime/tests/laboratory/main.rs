@@ -16,6 +16,7 @@ mod internet;
 mod kind;
 mod matrix;
 mod namespace;
+mod neighbours;
 mod process;
 mod stream;
 mod switches;
@@ -87,7 +88,11 @@ fn trials() -> Vec<Trial> {
         matrix::every_pair_meets_through_one_public_node,
         matrix::explain_says_why_a_road_is_not_direct,
         switches::nothing_is_lost_when_the_road_changes,
+        switches::a_direct_road_that_takes_less_than_the_relay_holds_nothing_up,
         switches::a_host_that_moves_is_followed,
+        neighbours::two_hosts_behind_one_router_exchange_messages,
+        neighbours::hosts_of_ipv6_exchange_messages,
+        neighbours::hosts_behind_accepting_routers_exchange_messages,
         matrix::a_symmetric_nat_is_got_through_by_the_birthday_attempt,
     );
     let chat = chat::binary().is_some();

@@ -3,6 +3,7 @@
 //! This binary plays both: the *counter* hosts an actor that counts, the *sender* sends to it and says by which road.
 
 use crate::{namespace::Namespace, process::Node};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::{
@@ -26,9 +27,22 @@ const SEND_EVERY: Duration = Duration::from_millis(5);
 /// How often the sender looks at its road.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// One in so many messages is an ask; another has so much beside its number.
+const ASK_EVERY: u64 = 4;
+const LONG_EVERY: u64 = 7;
+const LONG_BYTES: usize = 4_000;
+
 #[derive(Message, Serialize, Deserialize)]
 #[message(id = "lab.number")]
 struct Number {
+    number: u64,
+    beside: webmesh::Bytes,
+}
+
+/// The same, with an answer.
+#[derive(Message, Serialize, Deserialize)]
+#[message(id = "lab.question", reply = u64)]
+struct Question {
     number: u64,
 }
 
@@ -45,7 +59,7 @@ struct Report {
 }
 
 #[derive(Protocol)]
-#[protocol(id = "lab.counter/1", accepts(Number, Ask))]
+#[protocol(id = "lab.counter/1", accepts(Number, Question, Ask))]
 struct Counter;
 
 #[derive(Default, RemoteActor)]
@@ -59,10 +73,8 @@ impl Actor for CounterActor {
     type Context = Context<Self>;
 }
 
-impl Handler<Number> for CounterActor {
-    type Result = ();
-
-    fn handle(&mut self, Number { number }: Number, _: &mut Context<Self>) {
+impl CounterActor {
+    fn count(&mut self, number: u64) {
         let now = Instant::now();
         if let Some(last) = self.last.replace(now) {
             let gap = u64::try_from((now - last).as_millis()).unwrap();
@@ -72,6 +84,27 @@ impl Handler<Number> for CounterActor {
             self.report.disorder += 1;
         }
         self.report.received += 1;
+    }
+}
+
+impl Handler<Number> for CounterActor {
+    type Result = ();
+
+    fn handle(&mut self, Number { number, beside }: Number, _: &mut Context<Self>) {
+        let long = if number % LONG_EVERY == 0 { LONG_BYTES } else { 0 };
+        if beside.len() != long {
+            self.report.disorder += 1;
+        }
+        self.count(number);
+    }
+}
+
+impl Handler<Question> for CounterActor {
+    type Result = u64;
+
+    fn handle(&mut self, Question { number }: Question, _: &mut Context<Self>) -> u64 {
+        self.count(number);
+        number
     }
 }
 
@@ -126,12 +159,29 @@ async fn sender(to: &PeerRef) -> webmesh::Result<()> {
         std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| asked.send(line))
     });
     let (mut number, mut road) = (0, None);
+    let mut pending = FuturesUnordered::new();
+    let (mut answered, mut asked_so_far) = (0_u64, 0_u64);
     let mut every = tokio::time::interval(SEND_EVERY);
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         tokio::select! {
+            // Asks first: each must be on its way before the next message is.
+            biased;
+            Some((number, reply)) = pending.next() => {
+                if reply? != number {
+                    return Err("the answer to another question".into());
+                }
+                answered += 1;
+            }
             _ = every.tick() => {
-                counter.tell(Number { number }).await?;
+                if number % ASK_EVERY == ASK_EVERY - 1 && number % LONG_EVERY != 0 {
+                    asked_so_far += 1;
+                    let counter = counter.clone();
+                    pending.push(async move { (number, counter.ask(Question { number }).await) });
+                } else {
+                    let long = if number % LONG_EVERY == 0 { LONG_BYTES } else { 0 };
+                    counter.tell(Number { number, beside: vec![7; long].into() }).await?;
+                }
                 number += 1;
             }
             _ = look.tick() => {
@@ -144,10 +194,18 @@ async fn sender(to: &PeerRef) -> webmesh::Result<()> {
             }
             question = questions.recv() => match question.as_deref() {
                 Some("report") => {
+                    while let Some((number, reply)) = pending.next().await {
+                        if reply? != number {
+                            return Err("the answer to another question".into());
+                        }
+                        answered += 1;
+                    }
                     counter.flush().await?;
                     let report = counter.ask(Ask).await?;
                     print(&json!({
                         "sent": number,
+                        "asked": asked_so_far,
+                        "answered": answered,
                         "received": report.received,
                         "disorder": report.disorder,
                         "longest_gap_ms": report.longest_gap_ms,
@@ -216,6 +274,10 @@ impl Player {
             if let Some(sent) = line["sent"].as_u64() {
                 assert_eq!(line["received"].as_u64(), Some(sent), "lost or doubled: {line}");
                 assert_eq!(line["disorder"].as_u64(), Some(0), "{line}");
+                assert!(
+                    line["asked"].as_u64() > Some(0) && line["asked"] == line["answered"],
+                    "{line}"
+                );
                 return Duration::from_millis(line["longest_gap_ms"].as_u64().unwrap());
             }
         }
