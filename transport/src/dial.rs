@@ -72,6 +72,19 @@ impl ConnectError {
     }
 }
 
+/// What is learnt while a dial is under way.
+#[derive(Debug)]
+pub(crate) enum Late {
+    /// One more road that leads to the peer.
+    Road(Road),
+    /// Every rendezvous of the peer says that it isn't there.
+    Absent,
+}
+
+/// How long the addresses of a peer still have to answer after that: its rendezvous may be the ones who are wrong. A guess; three
+/// first packets are lost in it.
+const ABSENT_TIME: Duration = Duration::from_secs(3);
+
 /// A connection whose peer proved its key and said HELLO.
 pub(crate) struct Authenticated {
     pub(crate) connection: quinn::Connection,
@@ -96,7 +109,7 @@ pub(crate) async fn dial(
     shared: &Arc<Shared>,
     peer: Option<PeerId>,
     addresses: Vec<SocketAddr>,
-    late: mpsc::UnboundedReceiver<Road>,
+    late: mpsc::UnboundedReceiver<Late>,
 ) -> Result<Authenticated, ConnectError> {
     let roads = candidates::roads(&shared.socket.handles(), addresses);
     let limit = shared.config.limits.handshake_time_max;
@@ -115,7 +128,7 @@ async fn authenticate(
     shared: &Arc<Shared>,
     peer: Option<PeerId>,
     roads: Vec<Road>,
-    late: mpsc::UnboundedReceiver<Road>,
+    late: mpsc::UnboundedReceiver<Late>,
     worst: &mut Option<ConnectError>,
 ) -> Result<Authenticated, ConnectError> {
     let Proven { connection, lease, secrets, peer } =
@@ -138,7 +151,7 @@ async fn race(
     shared: &Arc<Shared>,
     peer: Option<PeerId>,
     roads: Vec<Road>,
-    mut late: mpsc::UnboundedReceiver<Road>,
+    mut late: mpsc::UnboundedReceiver<Late>,
     worst: &mut Option<ConnectError>,
 ) -> Result<Proven, ConnectError> {
     let mut attempts = FuturesUnordered::new();
@@ -151,7 +164,7 @@ async fn race(
         attempts.push(Box::pin(attempt(shared, peer, roads)));
     }
     let mut patience = std::pin::pin!(shared.socket.sleep(RACE_TIME));
-    let mut more = true;
+    let (mut more, mut absent) = (true, None);
     while more || !attempts.is_empty() || !again.is_empty() {
         let one_by_one = tokio::select! {
             biased;
@@ -165,11 +178,17 @@ async fn race(
                     true
                 }
             },
-            road = late.recv(), if more => {
-                more = road.is_some();
-                attempts.extend(road.map(|road| Box::pin(attempt(shared, peer, vec![road]))));
+            news = late.recv(), if more => {
+                match news {
+                    Some(Late::Road(road)) => {
+                        attempts.push(Box::pin(attempt(shared, peer, vec![road])));
+                    }
+                    Some(Late::Absent) => absent = Some(Box::pin(shared.socket.sleep(ABSENT_TIME))),
+                    None => more = false,
+                }
                 false
             }
+            () = over(&mut absent) => break,
             () = &mut patience, if !again.is_empty() => true,
         };
         if one_by_one {
@@ -177,7 +196,17 @@ async fn race(
             attempts.extend(each);
         }
     }
-    Err(worst.take().unwrap_or(ConnectError::NoAddress))
+    let nothing =
+        if absent.is_some() { ConnectError::Timeout(ABSENT_TIME) } else { ConnectError::NoAddress };
+    Err(worst.take().unwrap_or(nothing))
+}
+
+/// The end of a sleep that may not have begun.
+async fn over(sleep: &mut Option<std::pin::Pin<Box<tokio::time::Sleep>>>) {
+    match sleep {
+        Some(sleep) => sleep.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// One handshake along `roads`.

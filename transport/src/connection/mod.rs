@@ -23,7 +23,7 @@ use governor::{Quota, RateLimiter};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    dial::{Authenticated, ConnectError, dial},
+    dial::{Authenticated, ConnectError, Late, dial},
     endpoint::Shared,
     hello::{FEATURE_RENDEZVOUS, InstanceId, LinkStream, Note, Notes, write_note},
     identity::PeerId,
@@ -114,8 +114,13 @@ pub(crate) enum Order {
     Expected { road: Option<Road>, candidates: Candidates },
     /// How is the peer reached, and why not better?
     Explain(oneshot::Sender<Explanation>),
-    /// No further rendezvous will introduce this host to the peer; why the last one didn't.
-    MeetingsOver(Option<Refusal>),
+    /// No further rendezvous will introduce this host to the peer.
+    MeetingsOver {
+        /// Why one of them didn't introduce this host to the peer.
+        refusal: Option<Refusal>,
+        /// Whether all of them say that it isn't there.
+        absent: bool,
+    },
     /// The connection of a link ended.
     Closed { link: u64, why: LinkDown },
 }
@@ -176,7 +181,7 @@ pub(crate) struct Connection {
     dialling: bool,
     untried: Places,
     /// Takes roads that are found while the dial is under way.
-    late: Option<mpsc::UnboundedSender<Road>>,
+    late: Option<mpsc::UnboundedSender<Late>>,
     /// Introductions are under way.
     meeting: bool,
     /// The peer is about to call.
@@ -597,9 +602,12 @@ impl Handler<Order> for Connection {
                 self.met(road, candidates.addresses);
                 self.expect_call(ctx);
             }
-            Order::MeetingsOver(why) => {
+            Order::MeetingsOver { refusal, absent } => {
                 self.meeting = false;
-                self.refusal = why;
+                self.refusal = refusal;
+                if let (true, Some(late)) = (absent, &self.late) {
+                    let _ = late.send(Late::Absent);
+                }
                 self.late = None;
             }
             Order::Closed { link, why } => self.down(link, why),

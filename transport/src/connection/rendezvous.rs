@@ -14,8 +14,8 @@ impl Connection {
         let (shared, peer, actor) = (self.shared.clone(), self.peer, ctx.address());
         self.shared.socket.spawn(async move {
             let met = |met| actor.do_send(Order::Met(met));
-            let why = meeting::meet(&shared, peer, asked, met).await;
-            actor.do_send(Order::MeetingsOver(why));
+            let (refusal, absent) = meeting::meet(&shared, peer, asked, met).await;
+            actor.do_send(Order::MeetingsOver { refusal, absent });
         });
     }
 
@@ -24,7 +24,7 @@ impl Connection {
         self.seen_at = addresses;
         if let Some(road) = road {
             if let Some(late) = &self.late {
-                let _ = late.send(road);
+                let _ = late.send(Late::Road(road));
             }
             self.standby.retain(|known| known.remote != road.remote);
             if self.standby.len() < STANDBY_MAX {

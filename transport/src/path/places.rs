@@ -9,7 +9,9 @@ use std::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::mpsc;
 
-use crate::{endpoint::Shared, peer_ref::RendezvousPoint, socket::handles::Road, tunnel::pump};
+use crate::{
+    dial::Late, endpoint::Shared, peer_ref::RendezvousPoint, socket::handles::Road, tunnel::pump,
+};
 
 /// How long UDP has to answer before tunnels are tried (docs/architecture.md: 200 to 500 ms).
 const UDP_SILENCE: Duration = Duration::from_millis(300);
@@ -69,7 +71,7 @@ pub(crate) fn tunnels(
     shared: &Arc<Shared>,
     addresses: &[SocketAddr],
     named: Vec<SocketAddr>,
-    late: mpsc::UnboundedSender<Road>,
+    late: mpsc::UnboundedSender<Late>,
 ) -> impl Future<Output = ()> + Send + use<> {
     let (shared, candidates) = (shared.clone(), candidates(addresses, named));
     async move {
@@ -91,7 +93,8 @@ pub(crate) fn tunnels(
                 () = late.closed() => return,
                 dialled = dials.next() => match dialled {
                     Some(Ok(remote)) => {
-                        let _ = late.send(Road { wire, remote, local: None, flow: None });
+                        let road = Road { wire, remote, local: None, flow: None };
+                        let _ = late.send(Late::Road(road));
                     }
                     Some(Err(e)) => tracing::debug!("no tunnel: {e}"),
                     None => return,

@@ -40,24 +40,31 @@ pub(crate) fn whom_to_ask(
     asked
 }
 
-/// Has all of them introduce this host to `peer`. Each success goes to `met`; the answer is why the last one refused.
+/// Has all of them introduce this host to `peer`. Each success goes to `met`; the answer is why the last one refused,
+/// and whether all of them say that the peer isn't there.
 pub(crate) async fn meet(
     shared: &Arc<Shared>,
     peer: PeerId,
     asked: Vec<RendezvousPoint>,
     met: impl Fn(Meeting),
-) -> Option<Refusal> {
+) -> (Option<Refusal>, bool) {
     let mut answers: FuturesUnordered<_> =
         asked.into_iter().map(|point| introduce(shared, peer, point)).collect();
-    let mut refusal = None;
+    let (mut refusal, mut absent) = (None, true);
     while let Some(answer) = answers.next().await {
         match answer {
-            Some(Ok(meeting)) => met(meeting),
-            Some(Err(why)) => refusal = Some(why),
-            None => {}
+            Some(Ok(meeting)) => {
+                absent = false;
+                met(meeting);
+            }
+            Some(Err(why)) => {
+                absent &= why == Refusal::NotHere;
+                refusal = Some(why);
+            }
+            None => absent = false,
         }
     }
-    refusal
+    (refusal, absent)
 }
 
 async fn introduce(

@@ -7,7 +7,7 @@ use crate::{
     world::{DIRECT, Kind, World, until},
 };
 use tokio::time::Instant;
-use webmesh_transport::PathKind;
+use webmesh_transport::{ConnectError, PathKind};
 
 /// How long it takes two kinds to talk, and then to talk directly, if they come to.
 fn meet(seed: u64, from: Kind, to: Kind) -> (Duration, Option<Duration>) {
@@ -82,5 +82,24 @@ fn whoever_goes_away_or_is_full_names_others_and_its_hosts_go_there() {
         let caller = world.site(5, Kind::Symmetric, &[]).await;
         let link = caller.endpoint.connect(&served.endpoint.peer_ref()).await.unwrap();
         assert_eq!(echo(&link, &served.diary.up().await, b"hello").await, b"hello");
+    });
+}
+
+#[test]
+fn a_dial_to_a_host_that_is_offline_ends_soon_and_says_so() {
+    in_place(6, async |placement| {
+        let world = World::new(6, placement);
+        world.network.set_latency(Duration::from_millis(20));
+        let server = world.server(1).await;
+        let served = world.site(2, Kind::PortRestricted, &[&server]).await;
+        let reference = served.endpoint.peer_ref();
+        served.endpoint.close("going home").await;
+        let caller = world.site(3, Kind::PortRestricted, &[]).await;
+        let begun = Instant::now();
+        let outcome = caller.endpoint.connect(&reference).await;
+        assert!(matches!(outcome, Err(ConnectError::NotIntroduced(_))), "{outcome:?}");
+        let took = begun.elapsed();
+        println!("known to be offline after {took:?}");
+        assert!(took < Duration::from_secs(4), "{took:?}");
     });
 }
