@@ -37,9 +37,17 @@ struct Node {
 
 impl Node {
     fn start(data: &Path, listen: &str) -> Node {
+        Self::start_with(data, listen, &[])
+    }
+
+    fn start_with(data: &Path, listen: &str, more: &[&str]) -> Node {
         let args = ["--json", "node", "--data", data.to_str().unwrap(), "--listen", listen];
-        let mut process =
-            webmesh(&args).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut process = webmesh(&args)
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
         let mut out = BufReader::new(process.stdout.take().unwrap());
         let mut line = String::new();
         out.read_line(&mut line).unwrap();
@@ -264,4 +272,18 @@ fn every_bad_reference_of_the_vectors_has_its_verdict_and_its_exit_code() {
     assert!(
         seen.contains("expired") && seen.contains("bad-signature") && seen.contains("mistyped")
     );
+}
+
+#[test]
+fn a_node_that_does_not_serve_is_no_rendezvous_and_one_that_does_takes_its_place() {
+    let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let local = "127.0.0.1:0";
+    let idle = Node::start_with(dirs[0].path(), local, &["--no-serve"]);
+    let serving = Node::start(dirs[1].path(), local);
+    let joins = ["--private", "--join", idle.text("peer_ref"), "--join", serving.address()];
+    let private = Node::start_with(dirs[2].path(), local, &joins);
+    let output = run(&["--json", "inspect", private.text("peer_ref")]);
+    let points = &objects(&output)[0]["rendezvous"];
+    assert_eq!(points.as_array().map(Vec::len), Some(1), "{points}");
+    assert_eq!(points[0]["peer"], serving.ready["peer"], "{points}");
 }

@@ -47,3 +47,34 @@ async fn a_mesh_that_ends_takes_its_refs_with_it() {
     guest.shutdown().await;
     assert_eq!(far.ask(note(1, 1, 0)).await, Err(AskError::ShutDown));
 }
+
+#[webmesh::test]
+async fn meshes_behind_routers_of_both_sides_meet_by_a_reference_alone() {
+    use webmesh::sim::Nat;
+    let network = MemoryNetwork::new(1);
+    network.set_latency(Duration::from_millis(20));
+    let start = |address: &str, seed| {
+        let builder = Mesh::builder().in_place().seed(seed).memory_network(&network);
+        builder.listen(address.parse().unwrap())
+    };
+    let node = start("203.0.113.1:4433", 1).start().await.unwrap();
+    for (host, router, nat) in [
+        ("10.0.0.1", "198.51.100.1", Nat::port_restricted()),
+        ("10.0.0.2", "198.51.100.2", Nat::symmetric()),
+    ] {
+        let router = router.parse().unwrap();
+        network.add_nat(router, nat);
+        network.place_behind(host.parse().unwrap(), router);
+    }
+    let host = start("10.0.0.1:7000", 2).serve(false).join(node.peer_ref()).start().await.unwrap();
+    host.attached().await;
+    let guest = start("10.0.0.2:7000", 3).serve(false).start().await.unwrap();
+    let (far, log) = recorder(&host, &guest, Duration::ZERO).await;
+    for (number, len) in [0, 100, 70_000, 1 << 20].into_iter().enumerate() {
+        assert_eq!(far.ask(note(1, number as u64, len)).await, Ok(number as u64));
+    }
+    assert_eq!(log.lock().unwrap().len(), 4);
+    let explained = guest.explain(&host.peer_ref()).await.unwrap();
+    assert_eq!(explained.path, webmesh::PathKind::RelayUdp, "{explained:?}");
+    assert!(!explained.reason.is_empty());
+}
