@@ -5,9 +5,13 @@
 //! and closes when both sides said that they are done with it.
 
 mod alive;
+mod duplicates;
+mod notes;
 mod punching;
 mod rendezvous;
 
+use duplicates::close_if_drained;
+use notes::attend;
 use std::{
     net::SocketAddr,
     num::NonZeroU32,
@@ -370,88 +374,6 @@ impl Connection {
         self.tick(id, ctx);
     }
 
-    /// Decides which of two links takes new work.
-    fn settle_duplicates(&mut self, new: Link) {
-        let Some(old) = self.up.and_then(|id| self.position(id)) else {
-            self.promote(new.id());
-            return;
-        };
-        let own = self.shared.peer_id();
-        if self.entries[old].link.rank(own) > new.rank(own) {
-            self.demote(new.id());
-        } else {
-            let old = self.entries[old].link.id();
-            self.promote(new.id());
-            self.demote(old);
-        }
-    }
-
-    fn promote(&mut self, id: u64) {
-        let Some(index) = self.position(id) else { return };
-        let entry = &mut self.entries[index];
-        if std::mem::take(&mut entry.drained_here) {
-            let _ = entry.notes.send(Note::Resumed);
-        }
-        entry.draining = false;
-        let link = entry.link.clone();
-        self.up = Some(id);
-        self.unreachable = false;
-        self.shared.set_up(&link);
-        self.shared.observer.link_up(link.clone());
-        for waiter in self.waiters.drain(..) {
-            let _ = waiter.send(Ok(link.clone()));
-        }
-    }
-
-    fn demote(&mut self, id: u64) {
-        let Some(index) = self.position(id) else { return };
-        let entry = &mut self.entries[index];
-        entry.draining = true;
-        self.shared.observer.link_draining(entry.link.clone());
-    }
-
-    /// A link to another instance than `instance` leads to a process that is no more.
-    fn replace_older(&mut self, instance: InstanceId) {
-        if self.past.contains(&instance) && !std::mem::replace(&mut self.doubted, true) {
-            tracing::warn!(peer = %self.peer, "two hosts use the key of this peer in turn");
-        }
-        let older = |entry: &&Entry| entry.link.instance() != instance;
-        let older: Vec<_> = self.entries.iter().filter(older).map(|e| e.link.clone()).collect();
-        for link in older {
-            if !self.past.contains(&link.instance()) {
-                self.past.push(link.instance());
-            }
-            if self.past.len() > PAST_MAX {
-                self.past.remove(0);
-            }
-            link.end(LinkDown::Restarted);
-            // Said here and now, before the new link is up.
-            self.down(link.id(), LinkDown::Restarted);
-        }
-    }
-
-    /// Makes room for one more link: the oldest that drains goes, drained or not.
-    fn end_surplus(&mut self) {
-        while self.entries.len() >= LINKS_MAX
-            && let Some(entry) = self.entries.iter().find(|entry| Some(entry.link.id()) != self.up)
-        {
-            let link = entry.link.clone();
-            let why = LinkDown::Broken("too many links to this peer".into());
-            link.end(why.clone());
-            self.down(link.id(), why);
-        }
-    }
-
-    fn drained(&mut self, id: u64) {
-        let Some(index) = self.position(id) else { return };
-        let entry = &mut self.entries[index];
-        if entry.draining && !entry.drained_here {
-            entry.drained_here = true;
-            let _ = entry.notes.send(Note::Drained);
-            close_if_drained(entry);
-        }
-    }
-
     fn noted(&mut self, id: u64, note: Note, ctx: &mut Context<Self>) {
         let Some(index) = self.position(id) else { return };
         let entry = &mut self.entries[index];
@@ -521,12 +443,6 @@ impl Connection {
             self.shared.forget(&self.peer);
             ctx.stop();
         }
-    }
-}
-
-fn close_if_drained(entry: &Entry) {
-    if entry.draining && entry.drained_here && entry.drained_there {
-        entry.link.end(LinkDown::Duplicate);
     }
 }
 
@@ -614,49 +530,4 @@ impl Handler<Order> for Connection {
         }
         self.stop_if_idle(ctx);
     }
-}
-
-/// Reads and writes the notes of a link until its connection ends, and says how it ended.
-async fn attend(
-    link: Link,
-    stream: LinkStream,
-    mut queue: mpsc::UnboundedReceiver<Note>,
-    saying: Arc<AtomicUsize>,
-    actor: actix::Addr<Connection>,
-) {
-    let id = link.id();
-    let LinkStream { mut tx, rx } = stream;
-    let mut notes = Notes::new(rx);
-    let rate = Quota::with_period(SAID_EVERY).map(|quota| quota.allow_burst(SAID_AT_ONCE));
-    let rate = rate.map(|quota| RateLimiter::direct_with_clock(quota, TokioClock));
-    loop {
-        tokio::select! {
-            // Else chance decides between the two, and a run in place doesn't repeat itself.
-            biased;
-            Some(note) = queue.recv() => {
-                write_note(&mut tx, &note).await;
-                if matches!(note, Note::Rendezvous(_)) {
-                    saying.fetch_sub(1, Ordering::Relaxed);
-                }
-            }
-            note = notes.next() => match note {
-                Ok(Some(Note::Knock)) => {}
-                Ok(Some(note @ Note::Rendezvous(_))) => {
-                    while rate.as_ref().is_some_and(|rate| rate.check().is_err()) {
-                        link.lease().socket().sleep(SAID_EVERY).await;
-                    }
-                    let _ = actor.send(Order::Noted { link: id, note }).await;
-                }
-                // One at a time: a flood of notes waits in QUIC's window, not in the actor's mailbox.
-                Ok(Some(note)) => drop(actor.send(Order::Noted { link: id, note }).await),
-                Ok(None) => break,
-                Err(e) => {
-                    link.end(LinkDown::Broken(e.to_string()));
-                    break;
-                }
-            },
-        }
-    }
-    let why = LinkDown::of(&link.quic().closed().await);
-    actor.do_send(Order::Closed { link: id, why });
 }

@@ -23,22 +23,16 @@ use tokio::runtime::Handle;
 
 use super::{
     adopted::Adopted,
-    cid::{Cid, Cids},
+    cid::Cids,
     forward::Forwarded,
-    handles::{self, Handles, Match, Road, Source, Way},
-    pieces::{self, PIECE, Pieces, WHOLE_BYTES_MAX},
-    sift::{Kind, Staged, Verdict, kind, sift},
+    handles::{Handles, Road, Source, Way},
+    pieces::Pieces,
+    sift::Staged,
     udp::UdpWire,
 };
 use crate::{
-    limits::InitialGate,
-    nat::classify::Classifier,
-    placement::Placement,
-    relay::{
-        forwarder::Forwarder,
-        frame::{self, FORWARDED, FlowToken, HEADER_BYTES},
-    },
-    tunnel::wire::Tunnels,
+    limits::InitialGate, nat::classify::Classifier, placement::Placement,
+    relay::forwarder::Forwarder, tunnel::wire::Tunnels,
 };
 
 /// Batches without anything for QUIC after which the endpoint's other work gets its turn. Without a
@@ -50,9 +44,6 @@ const SILENCE: Duration = Duration::from_millis(250);
 
 /// How often silence is looked for. A guess: a tenth of what a switch may take.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// An Initial from a stranger in a smaller datagram is refused (RFC 9000, section 14.1).
-const INITIAL_BYTES_MIN: usize = 1200;
 
 /// One thing that carries datagrams.
 #[derive(Debug)]
@@ -73,7 +64,7 @@ impl Wire {
         }
     }
 
-    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+    pub(super) fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         match self {
             Self::Udp(wire) => wire.try_send(transmit),
             #[cfg(feature = "sim")]
@@ -140,21 +131,21 @@ pub(crate) struct ForOthers {
 
 pub(crate) struct MeshSocket {
     pub(super) wires: Vec<Wire>,
-    adopted: Adopted,
-    handles: Mutex<Handles>,
-    cids: Arc<Cids>,
-    gate: InitialGate,
-    frames: Box<dyn Frames>,
-    staged: Mutex<Staged>,
-    forwarded: Mutex<Forwarded>,
-    pieces: Mutex<Pieces>,
-    next_piece: AtomicU32,
+    pub(super) adopted: Adopted,
+    pub(super) handles: Mutex<Handles>,
+    pub(super) cids: Arc<Cids>,
+    pub(super) gate: InitialGate,
+    pub(super) frames: Box<dyn Frames>,
+    pub(super) staged: Mutex<Staged>,
+    pub(super) forwarded: Mutex<Forwarded>,
+    pub(super) pieces: Mutex<Pieces>,
+    pub(super) next_piece: AtomicU32,
     next_wire: AtomicUsize,
     runtime: Handle,
     /// For tasks that must not keep it alive.
     this: Weak<Self>,
     /// What this host relays for others, if it does.
-    relay: Option<Mutex<Forwarder>>,
+    pub(super) relay: Option<Mutex<Forwarder>>,
     /// What others say about the NAT in front of this host.
     nat: Mutex<Classifier>,
     /// The socket that only tells others where they are seen.
@@ -283,285 +274,6 @@ impl MeshSocket {
             }
         });
     }
-
-    /// Sends one of our own frames along `road`, or drops it: frames are repeated by who sends them.
-    pub(crate) fn send_frame(&self, road: Road, frame: &[u8]) {
-        let transmit = Transmit {
-            destination: road.remote,
-            ecn: None,
-            contents: frame,
-            segment_size: None,
-            src_ip: road.local,
-        };
-        let _ = self.send_along(road, &transmit);
-    }
-
-    /// Sends one of QUIC's datagrams once more, or drops it; in pieces if the road doesn't take long ones.
-    pub(crate) fn send_datagram(&self, road: Road, contents: &[u8], whole: bool) {
-        if whole {
-            return self.send_frame(road, contents);
-        }
-        let (destination, src_ip) = (road.remote, road.local);
-        let transmit = Transmit { destination, ecn: None, contents, segment_size: None, src_ip };
-        let _ = self.send_in_pieces(road, &transmit);
-    }
-
-    /// Sends QUIC's datagrams along a road that takes only shorter ones.
-    pub(crate) fn send_in_pieces(&self, road: Road, transmit: &Transmit<'_>) -> io::Result<()> {
-        let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
-        if segment <= WHOLE_BYTES_MAX {
-            return self.send_along(road, transmit);
-        }
-        let mut sent = Ok(());
-        for datagram in transmit.contents.chunks(segment) {
-            let mut send = |contents: &[u8]| {
-                let (destination, ecn, src_ip) = (transmit.destination, transmit.ecn, road.local);
-                let part = Transmit { destination, ecn, contents, segment_size: None, src_ip };
-                // The others go out even so: QUIC repeats nothing that it doesn't believe lost.
-                let outcome = self.send_along(road, &part);
-                if sent.is_ok() {
-                    sent = outcome;
-                }
-            };
-            if datagram.len() <= WHOLE_BYTES_MAX {
-                send(datagram);
-            } else {
-                let id = self.next_piece.fetch_add(1, Ordering::Relaxed);
-                pieces::split(datagram, id).iter().for_each(|piece| send(piece));
-            }
-        }
-        sent
-    }
-
-    /// Errors other than WouldBlock are counted and swallowed: one would kill a connection's driver,
-    /// and QUIC repairs a lost packet anyway.
-    pub(super) fn send_along(&self, road: Road, transmit: &Transmit<'_>) -> io::Result<()> {
-        let adopted = self.adopted.get(road.wire.wrapping_sub(self.wires.len()));
-        if self.wires.get(road.wire).is_none() && adopted.is_none() {
-            count(&self.counters.send_nowhere);
-            return Ok(());
-        }
-        let wrapped;
-        let (contents, segment_size) = match road.flow {
-            None => (transmit.contents, transmit.segment_size),
-            Some(token) => {
-                let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
-                wrapped = wrap(token, transmit.contents, segment);
-                (&wrapped[..], transmit.segment_size.map(|size| size + HEADER_BYTES))
-            }
-        };
-        let on_road = Transmit {
-            destination: road.remote,
-            ecn: transmit.ecn,
-            contents,
-            segment_size,
-            src_ip: road.local,
-        };
-        let send = |on_road: &Transmit<'_>| match (self.wires.get(road.wire), &adopted) {
-            (Some(wire), _) => wire.try_send(on_road),
-            // The poller doesn't wait for these: what they don't take is lost.
-            (None, Some(wire)) => wire.try_send(on_road).map_err(|e| match e.kind() {
-                io::ErrorKind::WouldBlock => io::ErrorKind::StorageFull.into(),
-                _ => e,
-            }),
-            (None, None) => Ok(()),
-        };
-        let mut sent = send(&on_road);
-        if sent.as_ref().is_err_and(|e| e.kind() != io::ErrorKind::WouldBlock)
-            && on_road.src_ip.is_some()
-        {
-            // This host may have lost that address of its own.
-            sent = send(&Transmit { src_ip: None, ..on_road });
-        }
-        match sent {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(e),
-            Err(_) => {
-                count(&self.counters.send_errors);
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
-    }
-
-    /// Sorts what one socket received. Returns whether QUIC has something to read.
-    fn sort(&self, wire: usize, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> bool {
-        let mut forwarded = self.forwarded.lock();
-        let mut staged = self.staged.lock();
-        let dropped = staged.dropped;
-        let mut any = false;
-        for (buf, meta) in bufs.iter_mut().zip(metas) {
-            let source = Source { wire, remote: meta.addr, flow: None };
-            let local = meta.dst_ip;
-            if let Some(relay) = &self.relay {
-                self.forward(&mut relay.lock(), &mut forwarded, buf, meta, source);
-            }
-            let judge = |datagram: &[u8]| self.judge(datagram, source, local);
-            any |= sift(buf, meta, &mut staged, judge);
-        }
-        self.send_forwarded(&mut forwarded);
-        // What is staged must not wait for the next datagram to arrive.
-        any |= !staged.is_empty();
-        self.counters.staging_full.fetch_add(staged.dropped - dropped, Ordering::Relaxed);
-        any
-    }
-
-    fn judge(&self, datagram: &[u8], source: Source, local: Option<IpAddr>) -> Verdict {
-        let verdict = match kind(datagram) {
-            Kind::Short(cid) => return self.judge_short(cid, source),
-            Kind::Initial { destination, token } => {
-                let matched = self.handles.lock().long(destination, source, false);
-                match matched {
-                    Match::Unknown if datagram.len() < INITIAL_BYTES_MIN => None,
-                    Match::Unknown if !self.gate.admit(token) => {
-                        count(&self.counters.initials_refused);
-                        return Verdict::Taken;
-                    }
-                    Match::Unknown => self.handles.lock().literal(source),
-                    Match::Handle(handle) => Some(handle),
-                    Match::Refused => None,
-                }
-            }
-            Kind::Handshake { destination } => self.known(destination, source, false),
-            Kind::Retry { destination } => self.known(destination, source, true),
-            Kind::Ours if datagram[0] == FORWARDED => return Verdict::Taken,
-            Kind::Ours if source.flow.is_none() && frame::is_relay(datagram) => {
-                return self.judge_relayed(datagram, source, local);
-            }
-            Kind::Ours if datagram[0] == PIECE => return self.judge_piece(datagram, source, local),
-            Kind::Ours => {
-                if !self.frames.received(datagram, source, local) {
-                    count(&self.counters.garbage);
-                }
-                return Verdict::Taken;
-            }
-            Kind::Garbage => None,
-        };
-        match verdict {
-            Some(handle) => Verdict::Quic(handle),
-            None => {
-                count(&self.counters.garbage);
-                Verdict::Taken
-            }
-        }
-    }
-
-    /// A relay at the end of `road` granted a flow. What came through it before that was known is read now.
-    pub(crate) fn open_flow(&self, token: FlowToken, key: [u8; 32], road: Road) {
-        let mut handles = self.handles.lock();
-        handles.legs.open(token, key, road.wire, road.remote);
-        let early = handles.legs.take_early(token);
-        drop(handles);
-        let source = Source { flow: None, ..road.source() };
-        for frame in early {
-            if let Verdict::Relayed(to) = self.judge_relayed(&frame, source, road.local) {
-                let mut staged = self.staged.lock();
-                for addr in to {
-                    let datagram = frame.get(HEADER_BYTES..).unwrap_or_default();
-                    staged.push(datagram, RecvMeta { addr, ..RecvMeta::default() });
-                }
-            }
-        }
-        self.adopted.wake_reader();
-    }
-
-    /// A frame of a relay that wasn't to be forwarded.
-    fn judge_relayed(&self, datagram: &[u8], source: Source, local: Option<IpAddr>) -> Verdict {
-        let (wire, remote) = (source.wire, source.remote);
-        let token = frame::token(datagram);
-        let mut handles = self.handles.lock();
-        let mine = token.filter(|token| handles.legs.is_from(*token, wire, remote));
-        match (mine, datagram[0]) {
-            (Some(token), frame::DATA) => {
-                drop(handles);
-                let inner = datagram.get(HEADER_BYTES..).unwrap_or_default();
-                match self.judge(inner, Source { flow: Some(token), ..source }, local) {
-                    Verdict::Quic(handle) => Verdict::Relayed(vec![handle]),
-                    Verdict::QuicEach(handles) | Verdict::Relayed(handles) => {
-                        Verdict::Relayed(handles)
-                    }
-                    other @ (Verdict::Rebuilt(..) | Verdict::Taken) => other,
-                }
-            }
-            (Some(_), frame::CHALLENGE) => {
-                let answer = handles.legs.challenged(datagram, wire, remote);
-                drop(handles);
-                if let Some(answer) = answer {
-                    self.send_frame(Road::back(source, local), &answer);
-                }
-                Verdict::Taken
-            }
-            (None, frame::DATA) if !handles.at(source).is_empty() => {
-                handles.legs.too_early(wire, remote, datagram);
-                Verdict::Taken
-            }
-            _ => {
-                drop(handles);
-                let bound = datagram[0] == frame::BIND
-                    && self.relay().is_some_and(|mut relay| relay.bind(datagram, (wire, remote)));
-                if !bound {
-                    count(&self.counters.garbage);
-                }
-                Verdict::Taken
-            }
-        }
-    }
-
-    /// A piece of a datagram: nothing is kept for strangers.
-    fn judge_piece(&self, frame: &[u8], source: Source, local: Option<IpAddr>) -> Verdict {
-        let known = !self.handles.lock().at(source).is_empty();
-        let whole = if known { self.pieces.lock().take(source, frame) } else { None };
-        match whole {
-            None if known => Verdict::Taken,
-            Some(datagram) if matches!(kind(&datagram), Kind::Short(_)) => {
-                match self.judge(&datagram, source, local) {
-                    Verdict::Quic(handle) => Verdict::Rebuilt(datagram, vec![handle]),
-                    Verdict::QuicEach(handles) => Verdict::Rebuilt(datagram, handles),
-                    other => other,
-                }
-            }
-            _ => {
-                count(&self.counters.garbage);
-                Verdict::Taken
-            }
-        }
-    }
-
-    fn judge_short(&self, cid: &Cid, source: Source) -> Verdict {
-        let mut handles = self.handles.lock();
-        if let Match::Handle(handle) = handles.short(cid, source) {
-            return Verdict::Quic(handle);
-        }
-        let owners = handles.at(source);
-        if let [owner] = owners {
-            return Verdict::Quic(*owner);
-        }
-        let ours = self.cids.is_ours(cid);
-        // quinn's servers change to a later id of their client as soon as they have one, its clients
-        // never do: an id of ours that isn't in the table is that of a dialled connection. A foreign id
-        // is the random one of a stateless reset, which is known by its last bytes.
-        let owners = owners.iter().copied().filter(|owner| !ours || handles::is_dialled(*owner));
-        let owners: Vec<_> = owners.collect();
-        match owners.as_slice() {
-            [owner] => Verdict::Quic(*owner),
-            [] => match handles.literal(source) {
-                // One of this host's connections before a restart: QUIC answers with a reset.
-                Some(literal) if ours => Verdict::Quic(literal),
-                _ => {
-                    count(&self.counters.garbage);
-                    Verdict::Taken
-                }
-            },
-            _ => Verdict::QuicEach(owners),
-        }
-    }
-
-    /// The handle of a handshake packet that only a connection we have can have drawn.
-    fn known(&self, destination: &[u8], source: Source, retry: bool) -> Option<SocketAddr> {
-        match self.handles.lock().long(destination, source, retry) {
-            Match::Handle(handle) => Some(handle),
-            Match::Refused | Match::Unknown => None,
-        }
-    }
 }
 
 impl AsyncUdpSocket for MeshSocket {
@@ -689,18 +401,6 @@ impl AsyncUdpSocket for MeshSocket {
     fn may_fragment(&self) -> bool {
         false
     }
-}
-
-/// Puts the header of a flow in front of each datagram.
-fn wrap(token: FlowToken, contents: &[u8], segment: usize) -> Vec<u8> {
-    let header = frame::header(token);
-    let segments = contents.len().div_ceil(segment);
-    let mut wrapped = Vec::with_capacity(contents.len() + segments * HEADER_BYTES);
-    for datagram in contents.chunks(segment) {
-        wrapped.extend_from_slice(&header);
-        wrapped.extend_from_slice(datagram);
-    }
-    wrapped
 }
 
 impl fmt::Debug for MeshSocket {

@@ -1,6 +1,7 @@
 //! The socket under QUIC: docs/architecture.md.
 //!
 //! - `mesh_socket`: what quinn sees; puts the parts below together
+//! - `incoming`, `outgoing`: what becomes of what comes in, and how things are sent
 //! - `handles`: which addresses quinn sees, and where datagrams really go
 //! - `sift`: sorts received batches
 //! - `forward`: passes on what is for others
@@ -15,7 +16,9 @@ pub(crate) mod cid;
 pub(crate) mod filter;
 mod forward;
 pub(crate) mod handles;
+mod incoming;
 pub(crate) mod mesh_socket;
+mod outgoing;
 pub(crate) mod pieces;
 pub(crate) mod sift;
 pub(crate) mod udp;

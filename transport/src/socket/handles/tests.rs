@@ -1,0 +1,140 @@
+use super::*;
+
+const CID: Cid = [1; super::super::cid::CID_LEN];
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn table() -> Handles {
+    Handles::new(vec![address("0.0.0.0:1"), address("[::]:1"), address("0.0.0.0:2")], Some(1))
+}
+
+fn road(remote: &str) -> Road {
+    Road { wire: 0, remote: address(remote), local: None, flow: None }
+}
+
+fn from(wire: usize, remote: SocketAddr) -> Source {
+    Source { wire, remote, flow: None }
+}
+
+#[test]
+fn a_literal_handle_leads_back_to_its_source_and_socket_and_stores_nothing() {
+    let handles = table();
+    for (wire, source) in [(0, "1.2.3.4:5"), (1, "[2001:db8::1]:5"), (2, "1.2.3.4:5")] {
+        let source = address(source);
+        let literal = handles.literal(from(wire, source)).unwrap();
+        assert!(literal.is_ipv6());
+        let road = Road { wire, remote: source, local: None, flow: None };
+        assert_eq!(handles.way(literal, None), Way::One(road));
+    }
+    assert!(handles.is_empty());
+    assert_eq!(handles.literal(from(1, address("[fd77:6562:6d00::1]:1"))), None);
+}
+
+#[test]
+fn a_dial_races_until_the_first_answer_and_its_entries_go_with_the_connection() {
+    let mut handles = table();
+    let roads = [road("1.1.1.1:1"), road("2.2.2.2:2")];
+    let handle = handles.dial(roads.to_vec());
+    handles.attach(CID, handle, None);
+    assert_eq!(handles.way(handle, None), Way::Each(&roads));
+    let source = from(0, address("2.2.2.2:2"));
+    assert_eq!(handles.long(&CID, source, false), Match::Handle(handle));
+    assert_eq!(handles.way(handle, None), Way::One(roads[1]));
+    handles.settle(&CID);
+    assert_eq!(handles.at(from(0, address("2.2.2.2:2"))), &[handle]);
+    handles.release(&CID);
+    assert!(handles.is_empty());
+}
+
+#[test]
+fn a_retry_pins_its_road_and_other_roads_cannot_disturb_it() {
+    let mut handles = table();
+    let handle = handles.dial(vec![road("1.1.1.1:1"), road("2.2.2.2:2")]);
+    handles.attach(CID, handle, None);
+    let (one, two) = (from(0, address("1.1.1.1:1")), from(0, address("2.2.2.2:2")));
+    assert_eq!(handles.long(&CID, one, true), Match::Handle(handle));
+    assert_eq!(handles.long(&CID, two, true), Match::Refused);
+    assert_eq!(handles.long(&CID, one, true), Match::Refused);
+    assert_eq!(handles.long(&CID, two, false), Match::Refused);
+    assert_eq!(handles.long(&CID, one, false), Match::Handle(handle));
+}
+
+#[test]
+fn a_peer_is_recognised_on_each_road_that_it_proved_whichever_is_in_use() {
+    let mut handles = table();
+    let handle = handles.dial(vec![road("1.1.1.1:1")]);
+    handles.attach(CID, handle, None);
+    handles.settle(&CID);
+    assert_eq!(handles.recognise(handle, road("2.2.2.2:2")), Some(1));
+    let source = from(0, address("2.2.2.2:2"));
+    assert_eq!(handles.at(source), &[handle], "QUIC gave the peer an id that isn't in the table");
+    assert_eq!(handles.way(handle, None), Way::One(road("1.1.1.1:1")));
+    for n in 0..2 * ROADS_MAX {
+        handles.recognise(handle, road(&format!("3.3.3.3:{}", n + 1)));
+    }
+    assert_eq!(handles.way(handle, None), Way::One(road("1.1.1.1:1")), "never forgotten");
+    assert!(handles.at(source).is_empty());
+    assert!(handles.sources.len() <= ROADS_MAX);
+    handles.release(&CID);
+    assert!(handles.is_empty());
+}
+
+#[test]
+fn a_newcomer_at_an_address_that_a_connection_left_is_told_apart() {
+    let mut handles = table();
+    let source = from(0, address("1.2.3.4:5"));
+    let old = handles.literal(source).unwrap();
+    handles.attach(CID, old, None);
+    handles.settle(&CID);
+    assert_eq!(handles.literal(source), Some(old));
+    handles.switch(old, road("1.2.3.4:99"));
+    let newcomer = handles.literal(source).unwrap();
+    assert_ne!(newcomer, old);
+    assert_eq!(handles.way(newcomer, None), Way::One(road("1.2.3.4:5")));
+    assert_eq!(handles.way(old, None), Way::One(road("1.2.3.4:99")));
+    handles.release(&CID);
+    assert!(handles.is_empty());
+}
+
+#[test]
+fn two_connections_at_one_source_are_matched_by_their_ids() {
+    let mut handles = table();
+    let other: Cid = [2; super::super::cid::CID_LEN];
+    let dialled = handles.dial(vec![road("1.1.1.1:1")]);
+    handles.attach(CID, dialled, None);
+    handles.settle(&CID);
+    let source = from(0, address("1.1.1.1:1"));
+    let accepted = handles.literal(source).unwrap();
+    handles.attach(other, accepted, None);
+    handles.settle(&other);
+    assert_eq!(handles.short(&CID, source), Match::Handle(dialled));
+    assert_eq!(handles.short(&other, source), Match::Handle(accepted));
+    assert_eq!(handles.at(from(0, address("1.1.1.1:1"))), &[dialled, accepted]);
+    handles.release(&CID);
+    assert_eq!(handles.at(from(0, address("1.1.1.1:1"))), &[accepted]);
+    handles.release(&other);
+    assert!(handles.is_empty());
+}
+
+#[test]
+fn a_source_beyond_a_relay_is_its_flow_and_leads_back_through_it() {
+    let mut handles = table();
+    let (relay, token) = (address("9.9.9.9:9"), FlowToken(0x1234_5678_9abc_def0));
+    let source = Source { wire: 2, remote: relay, flow: Some(token) };
+    let literal = handles.literal(source).unwrap();
+    assert_eq!(handles.way(literal, None), Way::Nowhere, "no such flow");
+    handles.legs.open(token, [0; 32], 2, relay);
+    let road = Road::back(source, None);
+    assert_eq!(handles.way(literal, None), Way::One(road));
+    handles.attach(CID, literal, None);
+    handles.settle(&CID);
+    assert_eq!(handles.at(source), &[literal]);
+    assert_eq!(handles.at(from(2, relay)), &[] as &[SocketAddr]);
+    handles.switch(literal, self::road("1.2.3.4:5"));
+    assert_ne!(handles.literal(source), Some(literal), "a newcomer through the same flow");
+    handles.release(&CID);
+    assert!(handles.is_empty());
+    assert_eq!(handles.literal(from(1, address("[fd77:6562:6d01::1]:1"))), None);
+}
