@@ -18,7 +18,7 @@ use crate::socket::handles::Source;
 use crate::socket::pieces::{self, Pieces};
 use crate::socket::sift::{Kind, Staged, Verdict, kind, sift};
 use crate::tunnel::{self, frame::Splitter};
-use crate::wire::{FRAME_BYTES, Frame, MTU_MAX, SIZING};
+use crate::wire::{self, FRAME_BYTES, Frame, MTU_MAX, SIZING};
 use crate::{PeerId, PeerRef};
 
 /// A target's name, which is also that of its seeds' folder, and what it does with an input.
@@ -97,6 +97,9 @@ pub fn own_frame(data: &[u8]) {
     let tag = Frame::tag(data);
     assert!(tag.is_none() || data.len() == FRAME_BYTES || data[0] == SIZING);
     let _ = Frame::open(data, &key);
+    if let Some(nonce) = wire::called(data) {
+        assert_eq!(wire::call(nonce), data);
+    }
     let mut frame = [0; FRAME_BYTES];
     let given = data.len().min(FRAME_BYTES);
     frame[..given].copy_from_slice(&data[..given]);

@@ -4,13 +4,15 @@
 //! probe   0x01  tag[8]  nonce[8]  zero[18]            mac[16]
 //! answer  0x02  tag[8]  nonce[8]  ip[16]  port[2]     mac[16]
 //! sizing  0x03  tag[8]  nonce[8]  length[2]  zero[16] mac[16]  zero[length - 51]
+//! call    0x04  zero[8] nonce[8]  zero[34]
 //! ```
 //!
 //! The tag names the connection to its receiver, so that a spoofed frame costs one lookup; the MAC is
 //! HMAC-SHA-256, cut to 16 bytes, over everything before it, under a key that only the two ends of the
 //! connection have. An answer is exactly as long as the probe, so neither amplifies. The address is the
 //! one that the probe came from, IPv4 mapped into IPv6. A sizing probe is as long as it says, and draws an ordinary answer:
-//! that is how the sender learns that datagrams so long arrive.
+//! that is how the sender learns that datagrams so long arrive. A call comes from a stranger, asked to by a rendezvous, and bears
+//! nothing but the number that its receiver thought of: if it arrives, strangers' datagrams do.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -22,6 +24,7 @@ pub(crate) type Tag = [u8; 8];
 pub(crate) const PROBE: u8 = 0x01;
 pub(crate) const ANSWER: u8 = 0x02;
 pub(crate) const SIZING: u8 = 0x03;
+pub(crate) const CALL: u8 = 0x04;
 
 /// The longest datagram that QUIC sends, and that a sizing probe is. It fits every direct road, IPv6 over PPPoE included,
 /// without fragmentation (docs/measurements.md).
@@ -32,6 +35,20 @@ const BODY_BYTES: usize = 1 + 8 + 8 + 18;
 
 /// Length of every frame there is.
 pub(crate) const FRAME_BYTES: usize = BODY_BYTES + MAC_BYTES;
+
+/// The bytes of a call with this number.
+pub(crate) fn call(nonce: u64) -> [u8; FRAME_BYTES] {
+    let mut bytes = [0; FRAME_BYTES];
+    bytes[0] = CALL;
+    bytes[9..17].copy_from_slice(&nonce.to_be_bytes());
+    bytes
+}
+
+/// The number of what is a call.
+pub(crate) fn called(bytes: &[u8]) -> Option<u64> {
+    let nonce = u64::from_be_bytes(bytes.get(9..17)?.try_into().ok()?);
+    (bytes == call(nonce)).then_some(nonce)
+}
 
 /// What a frame says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -53,10 +53,13 @@ impl Connection {
         let link = self.entries[index].link.clone();
         let Some(road) = link.lease().road() else { return };
         match said {
-            Said::Observe | Said::Reserve | Said::Introduce { .. } => {
-                let answer = self.shared.serve((self.peer, road), said, now());
-                self.say(id, answer);
+            Said::Observe | Said::Reserve | Said::Introduce { .. } | Said::DialBack { .. } => {
+                if let Some(answer) = self.shared.serve((self.peer, road), said, now()) {
+                    self.say(id, answer);
+                }
             }
+            Said::NoDialBack { nonce } => self.shared.socket.nat().dial_back_withdrawn(nonce),
+            Said::Call { address, nonce } => self.shared.call(road, address, nonce, now()),
             Said::Introduced { ask, .. } | Said::Unavailable { ask, .. } => {
                 let known = |asked: &Asked| (asked.ask, asked.link) == (ask, id);
                 if let Some(index) = self.asked.iter().position(known) {

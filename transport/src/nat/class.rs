@@ -79,7 +79,14 @@ impl fmt::Display for NatClass {
             Ports::Block => f.write_str(", ports of one block")?,
             Ports::Random => f.write_str(", random ports")?,
         }
-        if self.carrier_grade { f.write_str(", behind a carrier's") } else { Ok(()) }
+        if self.carrier_grade {
+            f.write_str(", behind a carrier's")?;
+        }
+        match self.reachability {
+            Reachability::Unknown => Ok(()),
+            Reachability::Reachable => f.write_str(", open to strangers"),
+            Reachability::Filtered => f.write_str(", closed to strangers"),
+        }
     }
 }
 

@@ -90,6 +90,16 @@ impl Classifier {
         self.dial_backs.push_back(DialBack { helper, nonce, asked: now, arrived: false });
     }
 
+    /// Nobody was there who could do that.
+    pub fn dial_back_withdrawn(&mut self, nonce: u64) {
+        self.dial_backs.retain(|dial| dial.nonce != nonce || dial.arrived);
+    }
+
+    /// Whether a dial-back with this number was asked for.
+    pub fn dial_back_awaited(&self, nonce: u64) -> bool {
+        self.dial_backs.iter().any(|dial| dial.nonce == nonce)
+    }
+
     /// A dial-back came. It counts only if nothing was ever sent to the address it came from
     /// (`contacted` is false), and only in time.
     pub fn dial_back_arrived(&mut self, nonce: u64, contacted: bool, now: Instant) {

@@ -4,7 +4,7 @@
 //! and forwards nothing to a host that did not ask for a session. Whatever is refused is answered with a reason.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -52,6 +52,13 @@ impl Default for Service {
 /// Hosts of whose asking something is remembered. A guess, at ~80 bytes each.
 const ASKERS_MAX: usize = 4096;
 
+/// In so long, a host has this many calls for the asking, an address gets at most so many, and all together so many. Guesses: a
+/// session is renewed three times in it, and no victim notices three small datagrams.
+const CALLS_TIME: Duration = Duration::from_secs(600);
+const DIAL_BACKS: u16 = 4;
+const CALLS_TO_EACH: usize = 3;
+const CALLS_MAX: usize = 1024;
+
 /// Takes one of so many in a minute, all of which may come at once.
 fn take(bucket: &mut Bucket, per_minute: u16, now: Instant) -> bool {
     bucket.take_one(per_minute.into(), f64::from(per_minute) / 60.0, now)
@@ -62,6 +69,7 @@ struct Session {
     prefix: IpAddr,
     expires: Instant,
     introductions: Bucket,
+    dial_backs: Bucket,
 }
 
 /// Where a host is seen, if that means anything to another.
@@ -76,11 +84,14 @@ pub(crate) struct Host {
     service: Option<Service>,
     sessions: HashMap<PeerId, Session>,
     askers: HashMap<PeerId, Bucket>,
+    /// Whom a call was sent to of late.
+    called: VecDeque<(IpAddr, Instant)>,
 }
 
 impl Host {
     pub(crate) fn new(service: Option<Service>) -> Self {
-        Self { service, sessions: HashMap::new(), askers: HashMap::new() }
+        let called = VecDeque::new();
+        Self { service, sessions: HashMap::new(), askers: HashMap::new(), called }
     }
 
     /// Whether anybody may ask it for a session.
@@ -107,6 +118,7 @@ impl Host {
             prefix: network,
             expires: now,
             introductions: Bucket::full(per_minute.into(), now),
+            dial_backs: Bucket::full(DIAL_BACKS.into(), now),
         });
         (session.prefix, session.expires) = (network, now + service.lifetime);
         let terms = Terms {
@@ -159,6 +171,26 @@ impl Host {
         let addresses = meaningful(there).into_iter().collect();
         let candidates = Candidates { addresses, class: Vec::new() };
         (Message::Introduced { ask, candidates, grant: None }, Some(incoming))
+    }
+
+    /// Whether `from` may have somebody call it: hosts with a session, now and then.
+    pub(crate) fn dial_back(&mut self, from: &PeerId, now: Instant) -> bool {
+        let session = self.sessions.get_mut(from).filter(|session| session.expires > now);
+        let rate = f64::from(DIAL_BACKS) / CALLS_TIME.as_secs_f64();
+        session.is_some_and(|s| s.dial_backs.take_one(DIAL_BACKS.into(), rate, now))
+    }
+
+    /// Whether a call may go to `ip`, which somebody else named: a few to each, whoever asks.
+    pub(crate) fn call(&mut self, ip: IpAddr, now: Instant) -> bool {
+        while self.called.front().is_some_and(|(_, at)| now >= *at + CALLS_TIME) {
+            self.called.pop_front();
+        }
+        let there = self.called.iter().filter(|(called, _)| *called == ip).count();
+        if !self.serves() || there >= CALLS_TO_EACH || self.called.len() >= CALLS_MAX {
+            return false;
+        }
+        self.called.push_back((ip, now));
+        true
     }
 
     /// Who has a session here.
@@ -303,5 +335,24 @@ mod tests {
         let (answer, _) = introduce(&mut host, 2, 1, now + Duration::from_secs(61));
         assert_eq!(refusal(&answer), Some(Refusal::NotHere));
         assert_eq!(host.askers.len(), 1);
+    }
+
+    #[test]
+    fn calls_are_for_hosts_with_a_session_and_no_address_gets_many() {
+        let now = Instant::now();
+        let mut host = Host::new(Some(small()));
+        assert!(!host.dial_back(&peer(1), now));
+        host.reserve(peer(1), seen(1), now);
+        assert_eq!((0..10).filter(|_| host.dial_back(&peer(1), now)).count(), 4);
+        let victim = seen(9).ip();
+        assert_eq!((0..10).filter(|_| host.call(victim, now)).count(), CALLS_TO_EACH);
+        assert!(host.call(seen(8).ip(), now));
+        assert!(host.call(victim, now + CALLS_TIME));
+        let crowd = |n: usize| IpAddr::from([10, 1, (n / 256) as u8, (n % 256) as u8]);
+        assert!(
+            (0..2 * CALLS_MAX).filter(|n| host.call(crowd(*n), now + CALLS_TIME)).count()
+                < CALLS_MAX
+        );
+        assert!(!Host::new(None).call(victim, now), "it doesn't serve");
     }
 }

@@ -159,6 +159,12 @@ pub(crate) enum Message {
     /// Between two hosts that have met: I send to you from many sockets now; send to many ports of mine, for as much as this
     /// message pays ([`PUNCH_BYTES`]).
     Punch,
+    /// To a rendezvous: have a host that I never sent anything to send this number to where you see me.
+    DialBack { nonce: u64 },
+    /// The answer to `DialBack`: nobody here can.
+    NoDialBack { nonce: u64 },
+    /// From a rendezvous to another one: send this number there.
+    Call { address: SocketAddr, nonce: u64 },
 }
 
 /// The length of the body of a [`Message::Punch`], most of which says nothing: it pays for what it draws.
@@ -180,6 +186,9 @@ impl Message {
             Self::GoAway { .. } => 11,
             Self::Here { .. } => 12,
             Self::Punch => 13,
+            Self::DialBack { .. } => 14,
+            Self::NoDialBack { .. } => 15,
+            Self::Call { .. } => 16,
         }
     }
 
@@ -226,6 +235,13 @@ impl Message {
             Self::GoAway { alternatives } => put_points(&mut out, alternatives),
             Self::Here { candidates } => put_candidates(&mut out, candidates),
             Self::Punch => out.resize(PUNCH_BYTES, 0),
+            Self::DialBack { nonce } | Self::NoDialBack { nonce } => {
+                out.extend(nonce.to_be_bytes());
+            }
+            Self::Call { address, nonce } => {
+                put_addresses(&mut out, &[*address]);
+                out.extend(nonce.to_be_bytes());
+            }
         }
         out
     }
@@ -281,6 +297,12 @@ impl Message {
                 }
                 Self::Punch
             }
+            14 => Self::DialBack { nonce: u64::from_be_bytes(reader.take()?) },
+            15 => Self::NoDialBack { nonce: u64::from_be_bytes(reader.take()?) },
+            16 => Self::Call {
+                address: observed(&mut reader)?.ok_or(ContentError::NoAddress)?,
+                nonce: u64::from_be_bytes(reader.take()?),
+            },
             kind => return Err(MessageError::Kind(kind)),
         };
         match reader.0.len() {
@@ -408,6 +430,9 @@ mod tests {
             Message::GoAway { alternatives },
             Message::Here { candidates: full() },
             Message::Punch,
+            Message::DialBack { nonce: 1 << 63 },
+            Message::NoDialBack { nonce: 5 },
+            Message::Call { address: address(5), nonce: 6 },
         ]
     }
 
@@ -431,7 +456,7 @@ mod tests {
             assert!(Message::decode(&body).is_err(), "{message:?}");
         }
         assert!(matches!(Message::decode(&[0]), Err(MessageError::Kind(0))));
-        assert!(matches!(Message::decode(&[14]), Err(MessageError::Kind(14))));
+        assert!(matches!(Message::decode(&[17]), Err(MessageError::Kind(17))));
         assert!(matches!(Message::decode(&[1; 2049]), Err(MessageError::Length(2049))));
     }
 
@@ -468,7 +493,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_accepted_is_what_would_be_written(
-            kind in 0..16u8,
+            kind in 0..20u8,
             at in any::<prop::sample::Index>(),
             value in any::<u8>(),
             noise in prop::collection::vec(any::<u8>(), 0..300),

@@ -1,9 +1,10 @@
 //! What an endpoint does for the hosts that use it as their rendezvous and relay.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{
     host::meaningful,
+    meeting,
     protocol::{ALTERNATIVES_MAX, Message, Refusal},
 };
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     peer_ref::RendezvousPoint,
     relay::{forwarder::Spot, frame::FlowToken},
     socket::handles::Road,
+    wire,
 };
 
 /// Where an end of a flow is, if the road to it leads there without another relay.
@@ -28,10 +30,10 @@ impl Shared {
         (from, road): (PeerId, Road),
         said: Message,
         now: Instant,
-    ) -> Message {
+    ) -> Option<Message> {
         let direct = spot(road);
         let seen = road.remote;
-        match said {
+        Some(match said {
             Message::Reserve if direct.is_some() => {
                 let mut answer = self.host.lock().reserve(from, seen, now);
                 if let Message::Reserved { terms, .. } = &mut answer {
@@ -61,6 +63,12 @@ impl Shared {
                 }
                 answer
             }
+            Message::DialBack { nonce } => {
+                if !self.dial_back(from, direct, nonce, now) {
+                    return Some(Message::NoDialBack { nonce });
+                }
+                return None;
+            }
             Message::Introduce { ask, .. } => {
                 Message::Unavailable { ask, why: Refusal::NotServing }
             }
@@ -71,6 +79,42 @@ impl Shared {
                 let observed = direct.and_then(|(_, seen)| meaningful(seen));
                 Message::Observed { observed }
             }
+        })
+    }
+
+    /// Has another rendezvous call `from` where it is seen here; whether one is there.
+    fn dial_back(
+        self: &Arc<Self>,
+        from: PeerId,
+        seen: Option<Spot>,
+        nonce: u64,
+        now: Instant,
+    ) -> bool {
+        let Some(address) = seen.and_then(|(_, seen)| meaningful(seen)) else { return false };
+        let ours = |link: &Link| {
+            let road = link.lease().road().filter(|road| road.flow.is_none());
+            link.serves() && road.is_some_and(|road| road.remote.ip() != address.ip())
+        };
+        let mut others: Vec<_> =
+            self.up.iter().filter(|up| ours(up.value())).map(|up| *up.key()).collect();
+        // Else a seeded run wouldn't repeat itself; the host's own number says which one.
+        others.sort_unstable();
+        let chosen = usize::try_from(nonce).ok().and_then(|n| n.checked_rem(others.len()));
+        let Some(other) = chosen.and_then(|chosen| others.get(chosen)) else { return false };
+        if !self.host.lock().dial_back(&from, now) {
+            return false;
+        }
+        self.order_here(*other, Order::Say(Message::Call { address, nonce }));
+        true
+    }
+
+    /// Another rendezvous, who is reached along `road`, has this host call somebody.
+    pub(crate) fn call(&self, road: Road, address: SocketAddr, nonce: u64, now: Instant) {
+        let there = meeting::roads(self, [address], road.remote);
+        if let Some(there) = there.first()
+            && self.host.lock().call(address.ip().to_canonical(), now)
+        {
+            self.socket.send_frame(*there, &wire::call(nonce));
         }
     }
 

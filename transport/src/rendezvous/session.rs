@@ -8,7 +8,7 @@ use std::{
 };
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle};
-use rand::rngs::StdRng;
+use rand::{RngExt, rngs::StdRng};
 use tokio::sync::oneshot;
 
 use super::{
@@ -24,6 +24,7 @@ use crate::{
     path::places::Places,
     peer_ref::{PeerRef, RENDEZVOUS_ADDRESSES_MAX, RendezvousPoint, check_address},
     socket::handles::Road,
+    tunnel::is_far_end,
 };
 
 /// Rendezvous that are known. A guess, far beyond what anybody names by hand.
@@ -180,6 +181,11 @@ impl Sessions {
                 if terms.observation_port != 0 {
                     let other = SocketAddr::new(road.remote.ip(), terms.observation_port);
                     shared.observe(peer, other);
+                }
+                if road.flow.is_none() && !is_far_end(road.remote) {
+                    let nonce = self.rng.random();
+                    shared.socket.nat().dial_back_asked(road.remote.ip(), nonce, now);
+                    shared.order_here(peer, Order::Say(Said::DialBack { nonce }));
                 }
                 self.client.reserved(peer, observed, terms.lifetime, now);
             }

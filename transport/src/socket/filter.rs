@@ -22,7 +22,7 @@ mod linux {
             pieces::PIECE,
             sift::{QUIC_V1, SHORT_BYTES_MIN},
         },
-        wire::{ANSWER, FRAME_BYTES, PROBE, SIZING},
+        wire::{CALL, FRAME_BYTES, PROBE},
     };
 
     /// The filter of a UDP socket sees the UDP header first (RFC 768).
@@ -33,6 +33,9 @@ mod linux {
 
     /// Pieces follow the frames of a relay, and are no shorter.
     const BEYOND_PIECE: u32 = PIECE as u32 + 1;
+
+    /// Probes, answers and calls follow each other.
+    const BEYOND_CALL: u32 = CALL as u32 + 1;
 
     // Instructions of classic BPF, as linux/filter.h has them.
     const LOAD_BYTE: u16 = 0x30;
@@ -49,28 +52,27 @@ mod linux {
         }
     }
 
-    fn program() -> [SockFilter; 19] {
+    fn program() -> [SockFilter; 18] {
         let op = SockFilter::new;
         let at_least = |bytes: usize| HEADER + bytes as u32;
         // A load beyond the end of the datagram drops it. Jumps count from the next instruction.
         [
             op(LOAD_BYTE, 0, 0, HEADER),
-            op(JUMP_AT_LEAST, 13, 0, 0xc0),      // to 15: long header
-            op(JUMP_AT_LEAST, 15, 0, 0x80),      // to 18: neither QUIC's nor ours
-            op(JUMP_AT_LEAST, 9, 0, 0x40),       // to 13: short header
-            op(JUMP_EQUAL, 4, 0, PROBE.into()),  // to 9
-            op(JUMP_EQUAL, 3, 0, ANSWER.into()), // to 9
-            op(JUMP_EQUAL, 2, 0, SIZING.into()), // to 9
-            op(JUMP_AT_LEAST, 10, 0, BEYOND_PIECE), // to 18
-            op(JUMP_AT_LEAST, 2, 9, DATA.into()), // to 11 or 18
+            op(JUMP_AT_LEAST, 12, 0, 0xc0), // to 14: long header
+            op(JUMP_AT_LEAST, 14, 0, 0x80), // to 17: neither QUIC's nor ours
+            op(JUMP_AT_LEAST, 8, 0, 0x40),  // to 12: short header
+            op(JUMP_AT_LEAST, 12, 0, BEYOND_PIECE), // to 17
+            op(JUMP_AT_LEAST, 4, 0, DATA.into()), // to 10
+            op(JUMP_AT_LEAST, 10, 0, BEYOND_CALL), // to 17
+            op(JUMP_AT_LEAST, 0, 9, PROBE.into()), // else to 17
             op(LOAD_LENGTH, 0, 0, 0),
-            op(JUMP_AT_LEAST, 6, 7, at_least(FRAME_BYTES)), // to 17 or 18
+            op(JUMP_AT_LEAST, 6, 7, at_least(FRAME_BYTES)), // to 16 or 17
             op(LOAD_LENGTH, 0, 0, 0),
-            op(JUMP_AT_LEAST, 4, 5, at_least(RELAY_BYTES_MIN)), // to 17 or 18
+            op(JUMP_AT_LEAST, 4, 5, at_least(RELAY_BYTES_MIN)), // to 16 or 17
             op(LOAD_LENGTH, 0, 0, 0),
-            op(JUMP_AT_LEAST, 2, 3, at_least(SHORT_BYTES_MIN)), // to 17 or 18
+            op(JUMP_AT_LEAST, 2, 3, at_least(SHORT_BYTES_MIN)), // to 16 or 17
             op(LOAD_WORD, 0, 0, HEADER + 1),
-            op(JUMP_EQUAL, 0, 1, QUIC_V1), // else to 18
+            op(JUMP_EQUAL, 0, 1, QUIC_V1), // else to 17
             op(RETURN, 0, 0, u32::MAX),
             op(RETURN, 0, 0, 0),
         ]
@@ -102,7 +104,7 @@ mod linux {
                             room.copy_from_slice(&version.to_be_bytes());
                         }
                         let passes = match first {
-                            PROBE | ANSWER | SIZING => length >= FRAME_BYTES,
+                            PROBE..=CALL => length >= FRAME_BYTES,
                             DATA..=PIECE => length >= RELAY_BYTES_MIN,
                             0..=0x3f => false,
                             0x40..=0x7f => length >= SHORT_BYTES_MIN,

@@ -385,6 +385,12 @@ impl Handles {
         Some((self.active(handle)?, echo.iter().cloned().collect()))
     }
 
+    /// Whether something was sent to a host at `ip`, as far as that is remembered: it is a peer, or is being dialled.
+    pub(crate) fn is_contacted(&self, ip: IpAddr) -> bool {
+        let there = |road: &Road| road.flow.is_none() && road.remote.ip() == ip;
+        self.handles.values().any(|entry| entry.roads.iter().any(there))
+    }
+
     /// The road in use by `handle`.
     pub(crate) fn active(&self, handle: SocketAddr) -> Option<Road> {
         match self.way(handle, None) {

@@ -15,7 +15,10 @@ use super::{
     pieces::PIECE,
     sift::{Kind, Verdict, kind, sift},
 };
-use crate::relay::frame::{self, FORWARDED, FlowToken, HEADER_BYTES};
+use crate::{
+    relay::frame::{self, FORWARDED, FlowToken, HEADER_BYTES},
+    wire::{self, CALL},
+};
 
 /// An Initial from a stranger in a smaller datagram is refused (RFC 9000, section 14.1).
 const INITIAL_BYTES_MIN: usize = 1200;
@@ -69,6 +72,10 @@ impl MeshSocket {
             Kind::Ours if datagram[0] == FORWARDED => return Verdict::Taken,
             Kind::Ours if source.flow.is_none() && frame::is_relay(datagram) => {
                 return self.judge_relayed(datagram, source, local);
+            }
+            Kind::Ours if datagram[0] == CALL => {
+                self.called(datagram, source);
+                return Verdict::Taken;
             }
             Kind::Ours if datagram[0] == PIECE => return self.judge_piece(datagram, source, local),
             Kind::Ours => {
@@ -146,6 +153,19 @@ impl MeshSocket {
                 }
                 Verdict::Taken
             }
+        }
+    }
+
+    /// A stranger's call, which a rendezvous was asked to bring about.
+    fn called(&self, frame: &[u8], source: Source) {
+        let now = tokio::time::Instant::now().into_std();
+        let awaited = wire::called(frame).filter(|nonce| self.nat().dial_back_awaited(*nonce));
+        match awaited.filter(|_| source.flow.is_none()) {
+            Some(nonce) => {
+                let contacted = self.handles().is_contacted(source.remote.ip());
+                self.nat().dial_back_arrived(nonce, contacted, now);
+            }
+            None => count(&self.counters.garbage),
         }
     }
 

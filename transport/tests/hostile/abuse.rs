@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::{
     common::{echo, host, host_with},
     flood::share_amid,
-    guests::{Guest, introduce},
+    guests::{Guest, introduce, received, victim},
     resident, serves,
 };
 use webmesh_transport::{ConnectError, Relaying, Service};
@@ -163,4 +163,21 @@ async fn a_rendezvous_that_introduces_nobody_is_passed_over_or_said_to_be_the_re
     assert_eq!(link.peer(), both.peer());
     let refused = caller.endpoint.connect(&alone.endpoint.peer_ref()).await;
     assert!(matches!(&refused, Err(ConnectError::NotIntroduced(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_victim_that_others_want_called_gets_three_datagrams_at_most() {
+    let host = host(1).await;
+    let (victim, address) = victim().await;
+    for n in [8, 9] {
+        let mut guest = Guest::of(n, &host).await;
+        for nonce in 0..10_u64 {
+            guest.say(&[&[16, 1], &address[..], &nonce.to_be_bytes()].concat()).await;
+        }
+        // Without a session nobody is called on its behalf either.
+        guest.say(&[&[14][..], &[7; 8]].concat()).await;
+        assert_eq!(guest.hear().await, [&[15][..], &[7; 8]].concat());
+    }
+    let count = received(&victim).await;
+    assert!((1..=3).contains(&count), "{count}");
 }

@@ -158,7 +158,7 @@ async fn what_is_no_message_ends_the_connection() {
 
 /// Datagrams that come to `victim` until none has come for two seconds and more, which is longer than the pauses between the
 /// first probes of an address.
-async fn received(victim: &tokio::net::UdpSocket) -> usize {
+pub(crate) async fn received(victim: &tokio::net::UdpSocket) -> usize {
     let quiet = std::time::Duration::from_secs(5);
     let mut count = 0;
     while tokio::time::timeout(quiet, victim.recv(&mut [0; 2000])).await.is_ok() {
@@ -167,7 +167,7 @@ async fn received(victim: &tokio::net::UdpSocket) -> usize {
     count
 }
 
-async fn victim() -> (tokio::net::UdpSocket, [u8; 7]) {
+pub(crate) async fn victim() -> (tokio::net::UdpSocket, [u8; 7]) {
     let victim = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let [high, low] = victim.local_addr().unwrap().port().to_be_bytes();
     (victim, [4, 127, 0, 0, 1, high, low])

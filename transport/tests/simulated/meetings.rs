@@ -7,7 +7,7 @@ use crate::{
     world::{DIRECT, Kind, World, until},
 };
 use tokio::time::Instant;
-use webmesh_transport::{ConnectError, PathKind};
+use webmesh_transport::{ConnectError, PathKind, nat::Reachability};
 
 /// How long it takes two kinds to talk, and then to talk directly, if they come to.
 fn meet(seed: u64, from: Kind, to: Kind) -> (Duration, Option<Duration>) {
@@ -101,5 +101,36 @@ fn a_dial_to_a_host_that_is_offline_ends_soon_and_says_so() {
         let took = begun.elapsed();
         println!("known to be offline after {took:?}");
         assert!(took < Duration::from_secs(4), "{took:?}");
+    });
+}
+
+#[test]
+fn hosts_learn_from_a_strangers_call_whether_strangers_reach_them() {
+    in_place(8, async |placement| {
+        let world = World::new(8, placement);
+        world.network.set_latency(Duration::from_millis(20));
+        let one = world.server(1).await;
+        let two = world.server(2).await;
+        // Two more, which the hosts here never hear of.
+        let others = [world.server(3).await, world.server(4).await];
+        let links = [one.connect(&others[0]).await, two.connect(&others[1]).await];
+        for (n, kind, expected) in [
+            (5, Kind::Public, Reachability::Reachable),
+            (6, Kind::FullCone, Reachability::Reachable),
+            (7, Kind::PortRestricted, Reachability::Filtered),
+            (8, Kind::Firewall, Reachability::Filtered),
+        ] {
+            let host = world.site(n, kind, &[&one, &two]).await;
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            let explained = host.endpoint.explain(&one.peer()).await.unwrap();
+            assert_eq!(explained.own_nat.reachability, expected, "{kind:?}");
+        }
+        drop(links);
+        // Where no rendezvous knows another one, nothing is known.
+        let lonely = world.server(9).await;
+        let host = world.site(10, Kind::PortRestricted, &[&lonely]).await;
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let explained = host.endpoint.explain(&lonely.peer()).await.unwrap();
+        assert_eq!(explained.own_nat.reachability, Reachability::Unknown);
     });
 }
