@@ -12,7 +12,7 @@ pub(crate) struct Joining {
     /// A public node through which others reach this host: a PeerRef (wm1…) or IP:PORT; repeatable.
     #[arg(long, value_name = "TARGET", value_parser = target)]
     join: Vec<PeerRef>,
-    /// With how many of them a session is kept at a time [default: 2]. Each costs ~62 KB an hour.
+    /// With how many of them a session is kept at a time [default: 2]. Each costs ~64 KB an hour.
     #[arg(long, value_name = "N")]
     rendezvous: Option<usize>,
     /// An HTTP proxy through which TLS is tried where UDP is blocked.
