@@ -110,6 +110,8 @@ async fn a_caller_and_a_host_with_a_session_are_told_where_the_other_is_seen() {
         let answer = caller.hear().await;
         match answer[0] {
             7 => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            // The flow between the two is dead, which the host says as soon as it knows.
+            10 => {}
             _ => break assert_eq!(answer, [8, 0, 0, 0, 7, 4]),
         }
     }
