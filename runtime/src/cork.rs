@@ -54,6 +54,12 @@ impl Cork {
         }
     }
 
+    /// Whether somebody waits for it to let go.
+    pub(crate) fn holds(&self) -> bool {
+        self.outermost
+            && HELD.with_borrow(|held| held.as_ref().is_some_and(|held| !held.wakers.is_empty()))
+    }
+
     /// Lets go, for the rest of the turn.
     pub(crate) fn pull(&mut self) {
         if std::mem::take(&mut self.outermost) {

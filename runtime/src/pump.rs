@@ -20,6 +20,10 @@ use std::task::{self, Poll};
 /// Messages an actor handles before it lets its neighbours on the thread run, a guess that keeps the turn of an actor below a tenth of a millisecond.
 pub(crate) const SHARE: u32 = 64;
 
+/// Messages after which what was answered so far leaves, and the other side goes to work on it while the actor goes on with the
+/// rest. With 64 asks in flight, half of them makes both sides work at the same time; a quarter is no better (measured).
+const BREATH: u32 = SHARE / 2;
+
 /// What outlives one instance of the actor: the messages in hand and the counters.
 pub(crate) struct Feed<A: RemoteActor> {
     pub(crate) hand: Hand<A>,
@@ -94,6 +98,12 @@ impl<A: RemoteActor> ActorFuture<A> for Pump<A> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+            if feed.share == SHARE - BREATH && cork.holds() {
+                inlet.settle(&mut feed.hand);
+                cork.pull();
+                yield_to_runtime(cx);
+                return Poll::Pending;
+            }
             let Some(delivery) = feed.hand.next() else {
                 match inlet.poll_refill(&mut feed.hand, cx) {
                     Poll::Ready(()) => continue,
@@ -111,6 +121,15 @@ impl<A: RemoteActor> ActorFuture<A> for Pump<A> {
             feed.hand.done();
             cork.breathe();
         }
+    }
+}
+
+/// Wakes the task after everything else on the thread that is ready, I/O too, had its turn. A wake-up alone would let a
+/// `LocalSet` poll it again before any task outside of the set, such as those that send.
+fn yield_to_runtime(cx: &mut task::Context<'_>) {
+    let yielding = std::pin::pin!(tokio::task::yield_now());
+    if yielding.poll(cx).is_ready() {
+        cx.waker().wake_by_ref();
     }
 }
 

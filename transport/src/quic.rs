@@ -32,6 +32,16 @@ const MTU_INTERVAL: Duration = Duration::from_secs(60);
 /// RFC 9002's 333 ms, with which one lost packet costs a second, and the median internet round trip.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
+/// Packets that a peer may receive before it acknowledges them at once (draft-ietf-quic-ack-frequency); otherwise it waits for
+/// something of its own to send, or for [`ACK_DELAY_MAX`]. By QUIC's own rule every second packet draws an acknowledgement, which
+/// goes ahead of the answer to it in a datagram of its own and wakes this host twice. An initial window has twelve, so slow start
+/// isn't held up; a gap is acknowledged at once all the same. docs/decisions/0009-answers-carry-acknowledgements.md.
+const ACK_AFTER: u32 = 8;
+
+/// How long a peer may keep an acknowledgement back: time for an actor to answer, and little beside a round trip between hosts. A
+/// guess; QUIC's default is 25 ms.
+const ACK_DELAY_MAX: Duration = Duration::from_millis(5);
+
 /// The connection window of a peer that hasn't completed HELLO yet, in bytes (docs/architecture.md).
 const STRANGER_WINDOW: u32 = 256 << 10;
 
@@ -86,6 +96,8 @@ impl Windows {
 fn transport(windows: &Windows) -> quinn::TransportConfig {
     let mut mtu = quinn::MtuDiscoveryConfig::default();
     mtu.upper_bound(MTU_MAX).interval(MTU_INTERVAL);
+    let mut acks = quinn::AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(ACK_AFTER)).max_ack_delay(Some(ACK_DELAY_MAX));
     let mut transport = quinn::TransportConfig::default();
     transport
         // Liveness is the path core's; a handshake has its own limit.
@@ -98,6 +110,7 @@ fn transport(windows: &Windows) -> quinn::TransportConfig {
         .datagram_receive_buffer_size(None)
         .initial_rtt(INITIAL_RTT)
         .mtu_discovery_config(Some(mtu))
+        .ack_frequency_config(Some(acks))
         .congestion_controller_factory(Arc::new(PerRoadConfig::default()));
     transport
 }

@@ -1,7 +1,7 @@
 //! The reference: raw quinn with the best settings found, moving the same bytes.
 //!
 //! `quinn` drives endpoint and streams on one current-thread runtime, `quinn-multi-thread` on tokio's default; both with
-//! 4 MiB socket buffers and the windows of a Webmesh connection.
+//! 4 MiB socket buffers, and the windows and the frequency of acknowledgements of a Webmesh connection.
 
 use crate::process::{Role, Task, resident_bytes, wait_for_parent};
 use quinn::rustls;
@@ -53,7 +53,12 @@ pub(crate) fn run(task: &Task) {
 
 fn transport() -> Arc<quinn::TransportConfig> {
     let mut config = quinn::TransportConfig::default();
+    // As Webmesh's: 3 to 12% more requests.
+    let mut acks = quinn::AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(8u32.into())
+        .max_ack_delay(Some(std::time::Duration::from_millis(5)));
     config
+        .ack_frequency_config(Some(acks))
         .stream_receive_window((16u32 << 20).into())
         .receive_window((64u32 << 20).into())
         .send_window(64 << 20)

@@ -221,3 +221,27 @@ fn a_direct_road_with_a_smaller_mtu_than_the_relays_holds_nothing_up() {
         assert!(longest <= 300 * MS, "{longest:?}");
     });
 }
+
+#[test]
+fn an_answer_carries_the_acknowledgement_of_what_it_answers() {
+    in_place(7, async |placement| {
+        let world = World::new(7, placement);
+        world.network.set_links(line(20, 100));
+        let served = world.site(1, Kind::Public, &[]).await;
+        let caller = world.site(2, Kind::Public, &[]).await;
+        let link = caller.endpoint.connect(&served.endpoint.peer_ref()).await.unwrap();
+        let other = served.diary.up().await;
+        // Until it is known how much the road takes.
+        for _ in 0..20 {
+            echo(&link, &other, &[7; 5_000]).await;
+        }
+        let sent = || other.quic().stats().udp_tx.datagrams;
+        let before = sent();
+        for _ in 0..20 {
+            echo(&link, &other, &[7; 5_000]).await;
+        }
+        let each = (sent() - before) as f64 / 20.0;
+        println!("{each} datagrams for an answer that fits into four");
+        assert!(each < 5.0, "{each}");
+    });
+}
