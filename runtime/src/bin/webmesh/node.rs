@@ -2,7 +2,7 @@
 
 use crate::{
     DataDir,
-    joining::Joining,
+    joining::{Joining, reachable},
     output::{Failure, Output},
 };
 use serde_json::json;
@@ -20,7 +20,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "IP:PORT")]
     listen: Vec<SocketAddr>,
     /// An address under which others reach this node, repeatable [default: those of its interfaces].
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = reachable)]
     advertise: Vec<SocketAddr>,
     /// Don't serve other hosts as their rendezvous.
     #[arg(long)]
