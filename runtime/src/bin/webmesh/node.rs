@@ -16,7 +16,7 @@ use webmesh::{Mesh, Router};
 pub(crate) struct Args {
     #[command(flatten)]
     data: DataDir,
-    /// An address to listen on, repeatable [default: all interfaces, any free port].
+    /// An address to listen on, repeatable; [::] is IPv6 alone [default: all interfaces, any free port].
     #[arg(long, value_name = "IP:PORT")]
     listen: Vec<SocketAddr>,
     /// An address under which others reach this node, repeatable [default: those of its interfaces].
