@@ -231,7 +231,7 @@ fn inspect_explains_a_good_reference_and_tells_a_typing_error_apart() {
 
 #[test]
 fn wrong_usage_exits_with_2_and_malformed_input_too() {
-    let wrong: [&[&str]; 7] = [
+    let wrong: [&[&str]; 8] = [
         &[],
         &["fly"],
         &["id", "--frobnicate"],
@@ -239,12 +239,77 @@ fn wrong_usage_exits_with_2_and_malformed_input_too() {
         &["ping", "wm1notbase32!"],
         &["ping", "127.0.0.1:1", "--count", "0"],
         &["node", "--listen", "127.0.0.1"],
+        &["node", "--advertise", "0.0.0.0:4433"],
     ];
     for args in wrong {
         let output = run(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", complaint(&output));
         assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}");
     }
+}
+
+#[test]
+fn an_address_without_a_port_is_told_what_a_target_looks_like() {
+    let output = run(&["ping", "192.0.2.7"]);
+    assert!(complaint(&output).contains("neither a PeerRef (wm1…) nor IP:PORT"));
+}
+
+#[test]
+fn objects_have_their_fields_in_the_documented_order() {
+    fn in_order(line: &str, names: &[&str]) {
+        let places: Vec<_> =
+            names.iter().map(|name| line.find(&format!("\"{name}\":")).expect(line)).collect();
+        assert!(places.is_sorted() && line.starts_with(&format!("{{\"{}\"", names[0])), "{line}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), "127.0.0.1:0");
+    in_order(&node.ready.to_string(), &["event", "peer", "peer_ref", "listen"]);
+    let ping = run(&["--json", "ping", node.text("peer_ref"), "--count", "1"]);
+    let printed = String::from_utf8(ping.stdout).unwrap();
+    let (pong, summary) = printed.split_once('\n').unwrap();
+    in_order(pong, &["event", "seq", "peer", "rtt_ms", "path", "via"]);
+    in_order(summary, &["event", "sent", "received", "p50_ms"]);
+    let inspect = run(&["--json", "inspect", node.text("peer_ref")]);
+    let printed = String::from_utf8(inspect.stdout).unwrap();
+    in_order(
+        &printed,
+        &["class", "signer", "version", "addresses", "rendezvous", "expiry", "size", "verdict"],
+    );
+}
+
+#[test]
+fn logs_in_a_file_have_no_colours() {
+    let dir = tempfile::tempdir().unwrap();
+    // Worth a warning, and no more.
+    std::fs::write(dir.path().join("identity.key.version"), "no version").unwrap();
+    let data = dir.path().to_str().unwrap();
+    let args = ["node", "--data", data, "--listen", "127.0.0.1:0"];
+    let mut node = webmesh(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut ready = String::new();
+    BufReader::new(node.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    node.kill().unwrap();
+    let logs = complaint(&node.wait_with_output().unwrap());
+    assert!(logs.contains("WARN") && !logs.contains('\x1b'), "{logs:?}");
+}
+
+#[test]
+fn an_interrupted_ping_sums_up_what_it_has_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), "127.0.0.1:0");
+    let args = ["--json", "ping", node.address(), "--count", "1000000", "--interval-ms", "10"];
+    let mut ping = webmesh(&args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(ping.stdout.take().unwrap());
+    let mut first = String::new();
+    out.read_line(&mut first).unwrap();
+    assert!(
+        Command::new("kill").args(["-INT", &ping.id().to_string()]).status().unwrap().success()
+    );
+    let last = out.lines().map_while(Result::ok).last().unwrap();
+    let summary: Value = serde_json::from_str(&last).unwrap();
+    assert_eq!(summary["event"], "summary");
+    assert!(summary["received"].as_u64().unwrap() >= 1, "{summary}");
+    assert!(summary["sent"].as_u64() >= summary["received"].as_u64(), "{summary}");
+    assert_eq!(ping.wait().unwrap().code(), Some(0));
 }
 
 #[test]

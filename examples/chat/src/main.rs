@@ -10,7 +10,7 @@ mod protocol;
 mod room;
 mod tui;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::Parser;
 use member::{News, Seat};
 use protocol::{PUBLISHED_NAME, Room, Welcome};
@@ -79,6 +79,7 @@ async fn main() -> ExitCode {
                 .unwrap_or_else(|_| "error".into()),
         )
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     match run(args).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -97,7 +98,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     if let Some(address) = args.listen {
         builder = builder.listen(address);
     }
-    let mesh = builder.start().await.context("the node did not start")?;
+    let mesh = builder.start().await.map_err(|why| anyhow!("the node did not start: {why}"))?;
     let result = chat(&mesh, &args).await;
     mesh.shutdown().await;
     result
@@ -145,6 +146,9 @@ async fn face(
 ) -> anyhow::Result<()> {
     if !args.plain && std::io::stdout().is_terminal() {
         return tui::run(seat, welcome, news, invite).await;
+    }
+    if welcome.name != args.name {
+        eprintln!("chat: the name {} is taken; you are {}", args.name, welcome.name);
     }
     match invite {
         Some(invite) => plain::print(&format!("invite {invite}"))?,

@@ -1,6 +1,8 @@
 //! One's own presence in a room: an actor that the room calls, and the handle that posts.
 
-use crate::protocol::{Change, Join, Leave, Line, Member, Post, Presence, Room, Said, Welcome};
+use crate::protocol::{
+    Change, Dismissed, Join, Leave, Line, Member, Post, Presence, Room, Said, Welcome,
+};
 use tokio::sync::mpsc;
 use webmesh::{ActorRef, AskError, Down, Mesh, RemoteActor, prelude::*, watch};
 
@@ -14,8 +16,8 @@ pub(crate) enum News {
     Said(Line),
     /// Somebody came or went.
     Presence(String, Change),
-    /// The room is gone; there will be no more news.
-    RoomLost(String),
+    /// There will be no more news, for this reason.
+    Over(String),
 }
 
 #[derive(RemoteActor)]
@@ -65,7 +67,15 @@ impl Handler<Down> for MemberActor {
     type Result = AtomicResponse<Self, ()>;
 
     fn handle(&mut self, down: Down, _: &mut Context<Self>) -> Self::Result {
-        self.report(News::RoomLost(down.reason.to_string()))
+        self.report(News::Over(format!("the room is gone: {}", down.reason)))
+    }
+}
+
+impl Handler<Dismissed> for MemberActor {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(&mut self, _: Dismissed, _: &mut Context<Self>) -> Self::Result {
+        self.report(News::Over("you did not keep up with what is said, and had to go".to_owned()))
     }
 }
 

@@ -92,6 +92,11 @@ pub(crate) struct Presence {
     pub(crate) change: Change,
 }
 
+/// The room shows a member the door, for it did not keep up. Nothing that is said later gets there.
+#[derive(Debug, Serialize, Deserialize, Message)]
+#[message(id = "chat.dismissed")]
+pub(crate) struct Dismissed;
+
 /// How the company of a room changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Change {
@@ -118,12 +123,29 @@ impl std::fmt::Display for Change {
 
 /// A member, as the room holds it.
 #[derive(Debug, Protocol)]
-#[protocol(id = "webmesh.example.chat.member/1", accepts(Said, Presence))]
+#[protocol(id = "webmesh.example.chat.member/1", accepts(Said, Presence, Dismissed))]
 pub(crate) struct Member;
 
-/// `text` without control characters (a terminal would obey them), cut at a character within `bytes_max`.
+/// Whether `c` would change how what stands around it is shown: a terminal obeys control characters, and the marks of
+/// Unicode that turn the direction of writing or break lines make one line pass for another.
+fn changes_others(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Whether `c` can't be seen, so that two names would look the same. (Texts may have them: emoji are joined by some.)
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200d}'
+    ) || matches!(c, '\u{2060}'..='\u{2065}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}')
+        || matches!(c, '\u{e0000}'..='\u{e0fff}')
+}
+
+/// `text` without what would change how others are shown (a tab becomes a space), cut at a character within `bytes_max`.
 pub(crate) fn printable(text: &str, bytes_max: usize) -> String {
-    let mut clean: String = text.chars().filter(|c| !c.is_control()).collect();
+    let spaced = text.chars().map(|c| if c == '\t' { ' ' } else { c });
+    let mut clean: String = spaced.filter(|c| !changes_others(*c)).collect();
     while clean.len() > bytes_max {
         clean.pop();
     }
@@ -135,8 +157,10 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.chars().count() > NAME_CHARS_MAX {
         return Err(format!("a name has 1 to {NAME_CHARS_MAX} characters"));
     }
-    if name.chars().any(|c| c.is_control() || c.is_whitespace() || c == '<' || c == '>') {
-        return Err("a name has no spaces, control characters, '<' or '>'".into());
+    let bad =
+        |c: char| changes_others(c) || is_invisible(c) || c.is_whitespace() || c == '<' || c == '>';
+    if name.chars().any(bad) {
+        return Err("a name has no spaces, control or invisible characters, '<' or '>'".into());
     }
     Ok(())
 }
@@ -148,6 +172,7 @@ mod tests {
     #[test]
     fn escape_sequences_do_not_reach_the_terminal() {
         assert_eq!(printable("a\x1b[2Jb\r\n", 100), "a[2Jb");
+        assert_eq!(printable("a\u{9b}2J\tb \u{202e}c\u{2028}", 100), "a2J b c");
     }
 
     #[test]
@@ -158,7 +183,7 @@ mod tests {
     #[test]
     fn a_name_cannot_pass_for_another_line() {
         assert!(check_name("bob").is_ok());
-        for bad in ["", "a> b", "two words", "x\n", &"n".repeat(33)] {
+        for bad in ["", "a> b", "two words", "x\n", "x\u{202e}", "x\u{200b}", &"n".repeat(33)] {
             assert!(check_name(bad).is_err(), "{bad:?}");
         }
     }

@@ -1,14 +1,17 @@
 //! The room: an actor that knows its members, numbers the lines and passes them on.
 
 use crate::protocol::{
-    Change, HISTORY_LINES_MAX, Join, Leave, Line, Member, Post, Presence, Room, Said,
+    Change, Dismissed, HISTORY_LINES_MAX, Join, Leave, Line, Member, Post, Presence, Room, Said,
     TEXT_BYTES_MAX, Welcome, check_name, printable,
 };
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 use webmesh::{ActorRef, Down, PeerId, RemoteActor, caller, prelude::*, send, watch};
 
 /// Most members of one room: each line is sent to every one of them.
 const MEMBERS_MAX: usize = 256;
+
+/// How long a member that was too slow has to take the lines before the word that it had to go. A guess.
+const DISMISSAL_MAX: Duration = Duration::from_secs(60);
 
 struct Seat {
     number: u64,
@@ -68,6 +71,14 @@ impl RoomActor {
         let Some(at) = self.seats.iter().position(|seat| seat.number == number) else { return };
         let seat = self.seats.remove(at);
         webmesh::unwatch(ctx, seat.watch);
+        if change == Change::TooSlow {
+            // Behind what it has not taken yet; a member that takes nothing never learns it.
+            let told = async move {
+                let word = seat.member.tell(Dismissed);
+                let _ = tokio::time::timeout(DISMISSAL_MAX, word).await;
+            };
+            ctx.spawn(told.into_actor(self));
+        }
         self.tell_everybody(ctx, || Presence { name: seat.name.clone(), change });
     }
 }

@@ -18,6 +18,9 @@ use tokio::sync::mpsc;
 /// Lines that can be scrolled back to.
 const SCROLLBACK_MAX: usize = 2_000;
 
+/// Texts that wait while the room's answer to an earlier one is awaited.
+const UNSAID_MAX: usize = 32;
+
 /// One entry of the history pane.
 enum Entry {
     Said(Line),
@@ -52,23 +55,53 @@ pub(crate) async fn run(
         scrolled: 0,
     };
     let mut terminal = ratatui::try_init()?;
-    let result = drive(&mut terminal, &mut screen, seat, news).await;
-    ratatui::restore();
-    result
+    let _restore = Restore;
+    let (say, texts) = mpsc::channel(UNSAID_MAX);
+    let (refuse, refusals) = mpsc::channel(1);
+    let talk = Talk { news, refusals, say };
+    // Side by side: the screen stays alive while the room's answer is awaited.
+    tokio::select! {
+        result = drive(&mut terminal, &mut screen, talk) => result,
+        () = speak(seat, texts, refuse) => Ok(()),
+    }
+}
+
+/// Gives the terminal back as it was, also when the program is asked to end by a signal.
+struct Restore;
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        ratatui::restore();
+    }
+}
+
+/// What comes from the room and goes there.
+struct Talk {
+    news: mpsc::Receiver<News>,
+    refusals: mpsc::Receiver<String>,
+    say: mpsc::Sender<String>,
+}
+
+/// Posts one text after the other, in their order; ends with the screen.
+async fn speak(seat: &Seat, mut texts: mpsc::Receiver<String>, refuse: mpsc::Sender<String>) {
+    while let Some(text) = texts.recv().await {
+        if let Err(why) = seat.post(text).await {
+            let _ = refuse.send(why).await;
+        }
+    }
 }
 
 async fn drive(
     terminal: &mut DefaultTerminal,
     screen: &mut Screen,
-    seat: &Seat,
-    mut news: mpsc::Receiver<News>,
+    mut talk: Talk,
 ) -> anyhow::Result<()> {
     let mut events = terminal_events();
     loop {
         terminal.draw(|frame| screen.draw(frame))?;
         tokio::select! {
-            item = news.recv() => match item {
-                Some(News::RoomLost(why)) => anyhow::bail!("the room is gone: {why}"),
+            item = talk.news.recv() => match item {
+                Some(News::Over(why)) => anyhow::bail!("{why}"),
                 Some(item) => screen.take_news(item),
                 None => anyhow::bail!("the member actor ended"),
             },
@@ -77,13 +110,17 @@ async fn drive(
                     Action::Nothing => {}
                     Action::Quit => return Ok(()),
                     Action::Post(text) => {
-                        if let Err(why) = seat.post(text).await {
-                            screen.add(Entry::Notice(format!("not posted: {why}")));
+                        if talk.say.try_send(text).is_err() {
+                            let why = "not posted: the room takes nothing at the moment";
+                            screen.add(Entry::Notice(why.to_owned()));
                         }
                     }
                 },
                 None => return Ok(()),
             },
+            Some(why) = talk.refusals.recv() => {
+                screen.add(Entry::Notice(format!("not posted: {why}")));
+            }
         }
     }
 }
@@ -127,7 +164,7 @@ impl Screen {
                     self.members.push(name);
                 }
             }
-            News::RoomLost(_) => {}
+            News::Over(_) => {}
         }
     }
 

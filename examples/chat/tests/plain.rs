@@ -4,7 +4,7 @@
 use std::{
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::mpsc::{Receiver, sync_channel},
     time::{Duration, Instant},
 };
 
@@ -19,6 +19,11 @@ struct Chat {
 
 impl Chat {
     fn start(args: &[&str]) -> Chat {
+        Self::start_read_ahead(args, 100_000)
+    }
+
+    /// Of what it prints, so many lines are read before the test asks for them.
+    fn start_read_ahead(args: &[&str], lines: usize) -> Chat {
         let mut process = Command::new(env!("CARGO_BIN_EXE_chat"))
             .arg("--plain")
             .args(args)
@@ -27,7 +32,7 @@ impl Chat {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let (sender, lines) = channel();
+        let (sender, lines) = sync_channel(lines);
         let out = BufReader::new(process.stdout.take().unwrap());
         std::thread::spawn(move || {
             out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
@@ -111,6 +116,67 @@ fn everybody_reads_the_same_in_the_same_order_and_a_late_comer_gets_the_history(
             assert_eq!(chat.line(), format!("<ann> number {number}"));
         }
     }
+}
+
+#[test]
+fn guests_who_pour_in_lines_at_the_same_time_keep_their_seats() {
+    const LINES: usize = 2_000; // more than wait for a guest anywhere on the way
+    let (host, invite) = Chat::host("lobby");
+    let names = ["ann", "bob", "cid"];
+    let mut guests: Vec<Chat> =
+        names.iter().map(|name| Chat::guest(&invite, name, "lobby")).collect();
+    std::thread::scope(|scope| {
+        for guest in &mut guests {
+            scope.spawn(|| (0..LINES).for_each(|number| guest.say(&number.to_string())));
+        }
+    });
+    let said = |chat: &Chat| -> Vec<String> {
+        let lines = std::iter::from_fn(|| Some(chat.line()));
+        lines.filter(|line| !line.ends_with(" joined")).take(names.len() * LINES).collect()
+    };
+    let heard = said(&host);
+    for name in names {
+        let prefix = format!("<{name}> ");
+        let own: Vec<&str> = heard.iter().filter_map(|line| line.strip_prefix(&prefix)).collect();
+        assert!(own.iter().enumerate().all(|(at, text)| *text == at.to_string()), "{name}");
+    }
+    for guest in &guests {
+        assert!(said(guest) == heard, "everybody reads the same");
+    }
+}
+
+#[test]
+fn lines_that_are_no_text_or_too_long_end_nobodys_chat() {
+    let (mut host, invite) = Chat::host("lobby");
+    let mut guest = Chat::guest(&invite, "ann", "lobby");
+    assert_eq!(host.line(), "* ann joined");
+    for chat in [&mut host, &mut guest] {
+        chat.input.write_all(b"bad \xff\xfe bytes\n").unwrap();
+        chat.say(&"long ".repeat(20_000));
+        chat.say("\x1b[31mred");
+    }
+    let mut heard: Vec<String> = (0..4).map(|_| host.line()).collect();
+    heard.sort_by_key(|line| !line.starts_with("<host>"));
+    let expected = ["<host>", "<ann>"]
+        .map(|name| [format!("{name} bad \u{fffd}\u{fffd} bytes"), format!("{name} [31mred")]);
+    assert_eq!(heard, expected.concat());
+}
+
+#[test]
+fn a_guest_who_reads_nothing_has_to_go_and_learns_it() {
+    let (mut host, invite) = Chat::host("lobby");
+    let mut guest = Chat::start_read_ahead(&["--join", &invite, "--name", "ann"], 1);
+    assert_eq!(host.line(), "* ann joined");
+    let text = "x".repeat(4_000);
+    loop {
+        host.say(&text);
+        match host.line().as_str() {
+            "* ann was too slow and had to go" => break,
+            line => assert!(line.starts_with("<host> x"), "{line}"),
+        }
+    }
+    while guest.lines.recv_timeout(PATIENCE).is_ok() {}
+    assert_eq!(guest.code(), Some(1));
 }
 
 #[test]

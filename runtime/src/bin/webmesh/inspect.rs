@@ -34,11 +34,7 @@ fn texts<T: ToString>(items: &[T]) -> Vec<String> {
 }
 
 fn as_object(inspection: &Inspection) -> Value {
-    let mut object = json!({
-        "verdict": inspection.verdict.name(),
-        "explanation": inspection.verdict.to_string(),
-        "size": inspection.size,
-    });
+    let mut object = json!({});
     match &inspection.claims {
         None => {}
         Some(Claims::Addresses(plain)) => {
@@ -50,14 +46,17 @@ fn as_object(inspection: &Inspection) -> Value {
             object["signer"] = peer.to_string().into();
             object["version"] = content.version.into();
             object["addresses"] = texts(&content.addresses).into();
-            object["expires"] = content.expires.into();
             let points = content.rendezvous.iter().map(|point| {
                 let (addresses, tls) = (texts(&point.addresses), texts(&point.tls));
                 json!({ "peer": point.peer.to_string(), "addresses": addresses, "tls": tls })
             });
             object["rendezvous"] = points.collect();
+            object["expiry"] = content.expires.into();
         }
     }
+    object["size"] = inspection.size.into();
+    object["verdict"] = inspection.verdict.name().into();
+    object["explanation"] = inspection.verdict.to_string().into();
     object
 }
 
@@ -82,7 +81,7 @@ fn as_text(inspection: &Inspection, unix_now: u64) -> String {
                 let addresses = [texts(&point.addresses), texts(&point.tls)].concat().join(" ");
                 line("rendezvous", format!("{} {addresses}", point.peer));
             }
-            line("expires", expiry(content.expires, unix_now));
+            line("expiry", expiry(content.expires, unix_now));
         }
     }
     if let Some(size) = inspection.size {

@@ -2,7 +2,7 @@
 
 use crate::output::Failure;
 use std::{net::SocketAddr, time::Duration};
-use webmesh::{AddressRef, Mesh, MeshBuilder, PeerRef};
+use webmesh::{AddressRef, Mesh, MeshBuilder, PeerRef, peer_ref};
 
 /// How long the sessions may take to stand. A guess, three times what a dial may take.
 const ATTACHED_MAX: Duration = Duration::from_secs(30);
@@ -22,12 +22,22 @@ pub(crate) struct Joining {
 
 /// A PeerRef, or an address whose owner is not known.
 pub(crate) fn target(text: &str) -> Result<PeerRef, String> {
-    if let Ok(address) = text.parse::<SocketAddr>() {
+    if text.parse::<SocketAddr>().is_ok() {
+        let address = reachable(text)?;
         return AddressRef::new([address])
             .map(PeerRef::Addresses)
             .map_err(|error| error.to_string());
     }
-    text.parse::<PeerRef>().map_err(|error| error.to_string())
+    text.parse::<PeerRef>().map_err(|error| match error {
+        peer_ref::ParseError::NotAPeerRef => "neither a PeerRef (wm1…) nor IP:PORT".to_owned(),
+        error => error.to_string(),
+    })
+}
+
+/// An address at which a host can be reached from elsewhere.
+pub(crate) fn reachable(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse::<SocketAddr>().map_err(|error| error.to_string())?;
+    AddressRef::new([address]).map(|_| address).map_err(|error| error.to_string())
 }
 
 impl Joining {

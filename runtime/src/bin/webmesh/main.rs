@@ -14,7 +14,7 @@ mod ping;
 
 use clap::{Parser, Subcommand};
 use output::{Failure, Output};
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 /// Distributed actors on the public internet: node and tools.
 #[derive(Parser)]
@@ -46,7 +46,12 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter =
         tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // Colours in a file are rubbish.
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     let output = Output::new(cli.json);
     let result = match cli.command {
         Command::Id(args) => id::run(&args, &output),

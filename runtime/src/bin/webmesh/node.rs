@@ -2,7 +2,7 @@
 
 use crate::{
     DataDir,
-    joining::Joining,
+    joining::{Joining, reachable},
     output::{Failure, Output},
 };
 use serde_json::json;
@@ -16,11 +16,11 @@ use webmesh::{Mesh, Router};
 pub(crate) struct Args {
     #[command(flatten)]
     data: DataDir,
-    /// An address to listen on, repeatable [default: all interfaces, any free port].
+    /// An address to listen on, repeatable; [::] is IPv6 alone [default: all interfaces, any free port].
     #[arg(long, value_name = "IP:PORT")]
     listen: Vec<SocketAddr>,
     /// An address under which others reach this node, repeatable [default: those of its interfaces].
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = reachable)]
     advertise: Vec<SocketAddr>,
     /// Don't serve other hosts as their rendezvous.
     #[arg(long)]

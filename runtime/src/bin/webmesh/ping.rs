@@ -29,25 +29,61 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
     let builder = args.joining.apply(Mesh::builder().serve(false));
     let mesh = builder.start().await.map_err(Failure::failed)?;
+    let mut tally = Tally::default();
     let measured = async {
         args.joining.attached(&mesh).await?;
-        pings(&mesh, args, output).await
+        pings(&mesh, args, output, &mut tally).await
     };
     let result = tokio::select! {
         result = measured => result,
-        // Interrupted: what was learnt so far has been printed.
-        signal = mesh.until_ctrl_c() => signal.map_err(Failure::failed).map(|()| ExitCode::FAILURE),
+        // Interrupted: what was learnt so far is worth a summary too.
+        signal = mesh.until_ctrl_c() => signal.map_err(Failure::failed),
     };
     mesh.shutdown().await;
-    result
+    result?;
+    tally.print(output)?;
+    Ok(if tally.round_trips.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-async fn pings(mesh: &Mesh, args: &Args, output: &Output) -> Result<ExitCode, Failure> {
+/// What became of the pings so far.
+#[derive(Default)]
+struct Tally {
+    sent: u64,
+    /// In milliseconds, one for each reply.
+    round_trips: Vec<f64>,
+}
+
+impl Tally {
+    fn print(&self, output: &Output) -> Result<(), Failure> {
+        let (sent, received, p50) =
+            (self.sent, self.round_trips.len(), median(self.round_trips.clone()));
+        let text = match p50 {
+            Some(p50) => format!("{sent} sent, {received} received, p50 {p50} ms"),
+            None => format!("{sent} sent, none received"),
+        };
+        let object =
+            json!({ "event": "summary", "sent": sent, "received": received, "p50_ms": p50 });
+        output.print(object, text)
+    }
+}
+
+/// The middle value, or the lower one of the two in the middle: one that was measured.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied()
+}
+
+async fn pings(
+    mesh: &Mesh,
+    args: &Args,
+    output: &Output,
+    tally: &mut Tally,
+) -> Result<(), Failure> {
     let mut interval = tokio::time::interval(Duration::from_millis(args.interval_ms.max(1)));
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut round_trips = Vec::new();
     for seq in 0..args.count {
         interval.tick().await;
+        tally.sent += 1;
         let asked = std::time::Instant::now();
         let pong = match tokio::time::timeout(REPLY_MAX, mesh.ping(&args.target)).await {
             Ok(result) => result.map_err(|error| error.to_string()),
@@ -59,9 +95,9 @@ async fn pings(mesh: &Mesh, args: &Args, output: &Output) -> Result<ExitCode, Fa
                     (pong.peer.to_string(), pong.via.to_string(), pong.path.to_string());
                 let rtt_ms = milliseconds(pong.rtt);
                 let took_ms = milliseconds(asked.elapsed());
-                round_trips.push(rtt_ms);
+                tally.round_trips.push(rtt_ms);
                 output.print(
-                    json!({ "event": "pong", "seq": seq, "peer": peer, "rtt_ms": rtt_ms, "took_ms": took_ms, "path": path, "via": via }),
+                    json!({ "event": "pong", "seq": seq, "peer": peer, "rtt_ms": rtt_ms, "path": path, "via": via, "took_ms": took_ms }),
                     format_args!("seq {seq}  {rtt_ms} ms  {path} via {via}  {peer}"),
                 )?;
             }
@@ -73,20 +109,23 @@ async fn pings(mesh: &Mesh, args: &Args, output: &Output) -> Result<ExitCode, Fa
             }
         }
     }
-    round_trips.sort_by(f64::total_cmp);
-    let (received, p50) = (round_trips.len(), round_trips.get(round_trips.len() / 2).copied());
-    let text = match p50 {
-        Some(p50) => format!("{} sent, {received} received, p50 {p50} ms", args.count),
-        None => format!("{} sent, none received", args.count),
-    };
-    output.print(
-        json!({ "event": "summary", "sent": args.count, "received": received, "p50_ms": p50 }),
-        text,
-    )?;
-    Ok(if received > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(())
 }
 
 /// With the microseconds behind the point, which is as exact as the clocks are.
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn the_median_is_one_of_the_values() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![7.0]), Some(7.0));
+        assert_eq!(median(vec![9.0, 1.0]), Some(1.0));
+        assert_eq!(median(vec![9.0, 1.0, 2.0]), Some(2.0));
+    }
 }
