@@ -28,13 +28,17 @@ pub(crate) fn whom_to_ask(
     peer: PeerId,
     points: Vec<RendezvousPoint>,
 ) -> Vec<RendezvousPoint> {
+    let usable = |point: &RendezvousPoint| point.peer != peer && point.peer != shared.peer_id();
+    let own = shared.attached_to();
+    // Anybody may have named the others: a crowd of them leaves room for those that this host chose itself.
+    let kept = own.iter().filter(|point| usable(point)).count().min(ASKED_MAX / 2);
     let mut asked: Vec<RendezvousPoint> = Vec::new();
-    let own = shared.attached_to().into_iter();
-    for point in points.into_iter().chain(own) {
-        let known = asked.iter().any(|known| known.peer == point.peer);
-        let usable = point.peer != peer && point.peer != shared.peer_id();
-        if usable && !known && asked.len() < ASKED_MAX {
-            asked.push(point);
+    for (room, points) in [(ASKED_MAX - kept, points), (ASKED_MAX, own)] {
+        for point in points {
+            let known = asked.iter().any(|known| known.peer == point.peer);
+            if usable(&point) && !known && asked.len() < room {
+                asked.push(point);
+            }
         }
     }
     asked
