@@ -16,6 +16,8 @@ const ASKED_MAX: usize = 8;
 
 /// A rendezvous introduced this host to a peer.
 pub(crate) struct Meeting {
+    /// Which.
+    pub(crate) by: PeerId,
     /// The road through the rendezvous, if it relays.
     pub(crate) road: Option<Road>,
     /// Where it sees the peer.
@@ -93,7 +95,7 @@ async fn introduce(
     match said {
         Message::Introduced { candidates, grant, .. } => {
             let road = grant.and_then(|grant| flow(shared, &grant, road));
-            Some(Ok(Meeting { road, addresses: candidates.addresses }))
+            Some(Ok(Meeting { by: point.peer, road, addresses: candidates.addresses }))
         }
         Message::Unavailable { why, .. } => Some(Err(why)),
         _ => None,

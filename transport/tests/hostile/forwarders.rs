@@ -30,6 +30,8 @@ enum Conduct {
     Relaying(Forgery),
     /// Forges answers to those with the host behind it.
     Direct(Forgery),
+    /// Forwards nothing that is relayed, while its sessions stand.
+    Mute,
     /// Is late, lest the forger lose every race.
     Late,
 }
@@ -80,6 +82,9 @@ impl Between {
                     Conduct::Direct(forgery) => Some(forgery),
                     _ => None,
                 };
+                if conduct == Conduct::Mute && relayed {
+                    continue;
+                }
                 if let (Some(forgery), Some(first)) = (forgery, first) {
                     if !first.has_token {
                         let header = if relayed { &datagram[..RELAY_HEADER] } else { &[] };
@@ -160,7 +165,7 @@ fn is_held_back(forgery: Forgery, first: &Initial) -> bool {
 const NOWHERE: &str = "127.0.0.1:9";
 
 /// A host that can be met only by way of these, each named by its key and by where it is reached.
-async fn met_through(n: u8, rendezvous: &[(u8, SocketAddr)]) -> Host {
+pub(crate) async fn met_through(n: u8, rendezvous: &[(u8, SocketAddr)]) -> Host {
     let join = rendezvous.iter().map(|(key, at)| reference(*key, &[*at])).collect();
     let host = host_with(n, |config| {
         config.advertise = vec![NOWHERE.parse().unwrap()];
@@ -173,7 +178,7 @@ async fn met_through(n: u8, rendezvous: &[(u8, SocketAddr)]) -> Host {
 }
 
 /// Both ends of `link`, which leads to `host`, carry bytes.
-async fn carries(link: &Link, host: &Host) {
+pub(crate) async fn carries(link: &Link, host: &Host) {
     assert_eq!(link.peer(), host.peer());
     assert_eq!(echo(link, &host.diary.up().await, &[7; 50_000]).await, [7; 50_000]);
 }
@@ -259,6 +264,22 @@ async fn a_forger_on_the_direct_road_does_not_spoil_the_relayed_one() {
         carries(&link.unwrap_or_else(|e| panic!("{forgery:?}: {e}")), &served).await;
         assert!(forger.forged() > 0, "{forgery:?} was never tried");
     }
+}
+
+#[tokio::test]
+async fn a_relay_that_forwards_nothing_is_passed_by_and_alone_costs_a_dial_its_bound_and_no_more() {
+    let limit = Duration::from_secs(3);
+    let (_mute, dead) = Between::in_front_of(1, Conduct::Mute).await;
+    let (_honest, late) = Between::in_front_of(2, Conduct::Late).await;
+    let both = met_through(3, &[(1, dead.front), (2, late.front)]).await;
+    let alone = met_through(4, &[(1, dead.front)]).await;
+    let caller = host_with(5, |config| config.limits.handshake_time_max = limit).await;
+    carries(&caller.endpoint.connect(&both.endpoint.peer_ref()).await.unwrap(), &both).await;
+    let started = Instant::now();
+    let error = caller.endpoint.connect(&alone.endpoint.peer_ref()).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Timeout(_)), "{error:?}");
+    assert!(started.elapsed() < 2 * limit, "{:?}", started.elapsed());
+    serves(&both, &host(6).await).await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! - `peers`: with a key of their own: whatever can be said wrongly
 //! - `guests`, `abuse`: what a rendezvous and relay is asked for, rightly, wrongly and too often
 //! - `bystanders`: on the road between two others: stolen, replayed and reflected probes
+//! - `liars`: rendezvous that lie about where hosts are seen
 //! - `forwarders`: relays and others that forge the end of the handshakes they forward (`forgery`)
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
@@ -17,6 +18,7 @@ mod flood;
 mod forgery;
 mod forwarders;
 mod guests;
+mod liars;
 mod peers;
 mod strangers;
 
