@@ -78,6 +78,14 @@ impl Attacker {
         Self { endpoint, config }
     }
 
+    /// Keeps less of what it sends: its memory is that of its victims, where they share a process.
+    pub fn keeping_little(mut self) -> Self {
+        let mut transport = quinn::TransportConfig::default();
+        transport.send_window(256 << 10);
+        self.config.transport_config(Arc::new(transport));
+        self
+    }
+
     /// A handshake with whoever is at `address`.
     pub async fn dial(
         &self,
@@ -90,6 +98,16 @@ impl Attacker {
 
 /// A server with the raw key made of these bytes, which takes whoever shows one.
 pub fn server(n: u8) -> quinn::Endpoint {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    server_with(n, socket, quinn::TransportConfig::default())
+}
+
+/// The same at this socket.
+pub fn server_with(
+    n: u8,
+    socket: std::net::UdpSocket,
+    transport: quinn::TransportConfig,
+) -> quinn::Endpoint {
     let provider = Arc::new(ring::default_provider());
     let verifier = Arc::new(AcceptsAnyone(provider.signature_verification_algorithms));
     let mut tls = rustls::ServerConfig::builder_with_provider(provider)
@@ -101,8 +119,8 @@ pub fn server(n: u8) -> quinn::Endpoint {
     let tls = Arc::new(QuicServerConfig::try_from(tls).unwrap());
     let mut quic = quinn::EndpointConfig::default();
     quic.grease_quic_bit(false);
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let config = quinn::ServerConfig::with_crypto(tls);
+    let mut config = quinn::ServerConfig::with_crypto(tls);
+    config.transport_config(Arc::new(transport));
     quinn::Endpoint::new(quic, Some(config), socket, Arc::new(quinn::TokioRuntime)).unwrap()
 }
 

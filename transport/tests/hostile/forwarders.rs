@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio::{net::UdpSocket, sync::mpsc};
 use webmesh_transport::{ConnectError, Hints, Link, peer_ref::RendezvousPoint};
 
@@ -25,13 +26,15 @@ const RELAY_DATA: u8 = 8;
 
 /// What somebody between hosts and another one does to handshakes that pass.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Conduct {
+pub(crate) enum Conduct {
     /// Forges answers to those that are relayed, as the relay itself can.
     Relaying(Forgery),
     /// Forges answers to those with the host behind it.
     Direct(Forgery),
     /// Forwards nothing that is relayed, while its sessions stand.
     Mute,
+    /// Keeps copies of long datagrams to the host that bear what was encrypted with the keys of a connection.
+    Keeping,
     /// Is late, lest the forger lose every race.
     Late,
 }
@@ -39,9 +42,14 @@ enum Conduct {
 /// How late.
 const LATE: Duration = Duration::from_millis(100);
 
+pub(crate) const KEPT_MAX: usize = 256;
+const LONG: usize = 800;
+
 /// Stands before a host, and carries datagrams of many guests to and fro, each from an address of its own.
-struct Between {
-    front: SocketAddr,
+pub(crate) struct Between {
+    pub(crate) front: SocketAddr,
+    /// At most [`KEPT_MAX`].
+    pub(crate) kept: Arc<Mutex<Vec<Vec<u8>>>>,
     forged: Arc<AtomicUsize>,
     carrying: tokio::task::JoinHandle<()>,
 }
@@ -53,7 +61,7 @@ impl Drop for Between {
 }
 
 impl Between {
-    async fn before(host: SocketAddr, conduct: Conduct) -> Self {
+    pub(crate) async fn before(host: SocketAddr, conduct: Conduct) -> Self {
         Self::at(UdpSocket::bind("127.0.0.1:0").await.unwrap(), host, conduct)
     }
 
@@ -69,6 +77,8 @@ impl Between {
     fn at(front: UdpSocket, host: SocketAddr, conduct: Conduct) -> Self {
         let (front, forged) = (Arc::new(front), Arc::new(AtomicUsize::new(0)));
         let (address, count) = (front.local_addr().unwrap(), forged.clone());
+        let kept: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+        let copies = kept.clone();
         let carrying = tokio::spawn(async move {
             let mut backs: HashMap<SocketAddr, mpsc::UnboundedSender<Vec<u8>>> = HashMap::new();
             let mut buffer = [0; 2048];
@@ -82,6 +92,12 @@ impl Between {
                     Conduct::Direct(forgery) => Some(forgery),
                     _ => None,
                 };
+                if conduct == Conduct::Keeping && length >= LONG && datagram[0] & 0xc0 == 0x40 {
+                    let mut copies = copies.lock();
+                    if copies.len() < KEPT_MAX {
+                        copies.push(datagram.clone());
+                    }
+                }
                 if conduct == Conduct::Mute && relayed {
                     continue;
                 }
@@ -105,7 +121,7 @@ impl Between {
                 let _ = back.send(datagram);
             }
         });
-        Self { front: address, forged, carrying }
+        Self { front: address, kept, forged, carrying }
     }
 
     fn forged(&self) -> usize {

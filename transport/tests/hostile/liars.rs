@@ -125,7 +125,7 @@ async fn lie(
 }
 
 /// The next message about rendezvous.
-async fn next(rx: &mut quinn::RecvStream) -> Option<Vec<u8>> {
+pub(crate) async fn next(rx: &mut quinn::RecvStream) -> Option<Vec<u8>> {
     let mut byte = [0];
     while byte != [0x10] {
         rx.read_exact(&mut byte).await.ok()?;

@@ -3,6 +3,7 @@
 //! - `strangers`: without any key: garbage, spoofed and abandoned handshakes
 //! - `peers`: with a key of their own: whatever can be said wrongly
 //! - `guests`, `abuse`: what a rendezvous and relay is asked for, rightly, wrongly and too often
+//! - `crowds`: floods of what a rendezvous is asked for, by hosts with keys
 //! - `bystanders`: on the road between two others: stolen, replayed and reflected probes
 //! - `liars`: rendezvous that lie about where hosts are seen
 //! - `forwarders`: relays and others that forge the end of the handshakes they forward (`forgery`)
@@ -14,6 +15,7 @@ mod common;
 mod abuse;
 mod attacker;
 mod bystanders;
+mod crowds;
 mod flood;
 mod forgery;
 mod forwarders;
