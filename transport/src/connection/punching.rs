@@ -71,7 +71,9 @@ impl Connection {
             .iter()
             .map(|known| {
                 let path = link.kind(&known.road);
-                Candidate::new(known, shown(known.road.remote), path)
+                let address = shown(known.road.remote);
+                let original = self.shared.nat64.lock().original(address);
+                Candidate::new(known, address, path, original)
             })
             .collect();
         let direct = |c: &&Candidate| matches!(c.path, PathKind::Direct | PathKind::Punched);

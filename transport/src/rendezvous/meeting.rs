@@ -122,5 +122,6 @@ pub(crate) fn roads(
     let local = by.ip().to_canonical().is_loopback();
     let claimed =
         claimed.into_iter().filter(|address| local || !address.ip().to_canonical().is_loopback());
+    let claimed = shared.translated(claimed);
     candidates::roads(&shared.socket.handles(), claimed)
 }

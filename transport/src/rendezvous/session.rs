@@ -187,7 +187,8 @@ impl Sessions {
                     shared.socket.nat().dial_back_asked(road.remote.ip(), nonce, now);
                     shared.order_here(peer, Order::Say(Said::DialBack { nonce }));
                 }
-                let observed = observed.filter(|seen| plausible(*seen, road.remote));
+                let observed =
+                    observed.filter(|seen| plausible(*seen, shared.original(road.remote)));
                 self.client.reserved(peer, observed, terms.lifetime, now);
             }
             Said::Refused { why, alternatives } if self.client.asked(peer) => {
