@@ -1,6 +1,6 @@
 //! What an endpoint is started with, and the sockets that follow from it.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
@@ -10,6 +10,7 @@ use crate::nat::Router;
 use crate::{
     identity::{SecretKey, VersionCounter, VersionError},
     limits::Limits,
+    nat::Resolver,
     path::liveness::Patience,
     peer_ref::{ContentError, PeerRef, RendezvousPoint},
     quic::Windows,
@@ -65,6 +66,9 @@ pub struct EndpointConfig {
     /// `None`: none is asked.
     #[cfg(feature = "port-mapping")]
     pub map_port: Option<Router>,
+    /// Asked, where this host has no IPv4, under which prefix the network's NAT64 shows hosts that have nothing else (RFC 7050);
+    /// `None`: the system's, and nobody on a simulated network.
+    pub resolver: Option<Arc<dyn Resolver>>,
     /// A simulated network in place of the kernel's, for tests in place (feature `sim`).
     #[cfg(feature = "sim")]
     pub network: Option<Simulated>,
@@ -88,6 +92,7 @@ impl EndpointConfig {
             proxy: None,
             #[cfg(feature = "port-mapping")]
             map_port: None,
+            resolver: None,
             #[cfg(feature = "sim")]
             network: None,
         }

@@ -111,13 +111,12 @@ pub(crate) async fn dial(
     addresses: Vec<SocketAddr>,
     late: mpsc::UnboundedReceiver<Late>,
 ) -> Result<Authenticated, ConnectError> {
-    let roads = candidates::roads(&shared.socket.handles(), addresses);
     let limit = shared.config.limits.handshake_time_max;
     let sleep = shared.socket.sleep(limit);
     let mut worst = None;
     tokio::select! {
         biased;
-        outcome = authenticate(shared, peer, roads, late, &mut worst) => return outcome,
+        outcome = authenticate(shared, peer, addresses, late, &mut worst) => return outcome,
         () = sleep => {}
     }
     // That somebody else lives there says more than that nobody answered elsewhere.
@@ -127,10 +126,13 @@ pub(crate) async fn dial(
 async fn authenticate(
     shared: &Arc<Shared>,
     peer: Option<PeerId>,
-    roads: Vec<Road>,
+    addresses: Vec<SocketAddr>,
     late: mpsc::UnboundedReceiver<Late>,
     worst: &mut Option<ConnectError>,
 ) -> Result<Authenticated, ConnectError> {
+    shared.nat64_known().await;
+    let addresses = shared.translated(addresses);
+    let roads = candidates::roads(&shared.socket.handles(), addresses);
     let Proven { connection, lease, secrets, peer } =
         race(shared, peer, roads, late, worst).await?;
     let begun = hello::begin(&connection, &shared.hello()).await;

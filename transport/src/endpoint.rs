@@ -29,6 +29,7 @@ use crate::{
     identity::PeerId,
     limits::{Admission, Admissions, InitialGate, Limits},
     link::{Link, Observer, code},
+    nat::nat64::Nat64,
     own_ref::OwnRef,
     path::{
         explain::Explanation,
@@ -128,6 +129,8 @@ pub(crate) struct Shared {
     pub(crate) sessions: OnceLock<Addr<Sessions>>,
     /// The rendezvous with a session, and where they see this host.
     pub(crate) attached: Mutex<(Vec<RendezvousPoint>, Vec<SocketAddr>)>,
+    /// How hosts of IPv4 are reached where this one has none.
+    pub(crate) nat64: Mutex<Nat64>,
     links: AtomicU64,
     pub(crate) seed: Option<u64>,
     /// Why this endpoint is being closed.
@@ -379,7 +382,8 @@ impl Shared {
             self.remember(reference, Origin::Network);
         }
         if link.dialled() && link.lease().road().is_some_and(|road| road.flow.is_none()) {
-            self.book.lock().learn(link.peer(), link.via(), SystemTime::now());
+            let via = self.original(link.via());
+            self.book.lock().learn(link.peer(), via, SystemTime::now());
         }
     }
 

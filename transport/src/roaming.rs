@@ -76,6 +76,7 @@ impl Shared {
     fn look_again(&self) {
         // What was seen of the NAT was that of another network, perhaps.
         self.socket.nat().clear();
+        self.nat64.lock().clear();
         let links: Vec<_> = self.up.iter().map(|link| link.value().clone()).collect();
         for link in links {
             link.pulse().suspect();

@@ -82,6 +82,9 @@ const PLAIN_PUNCH_MAX: Duration = Duration::from_secs(2);
 /// Roads through relays that are kept beside the one in use. A guess: one for each session of either side.
 const STANDBY_MAX: usize = 8;
 
+/// Rendezvous whose word on where the peer is counts. A guess: as many as are asked for it.
+const SPEAKERS_MAX: usize = 8;
+
 /// How often a peer that is reached through a tunnel is tried over UDP: networks change, and firewalls. A guess.
 const RETEST_EVERY: Duration = Duration::from_secs(60);
 
@@ -115,7 +118,7 @@ pub(crate) enum Order {
     /// A rendezvous of the peer has introduced this host to it.
     Met(Meeting),
     /// A rendezvous says that the peer is about to call, and where it is seen.
-    Expected { road: Option<Road>, candidates: Candidates },
+    Expected { by: PeerId, road: Option<Road>, candidates: Candidates },
     /// How is the peer reached, and why not better?
     Explain(oneshot::Sender<Explanation>),
     /// No further rendezvous will introduce this host to the peer.
@@ -190,8 +193,8 @@ pub(crate) struct Connection {
     meeting: bool,
     /// The peer is about to call.
     expecting: bool,
-    /// Where rendezvous saw the peer, and the roads through them.
-    seen_at: Vec<SocketAddr>,
+    /// Where rendezvous say that the peer is, each its own, the latest last; and the roads through them.
+    seen_at: Vec<(PeerId, Vec<SocketAddr>)>,
     /// What the peer says about its NAT.
     nat: Option<NatClass>,
     /// Of the ports of the peer's NAT.
@@ -505,17 +508,17 @@ impl Handler<Order> for Connection {
                 self.pending.fetch_sub(1, Ordering::SeqCst);
                 self.ask(target, candidates, waiter);
             }
-            Order::Met(Meeting { road, addresses }) => self.met(road, addresses),
+            Order::Met(Meeting { by, road, addresses }) => self.met(by, road, addresses),
             Order::Explain(answer) => {
                 self.pending.fetch_sub(1, Ordering::SeqCst);
                 if let Some(explanation) = self.explain() {
                     let _ = answer.send(explanation);
                 }
             }
-            Order::Expected { road, candidates } => {
+            Order::Expected { by, road, candidates } => {
                 self.pending.fetch_sub(1, Ordering::SeqCst);
                 self.learn_nat(&candidates);
-                self.met(road, candidates.addresses);
+                self.met(by, road, candidates.addresses);
                 self.expect_call(ctx);
             }
             Order::MeetingsOver { refusal, absent } => {

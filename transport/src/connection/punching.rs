@@ -14,7 +14,7 @@ impl Connection {
     pub(super) fn try_birthday(&mut self, id: u64, ctx: &mut Context<Self>) {
         let own = self.shared.socket.nat().class(now());
         let hopeless = self.nat.is_some_and(|nat| nat.is_symmetric());
-        let Some(target) = self.seen_at.first().copied() else { return };
+        let Some(target) = self.seen_by_own() else { return };
         if !self.shared.config.birthday
             || !own.is_symmetric()
             || hopeless
@@ -43,9 +43,10 @@ impl Connection {
         }
     }
 
-    /// The peer pays for guesses at where its NAT lets something in: only at the address at which a rendezvous saw it.
+    /// The peer pays for guesses at where its NAT lets something in: only at the address at which a rendezvous
+    /// of this host's own saw it.
     pub(super) fn guess_ports(&mut self, link: &Link) {
-        let Some(seen) = self.seen_at.first().copied() else { return };
+        let Some(seen) = self.seen_by_own() else { return };
         if !self.is_relayed(link.id()) || self.shared.socket.nat().class(now()).is_symmetric() {
             return;
         }
@@ -70,7 +71,9 @@ impl Connection {
             .iter()
             .map(|known| {
                 let path = link.kind(&known.road);
-                Candidate::new(known, shown(known.road.remote), path)
+                let address = shown(known.road.remote);
+                let original = self.shared.nat64.lock().original(address);
+                Candidate::new(known, address, path, original)
             })
             .collect();
         let direct = |c: &&Candidate| matches!(c.path, PathKind::Direct | PathKind::Punched);

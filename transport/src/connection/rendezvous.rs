@@ -19,9 +19,14 @@ impl Connection {
         });
     }
 
-    /// A rendezvous introduced this host to the peer, or the peer to this host.
-    pub(super) fn met(&mut self, road: Option<Road>, addresses: Vec<SocketAddr>) {
-        self.seen_at = addresses;
+    /// The rendezvous `by` introduced this host to the peer, or the peer to this host. What it says takes nothing away from
+    /// what others say.
+    pub(super) fn met(&mut self, by: PeerId, road: Option<Road>, addresses: Vec<SocketAddr>) {
+        self.seen_at.retain(|(speaker, _)| *speaker != by);
+        if self.seen_at.len() >= SPEAKERS_MAX {
+            self.seen_at.remove(0);
+        }
+        self.seen_at.push((by, addresses));
         if let Some(road) = road {
             if let Some(late) = &self.late {
                 let _ = late.send(Late::Road(road));
@@ -36,6 +41,14 @@ impl Connection {
         }
     }
 
+    /// Where a rendezvous of this host's own saw the peer: whoever the peer itself names may have it say anything.
+    pub(super) fn seen_by_own(&self) -> Option<SocketAddr> {
+        let own = self.shared.attached_to();
+        let trusted = |by: &PeerId| own.iter().any(|point| point.peer == *by);
+        let seen = self.seen_at.iter().rev().filter(|(by, _)| trusted(by));
+        seen.filter_map(|(_, seen)| seen.first().copied()).next()
+    }
+
     pub(super) fn learn_nat(&mut self, candidates: &Candidates) {
         self.nat = NatClass::decode(&candidates.class).ok().or(self.nat);
     }
@@ -43,7 +56,10 @@ impl Connection {
     /// Has a link try what rendezvous said.
     pub(super) fn add_met_roads(&self, link: &Link) {
         let Some(active) = link.lease().road() else { return };
-        let direct = meeting::roads(&self.shared, self.seen_at.iter().copied(), active.remote);
+        // In turn, the first of each before the second of any: so one that names many doesn't crowd out the others.
+        let longest = self.seen_at.iter().map(|(_, seen)| seen.len()).max().unwrap_or_default();
+        let nth = |n| self.seen_at.iter().filter_map(move |(_, seen)| seen.get(n).copied());
+        let direct = meeting::roads(&self.shared, (0..longest).flat_map(nth), active.remote);
         link.pulse().add(direct.into_iter().chain(self.standby.iter().copied()));
     }
 

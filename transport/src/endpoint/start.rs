@@ -1,6 +1,7 @@
 //! How the parts of an endpoint are put together.
 
 use super::*;
+use crate::nat::{SystemResolver, resolver};
 
 impl Shared {
     /// Runs on the network thread.
@@ -24,6 +25,7 @@ impl Shared {
             proxy,
             #[cfg(feature = "port-mapping")]
             map_port,
+            resolver,
             #[cfg(feature = "sim")]
             network,
         } = config;
@@ -110,6 +112,7 @@ impl Shared {
             mapped: Mutex::default(),
             sessions: OnceLock::new(),
             attached: Mutex::default(),
+            nat64: Mutex::default(),
             links: AtomicU64::new(1),
             seed,
             closing: OnceLock::new(),
@@ -120,6 +123,11 @@ impl Shared {
             && let Some(port) = std::num::NonZeroU16::new(local.port())
         {
             actix_rt::spawn(port_mapping::keep(Arc::downgrade(&shared), router, port));
+        }
+        let resolver = resolver.or_else(|| is_real.then(|| Arc::new(SystemResolver) as _));
+        if let Some(resolver) = resolver {
+            let weak = Arc::downgrade(&shared);
+            actix_rt::spawn(resolver::watch(weak, locals.clone(), resolver));
         }
         if is_real {
             let weak = Arc::downgrade(&shared);

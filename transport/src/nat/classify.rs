@@ -25,6 +25,9 @@ const OBSERVATION_AGE_MAX: Duration = Duration::from_secs(600);
 /// Observations kept; the oldest goes first. A guess: eight observers, two ports and two sockets each.
 const OBSERVATIONS_MAX: usize = 32;
 
+/// Of them by one observer: two ports and two sockets of ours, lest one that looks from many ports push the others out.
+const OBSERVATIONS_BY_EACH: usize = 4;
+
 /// Ports no further apart are of one block. A guess: carriers commonly hand out 64 to 1,024 at a time.
 const BLOCK_PORTS: u16 = 1024;
 
@@ -74,6 +77,13 @@ impl Classifier {
             return;
         }
         self.observations.retain(|o| (o.local, o.observer) != (seen.local, seen.observer));
+        let who = observer_key(seen.observer.ip());
+        let same = |o: &Observation| observer_key(o.observer.ip()) == who;
+        if self.observations.iter().filter(|o| same(o)).count() >= OBSERVATIONS_BY_EACH
+            && let Some(oldest) = self.observations.iter().position(same)
+        {
+            self.observations.remove(oldest);
+        }
         if self.observations.len() == OBSERVATIONS_MAX {
             self.observations.pop_front();
         }
@@ -299,6 +309,51 @@ mod tests {
             ["203.0.113.5:1000", "203.0.113.5:9000", "203.0.113.5:40000", "203.0.113.5:1000"];
         assert_eq!(class_of(&seen).mapping, Mapping::AddressDependent);
         assert_eq!(class_of(&[TRUE, TRUE, TRUE, LIE, "203.0.113.98:2"]).mapping, Mapping::Unknown);
+    }
+
+    #[test]
+    fn a_liar_that_tells_something_else_each_time_from_ever_more_ports_spoils_nothing_for_good() {
+        let start = Instant::now();
+        let mut classifier = Classifier::default();
+        let look = |classifier: &mut Classifier, observer: ([u8; 4], u16), observed, after| {
+            classifier.observe(Observation {
+                local: "192.168.1.2:4000".parse().unwrap(),
+                observer: observer.into(),
+                observed,
+                at: start + Duration::from_secs(after),
+            });
+        };
+        let truth: SocketAddr = TRUE.parse().unwrap();
+        let lies = |n: u16| match n % 4 {
+            0 => "127.0.0.1:4000".parse().unwrap(),
+            1 => SocketAddr::from(([0, 0, 0, 0], n)),
+            2 => SocketAddr::from(([224, 0, 0, 1], n)),
+            _ => SocketAddr::from(([203, 0, 113, 99], n)),
+        };
+        let liar = [198, 51, 100, 66];
+        look(&mut classifier, ([198, 51, 100, 1], 443), truth, 0);
+        for n in 1..1000 {
+            look(&mut classifier, (liar, n), lies(n), 1);
+        }
+        // Of two one lies: nobody can know which.
+        assert!(classifier.class(start + Duration::from_secs(1)).is_symmetric());
+        assert!(classifier.observations.len() <= 1 + OBSERVATIONS_BY_EACH);
+        // A third, as any peer is that is reached directly, settles it at once.
+        look(&mut classifier, ([198, 51, 100, 2], 443), truth, 2);
+        let class = classifier.class(start + Duration::from_secs(2));
+        assert_eq!(class.mapping, Mapping::EndpointIndependent);
+        // Or else time does, once the liar is gone.
+        let mut classifier = Classifier::default();
+        look(&mut classifier, (liar, 1), lies(3), 0);
+        for after in [0, 300, 601] {
+            look(&mut classifier, ([198, 51, 100, 1], 443), truth, after);
+            look(&mut classifier, ([198, 51, 100, 1], 444), truth, after);
+        }
+        let class = classifier.class(start + Duration::from_secs(601));
+        assert_eq!(class.mapping, Mapping::Unknown);
+        look(&mut classifier, ([198, 51, 100, 3], 443), truth, 602);
+        let class = classifier.class(start + Duration::from_secs(602));
+        assert_eq!(class.mapping, Mapping::EndpointIndependent);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::places::is_public;
 use crate::socket::handles::{Handles, Road};
 
 /// Addresses raced at a time. A PeerRef holds a few more at most; a guess against being used to send
@@ -30,6 +31,16 @@ pub(crate) fn roads(
     roads
 }
 
+/// Whether `observer` can have seen this host at `observed`: who is out in the internet sees nobody at an address of some
+/// inner network, and who isn't on this host sees nobody at its loopback.
+pub(crate) fn plausible(observed: SocketAddr, observer: SocketAddr) -> bool {
+    let (observed, observer) = (canonical(observed), canonical(observer));
+    let family = observed.is_ipv4() == observer.is_ipv4();
+    let loopback = !observed.ip().is_loopback() || observer.ip().is_loopback();
+    let inner = is_public(observed.ip()) || !is_public(observer.ip());
+    family && loopback && inner && dialable(observed)
+}
+
 /// The same address, with IPv4 as IPv4.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
@@ -49,6 +60,25 @@ fn dialable(address: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_sees_a_host_where_he_cannot_have_seen_it() {
+        let sees = |observer: &str, observed: &str| {
+            plausible(observed.parse().unwrap(), observer.parse().unwrap())
+        };
+        assert!(sees("192.0.2.1:1", "203.0.113.1:5"));
+        assert!(sees("[2001:db8::1]:1", "[2001:db8::2]:5"));
+        assert!(sees("192.168.0.1:1", "192.168.0.7:5"));
+        assert!(sees("127.0.0.1:1", "127.0.0.1:5"));
+        for lie in ["127.0.0.1:5", "10.0.0.1:5", "169.254.1.1:5", "100.64.0.1:5", "224.0.0.1:5"] {
+            assert!(!sees("192.0.2.1:1", lie), "{lie}");
+        }
+        for lie in ["0.0.0.0:5", "203.0.113.1:0", "255.255.255.255:5", "[2001:db8::1]:5"] {
+            assert!(!sees("192.0.2.1:1", lie), "{lie}");
+        }
+        assert!(!sees("192.168.0.1:1", "127.0.0.1:5"));
+        assert!(!sees("[2001:db8::1]:1", "[::ffff:203.0.113.1]:5"));
+    }
 
     #[test]
     fn what_cannot_be_dialled_is_left_out_and_each_address_is_tried_once() {

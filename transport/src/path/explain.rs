@@ -42,7 +42,13 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    pub(crate) fn new(described: &Described, address: SocketAddr, path: PathKind) -> Self {
+    /// `original` is what the address stands for, if a NAT64 is on the way.
+    pub(crate) fn new(
+        described: &Described,
+        address: SocketAddr,
+        path: PathKind,
+        original: Option<SocketAddr>,
+    ) -> Self {
         let Described { active, proven, rtt, unanswered, .. } = *described;
         let relayed = matches!(path, PathKind::RelayUdp | PathKind::RelayTls);
         let why = match (active, proven, unanswered) {
@@ -52,6 +58,10 @@ impl Candidate {
             (_, true, n) => format!("has answered before, but not to the last {n} probes"),
             (_, false, 0) => "not tried yet".to_owned(),
             (_, false, n) => format!("no answer to {n} probes"),
+        };
+        let why = match original {
+            Some(original) => format!("{why} ({original} through the NAT64 of this network)"),
+            None => why,
         };
         Self { address, path, in_use: active, rtt, why }
     }

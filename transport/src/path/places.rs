@@ -73,7 +73,9 @@ pub(crate) fn tunnels(
     named: Vec<SocketAddr>,
     late: mpsc::UnboundedSender<Late>,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let (shared, candidates) = (shared.clone(), candidates(addresses, named));
+    let (addresses, named) =
+        (shared.translated(addresses.iter().copied()), shared.translated(named));
+    let (shared, candidates) = (shared.clone(), candidates(&addresses, named));
     async move {
         let Some((wire, tunnels)) = shared.socket.tunnels() else { return };
         if candidates.is_empty() {

@@ -16,6 +16,7 @@ use ring::hmac;
 use tokio::sync::oneshot;
 
 use super::{
+    candidates::plausible,
     congestion::Switches,
     nonces::Nonces,
     places::is_public,
@@ -288,7 +289,9 @@ impl Pulse {
     /// The peer says where it sees this host along `road`.
     fn observed(&self, road: Road, observed: SocketAddr, now: Instant) {
         let direct = road.flow.is_none() && is_public(road.remote.ip().to_canonical());
-        if let (true, Some(local)) = (direct, self.socket.local(road)) {
+        if let (true, Some(local)) = (direct, self.socket.local(road))
+            && plausible(observed, road.remote)
+        {
             let seen = Observation { local, observer: road.remote, observed, at: now };
             self.socket.nat().observe(seen);
         }

@@ -5,7 +5,7 @@
 //!
 //! A road is used only after it answered a fresh nonce that was sent along it. A valid probe from elsewhere merely
 //! starts that check: its MAC can't cover a source address that NATs rewrite, and anyone on the way may replay it.
-//! Until then it gets at most [`CHECKS_MAX`] probes, and one that nobody but a probe's source address speaks for gets at
+//! Until then it gets at most [`CHECKS_MAX`] probes, all ports of one host together, and one that nobody but a probe's source address speaks for gets at
 //! most three times the bytes that came from it. When the road in use falls silent, every proven one is asked, and the
 //! fastest that answers takes over; while it works, only a much faster one does. A road through a relay gives way to any
 //! other, and is kept beside it.
@@ -29,7 +29,7 @@ const OBSERVED_MAX: usize = 4;
 /// An observed road is given this long to answer before another may take its place. A guess, beyond most round trips.
 const CHECK_TIME: Duration = Duration::from_secs(1);
 
-/// Probes to an address that never answered (docs/architecture.md).
+/// Probes to an address that never answered, whatever port of it is named (docs/architecture.md).
 const CHECKS_MAX: u32 = 5;
 
 /// Between the first two checks of a road; doubled after each. A guess.
@@ -197,6 +197,8 @@ pub(crate) struct Roads {
     /// The road in use had been silent for a while before it was asked.
     suspected: bool,
     seen: VecDeque<u64>,
+    /// Probes to each host at which nothing ever answered; it may be somebody else's.
+    silent: Vec<(IpAddr, u32)>,
     outbox: VecDeque<Output>,
 }
 
@@ -214,6 +216,7 @@ impl Roads {
             rescued: None,
             suspected: false,
             seen: VecDeque::new(),
+            silent: Vec::new(),
             outbox: VecDeque::new(),
         }
     }
@@ -288,6 +291,11 @@ impl Roads {
 
     /// The peer is at `ip` by other means, so that one more probe may go to its roads there which never answered.
     pub(crate) fn retest(&mut self, ip: IpAddr, now: Instant) {
+        for (silent, asked) in &mut self.silent {
+            if *silent == ip {
+                *asked = (*asked).min(CHECKS_MAX - 1);
+            }
+        }
         for known in &mut self.known {
             let there = known.road.flow.is_none() && known.road.remote.ip() == ip;
             if there && !known.proven && known.origin == Origin::Named {
@@ -429,16 +437,36 @@ impl Roads {
         Some(self.known.len() - 1)
     }
 
+    /// Whether one more probe may go to the host at the other end, which is then counted.
+    fn spare(&mut self, index: usize) -> bool {
+        let known = &self.known[index];
+        let ip = known.road.remote.ip();
+        let direct = |known: &Known| known.tier() == 0;
+        let answers = |known: &Known| known.proven && direct(known) && known.road.remote.ip() == ip;
+        // What an observed source is sent, it paid for; and who answers is no victim.
+        if !direct(known) || known.origin == Origin::Observed || self.known.iter().any(answers) {
+            return true;
+        }
+        let index = self.silent.iter().position(|(silent, _)| *silent == ip).unwrap_or_else(|| {
+            self.silent.push((ip, 0));
+            self.silent.len() - 1
+        });
+        let asked = &mut self.silent[index].1;
+        *asked = asked.saturating_add(1);
+        *asked <= CHECKS_MAX
+    }
+
     /// Sends a fresh nonce along a road, unless that road has had its share.
     fn ask(&mut self, index: usize, now: Instant) -> u64 {
         let nonce = self.nonces.next();
         let active = index == self.active;
         let known = &mut self.known[index];
         let exhausted = !known.proven && known.unanswered >= CHECKS_MAX;
-        if exhausted || !known.affordable() {
-            known.next = None;
+        if exhausted || !known.affordable() || !self.spare(index) {
+            self.known[index].next = None;
             return nonce;
         }
+        let known = &mut self.known[index];
         if known.open.len() == OPEN_MAX {
             known.open.pop_front();
         }

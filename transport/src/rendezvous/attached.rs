@@ -61,9 +61,9 @@ impl Shared {
         let road = self.road(&peer).filter(|road| road.flow.is_none())?;
         let via = if is_far_end(road.remote) {
             let (_, tunnels) = self.socket.tunnels()?;
-            Ok(tunnels.remote(road.remote)?)
+            Ok(self.original(tunnels.remote(road.remote)?))
         } else {
-            Err(road.remote)
+            Err(self.original(road.remote))
         };
         let book = self.book.lock();
         let named = book.signed(&peer, SystemTime::now()).map(|signed| signed.addresses().to_vec());

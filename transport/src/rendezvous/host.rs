@@ -162,9 +162,11 @@ impl Host {
         if !take(&mut session.introductions, to_each, now) {
             return no(Refusal::Throttled);
         }
+        // The first is where it is seen, and is believed; of who isn't seen anywhere the target hears from itself.
         let seen = meaningful(seen);
         let mut addresses: Vec<_> = seen.into_iter().collect();
-        addresses.extend(told.addresses.into_iter().filter(|address| Some(*address) != seen));
+        let others = told.addresses.into_iter().filter(|address| Some(*address) != seen);
+        addresses.extend(others.filter(|_| seen.is_some()));
         addresses.truncate(ADDRESSES_MAX);
         let candidates = Candidates { addresses, class: told.class };
         let incoming = Message::Incoming { from, candidates, grant: None };

@@ -16,6 +16,8 @@ const ASKED_MAX: usize = 8;
 
 /// A rendezvous introduced this host to a peer.
 pub(crate) struct Meeting {
+    /// Which.
+    pub(crate) by: PeerId,
     /// The road through the rendezvous, if it relays.
     pub(crate) road: Option<Road>,
     /// Where it sees the peer.
@@ -28,13 +30,17 @@ pub(crate) fn whom_to_ask(
     peer: PeerId,
     points: Vec<RendezvousPoint>,
 ) -> Vec<RendezvousPoint> {
+    let usable = |point: &RendezvousPoint| point.peer != peer && point.peer != shared.peer_id();
+    let own = shared.attached_to();
+    // Anybody may have named the others: a crowd of them leaves room for those that this host chose itself.
+    let kept = own.iter().filter(|point| usable(point)).count().min(ASKED_MAX / 2);
     let mut asked: Vec<RendezvousPoint> = Vec::new();
-    let own = shared.attached_to().into_iter();
-    for point in points.into_iter().chain(own) {
-        let known = asked.iter().any(|known| known.peer == point.peer);
-        let usable = point.peer != peer && point.peer != shared.peer_id();
-        if usable && !known && asked.len() < ASKED_MAX {
-            asked.push(point);
+    for (room, points) in [(ASKED_MAX - kept, points), (ASKED_MAX, own)] {
+        for point in points {
+            let known = asked.iter().any(|known| known.peer == point.peer);
+            if usable(&point) && !known && asked.len() < room {
+                asked.push(point);
+            }
         }
     }
     asked
@@ -89,7 +95,7 @@ async fn introduce(
     match said {
         Message::Introduced { candidates, grant, .. } => {
             let road = grant.and_then(|grant| flow(shared, &grant, road));
-            Some(Ok(Meeting { road, addresses: candidates.addresses }))
+            Some(Ok(Meeting { by: point.peer, road, addresses: candidates.addresses }))
         }
         Message::Unavailable { why, .. } => Some(Err(why)),
         _ => None,
@@ -116,5 +122,6 @@ pub(crate) fn roads(
     let local = by.ip().to_canonical().is_loopback();
     let claimed =
         claimed.into_iter().filter(|address| local || !address.ip().to_canonical().is_loopback());
+    let claimed = shared.translated(claimed);
     candidates::roads(&shared.socket.handles(), claimed)
 }

@@ -21,7 +21,7 @@ use crate::{
     dial::ConnectError,
     endpoint::Shared,
     identity::PeerId,
-    path::places::Places,
+    path::{candidates::plausible, places::Places},
     peer_ref::{PeerRef, RENDEZVOUS_ADDRESSES_MAX, RendezvousPoint, check_address},
     socket::handles::Road,
     tunnel::is_far_end,
@@ -187,6 +187,8 @@ impl Sessions {
                     shared.socket.nat().dial_back_asked(road.remote.ip(), nonce, now);
                     shared.order_here(peer, Order::Say(Said::DialBack { nonce }));
                 }
+                let observed =
+                    observed.filter(|seen| plausible(*seen, shared.original(road.remote)));
                 self.client.reserved(peer, observed, terms.lifetime, now);
             }
             Said::Refused { why, alternatives } if self.client.asked(peer) => {
@@ -204,7 +206,7 @@ impl Sessions {
                 if self.client.standing().any(|(_, known, _)| known == peer) =>
             {
                 let road = grant.and_then(|grant| meeting::flow(shared, &grant, road));
-                shared.order_here(from, Order::Expected { road, candidates });
+                shared.order_here(from, Order::Expected { by: peer, road, candidates });
             }
             _ => {}
         }

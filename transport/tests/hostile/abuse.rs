@@ -34,7 +34,8 @@ async fn honest_traffic_goes_on_amid_spoofed_probes_and_pieces() {
     assert!(share.await > 0.0, "nothing got through");
 }
 
-const QUESTIONS: u64 = 2_000;
+/// Fewer than are waited for.
+const QUESTIONS: u64 = 1_000;
 
 #[tokio::test]
 async fn a_guest_that_asks_without_end_is_answered_at_its_rate_and_others_are_served() {

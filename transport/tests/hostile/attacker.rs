@@ -1,11 +1,11 @@
-//! A QUIC client that holds a key but keeps none of the rules that Webmesh has above TLS.
+//! A QUIC client, or server, that holds a key but keeps none of the rules that Webmesh has above TLS.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use ed25519_dalek::SigningKey;
-use quinn::crypto::rustls::QuicClientConfig;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::{
-    DigitallySignedStruct, SignatureScheme,
+    DigitallySignedStruct, DistinguishedName, SignatureScheme,
     client::{
         AlwaysResolvesClientRawPublicKeys,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -13,6 +13,10 @@ use rustls::{
     crypto::{WebPkiSupportedAlgorithms, ring, verify_tls13_signature_with_raw_key},
     pki_types::{
         CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
+    },
+    server::{
+        AlwaysResolvesServerRawPublicKeys,
+        danger::{ClientCertVerified, ClientCertVerifier},
     },
     sign::CertifiedKey,
 };
@@ -74,6 +78,14 @@ impl Attacker {
         Self { endpoint, config }
     }
 
+    /// Keeps less of what it sends: its memory is that of its victims, where they share a process.
+    pub fn keeping_little(mut self) -> Self {
+        let mut transport = quinn::TransportConfig::default();
+        transport.send_window(256 << 10);
+        self.config.transport_config(Arc::new(transport));
+        self
+    }
+
     /// A handshake with whoever is at `address`.
     pub async fn dial(
         &self,
@@ -82,6 +94,34 @@ impl Attacker {
         let connecting = self.endpoint.connect_with(self.config.clone(), address, "any.invalid");
         connecting.unwrap().await
     }
+}
+
+/// A server with the raw key made of these bytes, which takes whoever shows one.
+pub fn server(n: u8) -> quinn::Endpoint {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    server_with(n, socket, quinn::TransportConfig::default())
+}
+
+/// The same at this socket.
+pub fn server_with(
+    n: u8,
+    socket: std::net::UdpSocket,
+    transport: quinn::TransportConfig,
+) -> quinn::Endpoint {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = Arc::new(AcceptsAnyone(provider.signature_verification_algorithms));
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(Arc::new(raw_key(n)))));
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    let tls = Arc::new(QuicServerConfig::try_from(tls).unwrap());
+    let mut quic = quinn::EndpointConfig::default();
+    quic.grease_quic_bit(false);
+    let mut config = quinn::ServerConfig::with_crypto(tls);
+    config.transport_config(Arc::new(transport));
+    quinn::Endpoint::new(quic, Some(config), socket, Arc::new(quinn::TokioRuntime)).unwrap()
 }
 
 fn raw_key(n: u8) -> CertifiedKey {
@@ -130,6 +170,47 @@ impl ServerCertVerifier for AcceptsAnyone {
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let key = SubjectPublicKeyInfoDer::from(cert.as_ref());
         verify_tls13_signature_with_raw_key(message, &key, signature, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}
+
+impl ClientCertVerifier for AcceptsAnyone {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("no TLS 1.2".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        ServerCertVerifier::verify_tls13_signature(self, message, cert, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -16,7 +16,7 @@ use crate::{
     serves,
 };
 
-const PER_SECOND: u64 = 50_000;
+pub const PER_SECOND: u64 = 50_000;
 const ROUNDS: usize = 3;
 
 /// Sends what `make` makes to `target` from a thread of its own, `per_second` of them or as many as go.

@@ -16,19 +16,24 @@ const LOOPBACK: [u8; 5] = [4, 127, 0, 0, 1];
 /// A raw client that has said HELLO.
 pub(crate) struct Guest {
     // Kept, lest the connection end with it.
-    _attacker: Attacker,
+    pub(crate) _attacker: Attacker,
     /// Sends from where the host sees it.
     pub(crate) socket: std::net::UdpSocket,
     pub(crate) connection: quinn::Connection,
     pub(crate) tx: quinn::SendStream,
-    rx: quinn::RecvStream,
+    pub(crate) rx: quinn::RecvStream,
     features: u64,
 }
 
 impl Guest {
     pub(crate) async fn of(n: u8, host: &Host) -> Self {
+        Self::at(n, host.address()).await
+    }
+
+    pub(crate) async fn at(n: u8, address: std::net::SocketAddr) -> Self {
         let (attacker, socket) = Attacker::with_key_and_socket(n);
-        let connection = attacker.dial(host.address()).await.unwrap();
+        let attacker = attacker.keeping_little();
+        let connection = attacker.dial(address).await.unwrap();
         let (mut tx, mut rx) = connection.open_bi().await.unwrap();
         let hello = Hello { instance: InstanceId(1), features: 0, reference: None };
         tx.write_all(&[vec![0], hello.encode()].concat()).await.unwrap();
@@ -136,6 +141,22 @@ async fn whoever_asks_too_often_is_told_so() {
     let mut guest = Guest::of(8, &host).await;
     guest.say(&introduce(9)).await;
     assert_eq!(guest.hear().await, [8, 0, 0, 0, 7, 3]);
+}
+
+#[tokio::test]
+async fn whoever_has_more_waiting_than_anybody_needs_is_cut_off() {
+    let host = host(1).await;
+    let mut guest = Guest::of(8, &host).await;
+    let question = introduce(9);
+    let note = [&[0x10], &(question.len() as u16).to_be_bytes()[..], &question].concat();
+    let pressing = async { while guest.tx.write_all(&note).await.is_ok() {} };
+    let limit = std::time::Duration::from_secs(30);
+    tokio::time::timeout(limit, pressing).await.expect("it is listened to for ever");
+    let ConnectionError::ApplicationClosed(close) = guest.connection.closed().await else {
+        panic!("it isn't told why")
+    };
+    let reason = String::from_utf8_lossy(&close.reason).into_owned();
+    assert!(reason.contains("too much about rendezvous"), "{reason}");
 }
 
 #[tokio::test]

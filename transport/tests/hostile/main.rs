@@ -3,7 +3,10 @@
 //! - `strangers`: without any key: garbage, spoofed and abandoned handshakes
 //! - `peers`: with a key of their own: whatever can be said wrongly
 //! - `guests`, `abuse`: what a rendezvous and relay is asked for, rightly, wrongly and too often
+//! - `crowds`: floods of what a rendezvous is asked for, by hosts with keys
 //! - `bystanders`: on the road between two others: stolen, replayed and reflected probes
+//! - `liars`: rendezvous that lie about where hosts are seen
+//! - `forwarders`: relays and others that forge the end of the handshakes they forward (`forgery`)
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 #[path = "../common/mod.rs"]
@@ -12,8 +15,12 @@ mod common;
 mod abuse;
 mod attacker;
 mod bystanders;
+mod crowds;
 mod flood;
+mod forgery;
+mod forwarders;
 mod guests;
+mod liars;
 mod peers;
 mod strangers;
 

@@ -5,6 +5,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod ipv6_only;
 mod meetings;
 mod roads;
 mod throughput;

@@ -53,6 +53,10 @@ impl World {
         Self { network: MemoryNetwork::new(seed), placement }
     }
 
+    pub(crate) fn placement(&self) -> &Arc<InPlace> {
+        &self.placement
+    }
+
     /// The address of host `n`.
     pub(crate) fn host(n: u8) -> IpAddr {
         [10, 0, 0, n].into()

@@ -410,3 +410,32 @@ fn a_road_is_sized_when_it_is_proven_and_a_narrow_one_again_each_minute() {
     world.run(200 * SECOND, true);
     assert_eq!(world.sized.len(), sized, "once is enough");
 }
+
+#[test]
+fn a_silent_host_is_probed_five_times_in_all_however_many_ports_of_it_are_named() {
+    let start = Instant::now();
+    let mut roads = Roads::new(road(1), Nonces::new([1; 16]), start);
+    let port = |n| Road { remote: SocketAddr::from(([10, 0, 0, 9], n)), ..road(9) };
+    let mut now = start;
+    let mut probes = |roads: &mut Roads, until: Instant| {
+        let mut count = 0;
+        while now <= until {
+            roads.advance(now);
+            while let Some(output) = roads.poll() {
+                let there = |to: Road| to.remote.ip() == port(1).remote.ip();
+                count += usize::from(matches!(output, Output::Probe(to, _) if there(to)));
+            }
+            now += 100 * MS;
+        }
+        count
+    };
+    for n in 1..12 {
+        roads.add(port(n), start);
+    }
+    assert_eq!(probes(&mut roads, start + 60 * SECOND), 5);
+    roads.add(port(13), start + 60 * SECOND);
+    assert_eq!(probes(&mut roads, start + 120 * SECOND), 0);
+    // It is there by other means: one more.
+    roads.retest(port(1).remote.ip(), start + 120 * SECOND);
+    assert_eq!(probes(&mut roads, start + 121 * SECOND), 1);
+}
