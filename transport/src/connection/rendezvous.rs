@@ -44,7 +44,12 @@ impl Connection {
     pub(super) fn add_met_roads(&self, link: &Link) {
         let Some(active) = link.lease().road() else { return };
         let direct = meeting::roads(&self.shared, self.seen_at.iter().copied(), active.remote);
-        link.pulse().add(direct.into_iter().chain(self.standby.iter().copied()));
+        let roads = direct.into_iter().chain(self.standby.iter().copied());
+        if active.flow.is_some() {
+            link.pulse().open(roads);
+        } else {
+            link.pulse().add(roads);
+        }
     }
 
     /// The peer says something about rendezvous.
@@ -70,6 +75,8 @@ impl Connection {
                 self.learn_nat(&candidates);
                 let roads = meeting::roads(&self.shared, candidates.addresses, road.remote);
                 link.pulse().add(roads);
+                // Whoever says so has opened its NAT for the addresses that it knew by then.
+                link.pulse().invited();
                 ctx.run_later(PLAIN_PUNCH_MAX, move |actor, ctx| actor.try_birthday(id, ctx));
             }
             Said::Punch => self.guess_ports(&link),
