@@ -87,6 +87,9 @@ fn forward() -> Result<(), String> {
         std::fs::write(format!("/proc/sys/net/{setting}"), value)
             .map_err(|error| format!("{setting}: {error}"))?;
     }
+    // Where the module is loaded, what a host sends to another port of its own bridge is translated as if nothing were routed,
+    // and a bridge that keeps its ports apart then drops it. The file isn't there without it.
+    let _ = std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0");
     Ok(())
 }
 

@@ -87,7 +87,7 @@ pub(crate) fn kind_is_what_it_claims(internet: &Internet, kind: Kind) {
     let site = internet.site(kind);
     let symmetric = kind == Kind::Symmetric;
     let (stranger, other_port) = match kind {
-        Kind::Public | Kind::FullCone | Kind::Hairpin => (true, true),
+        Kind::Public | Kind::FullCone => (true, true),
         Kind::AddressRestricted => (false, true),
         _ => (false, false),
     };
@@ -155,6 +155,35 @@ pub(crate) fn two_hosts_behind_one_router_meet_on_the_lan(internet: &Internet) {
     let (from, word) = other.receive(inside[1], ARRIVES).expect("they meet");
     assert_eq!((from.to_string().as_str(), word.as_str()), ("192.168.1.10:5000", "lan"));
     assert_eq!(other.receive(inside[1], SILENCE), None, "there is one way only");
+}
+
+/// Who sends to an outside port of its own router reaches the host there if the router turns packets round, and nobody else.
+pub(crate) fn some_routers_turn_packets_round(internet: &Internet) {
+    let observer = internet.observer();
+    let to = SocketAddr::new(observer.outside[0], CONTACTED);
+    for (kind, turned) in [
+        (Kind::Hairpin, true),
+        (Kind::Apart, false),
+        (Kind::SymmetricApart, false),
+        (Kind::Customers, true),
+        (Kind::CustomersApart, false),
+    ] {
+        let site = internet.site(kind);
+        let [one, other] = &site.hosts[..] else { panic!("two hosts") };
+        let inside = [local(to.ip(), PORT), local(to.ip(), PORT + 1)];
+        let outside = [(one, inside[0]), (other, inside[1])]
+            .map(|from| seen_from(from, (observer.host(), to)).unwrap());
+        assert_eq!(outside[0].ip(), outside[1].ip(), "{kind}: one address for both");
+        // At home a router may ask that both have sent.
+        other.send(inside[1], outside[0], "opens");
+        one.send(inside[0], outside[1], "hairpin");
+        let came = other.receive(inside[1], if turned { ARRIVES } else { SILENCE });
+        assert_eq!(came, turned.then(|| (outside[0], "hairpin".to_owned())), "{kind}");
+        if kind.is_apart() {
+            one.send(inside[0], SocketAddr::new([192, 168, 1, 11].into(), PORT + 1), "lan");
+            assert_eq!(other.receive(inside[1], SILENCE), None, "{kind}: kept apart");
+        }
+    }
 }
 
 /// Roads are cut and lossy on demand, and whole again afterwards.

@@ -104,20 +104,31 @@ table inet middle {
                 let address = Ipv6Addr::new(0x2001, 0xdb8, hex(number), 1, 0, 0, 0, 2);
                 site(vec![host], vec![address.into()], vec![router])
             }
-            Kind::Carrier => {
-                let (home, carrier) = (Namespace::router(), Namespace::router());
-                let host = Namespace::host();
+            kind if kind.is_carrier() => {
+                let carrier = Namespace::router();
+                let homes = if kind == Kind::Carrier { 1..=1 } else { 1..=2 };
+                let homes: Vec<_> = homes.map(|n| (n, Namespace::router())).collect();
                 self.attach(number, &carrier, &[outside]);
-                carrier.nft(&rules(kind, input, Some(outside)));
-                plug(&carrier, &[(&home, "up")]);
-                let between = Ipv4Addr::new(100, 64, number, 2);
+                // It lends its outside addresses to customers and has others for itself.
+                carrier.nft(&rules(kind, Input::Drop, Some(outside)));
+                let plugs: Vec<_> = homes.iter().map(|(_, home)| (home, "up")).collect();
+                plug(&carrier, &plugs);
                 carrier.ip(&format!("addr add 100.64.{number}.1/24 dev lan"));
-                home.ip(&format!(
-                    "addr add {between}/24 dev up\nroute add default via 100.64.{number}.1"
-                ));
-                home.nft(&rules(kind, input, Some(between)));
-                private_lan(&home, &[&host], "10.0.0");
-                site(vec![host], vec![outside.into()], vec![home, carrier])
+                let mut hosts = Vec::new();
+                let mut routers = Vec::new();
+                for (n, home) in homes {
+                    let between = Ipv4Addr::new(100, 64, number, 1 + n);
+                    home.ip(&format!(
+                        "addr add {between}/24 dev up\nroute add default via 100.64.{number}.1"
+                    ));
+                    home.nft(&rules(Kind::PortRestricted, input, Some(between)));
+                    let host = Namespace::host();
+                    private_lan(&home, &[&host], &format!("10.0.{n}"));
+                    hosts.push(host);
+                    routers.push(home);
+                }
+                routers.push(carrier);
+                site(hosts, vec![outside.into()], routers)
             }
             _ => {
                 let router = Namespace::router();
@@ -127,7 +138,7 @@ table inet middle {
                 // The same range in every home, as it is.
                 let on_lan: Vec<&Namespace> = hosts.iter().collect();
                 private_lan(&router, &on_lan, "192.168.1");
-                if kind == Kind::Hairpin {
+                if kind.is_apart() {
                     router.ip("link set dev h0 type bridge_slave isolated on\nlink set dev h1 type bridge_slave isolated on");
                 }
                 site(hosts, vec![outside.into()], vec![router])

@@ -23,8 +23,16 @@ pub(crate) enum Kind {
     UdpBlocked,
     /// Two hosts on the LAN of a port-restricted NAT.
     Lan,
-    /// Two hosts that cannot reach each other on the LAN, behind a full cone that turns packets round.
+    /// Two hosts that cannot reach each other on the LAN, behind a port-restricted NAT that turns packets round.
     Hairpin,
+    /// The same, and the router doesn't.
+    Apart,
+    /// Two hosts that cannot reach each other on the LAN, behind a symmetric NAT.
+    SymmetricApart,
+    /// Two homes behind one carrier, whose router turns packets round as RFC 6888 demands.
+    Customers,
+    /// The same, and it doesn't.
+    CustomersApart,
     /// A public host with IPv6 only.
     PublicV6,
     /// A firewalled host with IPv6 only.
@@ -46,7 +54,26 @@ impl Kind {
 
     /// Hosts on its LAN.
     pub(crate) fn hosts(self) -> usize {
-        if matches!(self, Kind::Lan | Kind::Hairpin) { 2 } else { 1 }
+        if self == Kind::Lan || self.is_apart() { 2 } else { 1 }
+    }
+
+    /// Whether there is a carrier's router between it and the internet.
+    pub(crate) fn is_carrier(self) -> bool {
+        matches!(self, Kind::Carrier | Kind::Customers | Kind::CustomersApart)
+    }
+
+    /// Whether its router sends back what inside hosts send to its outside ports.
+    fn turns_round(self) -> bool {
+        matches!(self, Kind::Hairpin | Kind::Customers)
+    }
+
+    fn is_symmetric(self) -> bool {
+        matches!(self, Kind::Symmetric | Kind::SymmetricApart)
+    }
+
+    /// Whether the LAN keeps its hosts apart.
+    pub(crate) fn is_apart(self) -> bool {
+        matches!(self, Kind::Hairpin | Kind::Apart | Kind::SymmetricApart)
     }
 }
 
@@ -63,6 +90,10 @@ impl fmt::Display for Kind {
             Kind::UdpBlocked => "UDP blocked",
             Kind::Lan => "same LAN",
             Kind::Hairpin => "hairpin",
+            Kind::Apart => "apart without hairpin",
+            Kind::SymmetricApart => "apart behind symmetric",
+            Kind::Customers => "customers of a carrier",
+            Kind::CustomersApart => "customers of a carrier without hairpin",
             Kind::PublicV6 => "public, IPv6",
             Kind::FirewallV6 => "firewall, IPv6",
         })
@@ -104,23 +135,24 @@ table inet filter {{
     );
     let Some(outside) = outside else { return filter };
     // Who may come in on a port that a host has used, other than those whom connection tracking knows.
-    let (inbound, hairpin) = match kind {
-        Kind::FullCone => (r#"iifname "up" dnat to udp dport map @owners"#, false),
+    let inbound = match kind {
+        Kind::FullCone => r#"iifname "up" dnat to udp dport map @owners"#,
         Kind::AddressRestricted => {
-            (r#"iifname "up" udp dport . ip saddr @contacted dnat to udp dport map @owners"#, false)
+            r#"iifname "up" udp dport . ip saddr @contacted dnat to udp dport map @owners"#
         }
-        Kind::Hairpin => ("dnat to udp dport map @owners", true),
-        _ => ("", false),
+        kind if kind.turns_round() => r#"iifname "lan" dnat to udp dport map @owners"#,
+        _ => "",
     };
     let inbound = match inbound {
         "" => String::new(),
         rule => format!("ip daddr {outside} udp dport 1024-65535 {rule}"),
     };
-    let hairpin = match hairpin {
-        true => format!(r#"oifname "lan" ct status dnat snat to {outside}"#),
+    // What is sent back comes from outside for whoever gets it, else the answer would take the short way.
+    let hairpin = match kind.turns_round() {
+        true => format!(r#"iifname "lan" oifname "lan" ct status dnat snat to {outside}"#),
         false => String::new(),
     };
-    let masquerade = if kind == Kind::Symmetric { "masquerade fully-random" } else { "masquerade" };
+    let masquerade = if kind.is_symmetric() { "masquerade fully-random" } else { "masquerade" };
     format!(
         r#"{filter}
 table ip nat {{

@@ -82,6 +82,7 @@ fn trials() -> Vec<Trial> {
         checks::udp_is_blocked_and_tcp_passes,
         checks::an_accepting_router_displaces_later_mappings,
         checks::two_hosts_behind_one_router_meet_on_the_lan,
+        checks::some_routers_turn_packets_round,
         checks::roads_are_cut_and_lossy_on_demand,
         checks::nothing_private_travels_outside,
         dial::every_kind_reaches_a_public_node,

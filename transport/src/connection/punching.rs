@@ -78,6 +78,8 @@ impl Connection {
             .collect();
         let direct = |c: &&Candidate| matches!(c.path, PathKind::Direct | PathKind::Punched);
         let tried = candidates.iter().filter(direct).count();
+        let here = |c: &Candidate| self.shared.socket.nat().is_outside(c.address.ip());
+        let neighbours = candidates.iter().filter(direct).any(here);
         Some(Explanation {
             peer: self.peer,
             path: link.path(),
@@ -85,7 +87,7 @@ impl Connection {
             rtt: known.iter().find(|known| known.active).and_then(|known| known.rtt),
             own_nat,
             peer_nat: self.nat,
-            reason: reason(link.path(), own_nat, self.nat, tried),
+            reason: reason(link.path(), own_nat, self.nat, tried, neighbours),
             candidates,
         })
     }

@@ -60,7 +60,12 @@ impl Connection {
         let longest = self.seen_at.iter().map(|(_, seen)| seen.len()).max().unwrap_or_default();
         let nth = |n| self.seen_at.iter().filter_map(move |(_, seen)| seen.get(n).copied());
         let direct = meeting::roads(&self.shared, (0..longest).flat_map(nth), active.remote);
-        link.pulse().add(direct.into_iter().chain(self.standby.iter().copied()));
+        let roads = direct.into_iter().chain(self.standby.iter().copied());
+        if active.flow.is_some() {
+            link.pulse().open(roads);
+        } else {
+            link.pulse().add(roads);
+        }
     }
 
     /// The peer says something about rendezvous.
@@ -86,6 +91,8 @@ impl Connection {
                 self.learn_nat(&candidates);
                 let roads = meeting::roads(&self.shared, candidates.addresses, road.remote);
                 link.pulse().add(roads);
+                // Whoever says so has opened its NAT for the addresses that it knew by then.
+                link.pulse().invited();
                 ctx.run_later(PLAIN_PUNCH_MAX, move |actor, ctx| actor.try_birthday(id, ctx));
             }
             Said::Punch => self.guess_ports(&link),

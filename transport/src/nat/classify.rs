@@ -105,6 +105,12 @@ impl Classifier {
         self.dial_backs.retain(|dial| dial.nonce != nonce || dial.arrived);
     }
 
+    /// Whether a router in front of this host is seen at `ip` from outside.
+    pub(crate) fn is_outside(&self, ip: IpAddr) -> bool {
+        let at = |o: &Observation| o.observed.ip() == ip && o.local.ip() != ip;
+        self.observations.iter().any(at)
+    }
+
     /// Whether a dial-back with this number was asked for.
     pub fn dial_back_awaited(&self, nonce: u64) -> bool {
         self.dial_backs.iter().any(|dial| dial.nonce == nonce)

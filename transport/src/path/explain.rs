@@ -67,12 +67,13 @@ impl Candidate {
     }
 }
 
-/// Why the road in use is what it is.
+/// Why the road in use is what it is. `tried` direct roads are known; `neighbours` have the same outside address.
 pub(crate) fn reason(
     path: PathKind,
     own: NatClass,
     peer: Option<NatClass>,
     tried: usize,
+    neighbours: bool,
 ) -> String {
     let dependent = |class: NatClass| class.is_symmetric();
     let theirs = peer.is_some_and(dependent);
@@ -93,6 +94,11 @@ pub(crate) fn reason(
                 "{whose} NAT is symmetric (it gives every destination another port) and the other side's lets in only \
                  whom it has sent to, so that neither guesses the right port"
             )
+        }
+        PathKind::RelayUdp if neighbours => {
+            "both hosts are behind the same router, or the same carrier's: it doesn't turn round what one of them sends to the \
+             other's outside address, and the network inside keeps them apart"
+                .to_owned()
         }
         PathKind::RelayUdp if tried == 0 => {
             "the peer has named no address that could be tried: its network may block UDP".to_owned()

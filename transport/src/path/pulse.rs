@@ -226,6 +226,25 @@ impl Pulse {
         self.change(|state, now| roads.into_iter().for_each(|road| state.roads.add(road, now)));
     }
 
+    /// The peer is behind a NAT of its own at the end of these, as far as is known, and is about to try the same.
+    pub(crate) fn open(self: &Arc<Self>, roads: impl IntoIterator<Item = Road>) {
+        self.change(|state, now| {
+            for road in roads {
+                // There are no NATs in IPv6, nor on the way to a relay or a host on the same network.
+                let outside = road.remote.is_ipv4() && is_public(road.remote.ip());
+                match road.flow {
+                    None if outside => state.roads.open(road, now),
+                    _ => state.roads.add(road, now),
+                }
+            }
+        });
+    }
+
+    /// The peer has opened its NAT for this host.
+    pub(crate) fn invited(self: &Arc<Self>) {
+        self.change(|state, now| state.roads.invited(now));
+    }
+
     /// When the peer last answered.
     pub(crate) fn heard(&self) -> Instant {
         self.state.lock().heard
@@ -371,6 +390,11 @@ impl Pulse {
     fn carry_out(&self, output: Output) {
         let (road, frame) = match output {
             Output::Probe(road, nonce) => (road, Frame::Probe { nonce }),
+            Output::Open(road, nonce) => {
+                let frame = Frame::Probe { nonce }.seal(self.to_peer, &self.key);
+                self.socket.send_near(road, &frame);
+                return;
+            }
             Output::Size(road, nonce) => {
                 let mut frame = Frame::Sizing { nonce }.seal(self.to_peer, &self.key).to_vec();
                 frame.resize(MTU_MAX.into(), 0);

@@ -5,8 +5,10 @@
 //!
 //! A road is used only after it answered a fresh nonce that was sent along it. A valid probe from elsewhere merely
 //! starts that check: its MAC can't cover a source address that NATs rewrite, and anyone on the way may replay it.
-//! Until then it gets at most [`CHECKS_MAX`] probes, all ports of one host together, and one that nobody but a probe's source address speaks for gets at
-//! most three times the bytes that came from it. When the road in use falls silent, every proven one is asked, and the
+//! Until then it gets at most [`CHECKS_MAX`] probes, all ports of one host together, and one that nobody but a probe's source
+//! address speaks for gets at most three times the bytes that came from it. Where both sides have NATs, the first probe goes only so
+//! far that it opens the own one (docs/decisions/0010-the-first-probe-stays-near.md). When the road in use falls silent, every proven
+//! one is asked, and the
 //! fastest that answers takes over; while it works, only a much faster one does. A road through a relay gives way to any
 //! other, and is kept beside it.
 
@@ -31,6 +33,10 @@ const CHECK_TIME: Duration = Duration::from_secs(1);
 
 /// Probes to an address that never answered, whatever port of it is named (docs/architecture.md).
 const CHECKS_MAX: u32 = 5;
+
+/// Hosts that never answered whose probes are remembered, for the life of a connection; further ones get none. A guess: more
+/// than a peer that roams for a year leaves behind, and 6 KB.
+const SILENT_MAX: usize = 256;
 
 /// Between the first two checks of a road; doubled after each. A guess.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
@@ -71,6 +77,8 @@ const SAMPLES_MIN: u32 = 3;
 pub(crate) enum Output {
     /// Send a probe with this nonce along this road.
     Probe(Road, u64),
+    /// The same, but only so far that it opens the own NAT.
+    Open(Road, u64),
     /// Answer the probe with this nonce along this road.
     Answer(Road, u64),
     /// The peer has shown that this road leads to it: what it sends may come along it as well.
@@ -118,6 +126,12 @@ struct Known {
     /// Probes since the last answer.
     unanswered: u32,
     heard: Option<Instant>,
+    /// Whether only the own NAT was opened for it so far: no probe was to arrive.
+    opening: bool,
+    /// Whether the first of the unanswered probes was such a one.
+    opened: bool,
+    /// Whether a probe of the peer's came along it, and it was checked for that.
+    prompted: bool,
     /// When to ask next; the road in use is asked by its user.
     next: Option<Instant>,
     /// Smoothed as RFC 6298 does it.
@@ -144,6 +158,9 @@ impl Known {
             asked: None,
             unanswered: 0,
             heard: None,
+            opening: false,
+            opened: false,
+            prompted: false,
             next: Some(now),
             rtt: None,
             samples: 0,
@@ -196,6 +213,8 @@ pub(crate) struct Roads {
     rescued: Option<Instant>,
     /// The road in use had been silent for a while before it was asked.
     suspected: bool,
+    /// The peer has opened its NAT for us.
+    invited: bool,
     seen: VecDeque<u64>,
     /// Probes to each host at which nothing ever answered; it may be somebody else's.
     silent: Vec<(IpAddr, u32)>,
@@ -215,6 +234,7 @@ impl Roads {
             active: 0,
             rescued: None,
             suspected: false,
+            invited: false,
             seen: VecDeque::new(),
             silent: Vec::new(),
             outbox: VecDeque::new(),
@@ -264,6 +284,30 @@ impl Roads {
             }
         } else {
             self.insert(Known::new(road, Origin::Named, now), now);
+        }
+        self.advance(now);
+    }
+
+    /// The peer is also at the end of `road`, most likely behind a NAT which takes amiss what arrives before the peer has sent
+    /// something: the own NAT is opened for it now, and the road is checked once the peer has done the same
+    /// ([`Roads::invited`]), or after the time that a check is given.
+    pub(crate) fn open(&mut self, road: Road, now: Instant) {
+        if self.invited || self.find(road).is_some() {
+            return self.add(road, now);
+        }
+        if let Some(index) = self.insert(Known::new(road, Origin::Named, now), now) {
+            self.known[index].opening = true;
+        }
+        self.advance(now);
+    }
+
+    /// The peer has sent something to every address of ours that it knows.
+    pub(crate) fn invited(&mut self, now: Instant) {
+        self.invited = true;
+        for known in &mut self.known {
+            if std::mem::take(&mut known.opening) {
+                known.next = Some(now);
+            }
         }
         self.advance(now);
     }
@@ -337,7 +381,10 @@ impl Roads {
                     known.drawn += FRAME_BYTES;
                     self.outbox.push_back(Output::Answer(road, nonce));
                 }
-                // It may afford a check again.
+                // It may afford a check again; and a check before may have come too early for the NATs on the way.
+                if !std::mem::replace(&mut known.prompted, true) {
+                    (known.opening, known.next) = (false, Some(now));
+                }
                 known.next.get_or_insert(now);
                 self.compare(now);
             }
@@ -366,6 +413,9 @@ impl Roads {
         if !known.proven {
             self.outbox.push_back(Output::Proven(known.road));
             known.size_next = Some(now);
+            if known.tier() == 0 {
+                self.silent.retain(|(silent, _)| *silent != road.remote.ip());
+            }
         }
         (known.proven, known.asked, known.unanswered) = (true, None, 0);
         if index == self.active {
@@ -447,13 +497,16 @@ impl Roads {
         if !direct(known) || known.origin == Origin::Observed || self.known.iter().any(answers) {
             return true;
         }
-        let index = self.silent.iter().position(|(silent, _)| *silent == ip).unwrap_or_else(|| {
-            self.silent.push((ip, 0));
-            self.silent.len() - 1
-        });
-        let asked = &mut self.silent[index].1;
-        *asked = asked.saturating_add(1);
-        *asked <= CHECKS_MAX
+        let known = self.silent.iter().position(|(silent, _)| *silent == ip);
+        if known.is_none() && self.silent.len() < SILENT_MAX {
+            self.silent.push((ip, 1));
+            return true;
+        }
+        known.is_some_and(|index| {
+            let asked = &mut self.silent[index].1;
+            *asked = asked.saturating_add(1);
+            *asked <= CHECKS_MAX
+        })
     }
 
     /// Sends a fresh nonce along a road, unless that road has had its share.
@@ -474,12 +527,17 @@ impl Roads {
         known.asked.get_or_insert(now);
         known.unanswered = known.unanswered.saturating_add(1);
         known.drawn = known.drawn.saturating_add(FRAME_BYTES);
+        let opens = known.opening && !std::mem::replace(&mut known.opened, true);
+        // From the second on they go all the way, whether the peer is ready or not.
+        known.opening &= opens;
+        let checks = known.unanswered.saturating_sub(u32::from(known.opened));
         known.next = match known.proven {
             _ if active || known.unanswered >= CHECKS_MAX => None,
             true => Some(now + STANDBY_EVERY),
-            false => Some(now + CHECK_EVERY * (1 << known.unanswered.saturating_sub(1))),
+            false => Some(now + CHECK_EVERY * (1 << checks.saturating_sub(1))),
         };
-        self.outbox.push_back(Output::Probe(known.road, nonce));
+        let output = if opens { Output::Open } else { Output::Probe };
+        self.outbox.push_back(output(known.road, nonce));
         nonce
     }
 

@@ -44,6 +44,9 @@ pub struct Nat {
     pub ports: Ports,
     /// Whether inside hosts reach each other at their outside addresses.
     pub hairpin: bool,
+    /// Whether it takes for its own what comes in for nobody behind it. The port then counts as taken for whoever sent that,
+    /// and who sends there from behind it gets another one.
+    pub accepts: bool,
     /// What nothing was sent through for so long is forgotten.
     pub forgets: Duration,
 }
@@ -53,7 +56,8 @@ const FORGETS: Duration = Duration::from_secs(30);
 
 impl Nat {
     fn new(mapping: Dependence, filtering: Dependence, ports: Ports) -> Self {
-        Self { translates: true, mapping, filtering, ports, hairpin: false, forgets: FORGETS }
+        let (hairpin, accepts, forgets) = (false, false, FORGETS);
+        Self { translates: true, mapping, filtering, ports, hairpin, accepts, forgets }
     }
 
     /// One outside port per inside port, open to all.
@@ -99,6 +103,8 @@ pub(super) struct Translator {
     /// By outside address.
     mappings: BTreeMap<SocketAddr, Mapping>,
     by_key: HashMap<(SocketAddr, Option<IpAddr>, Option<u16>), SocketAddr>,
+    /// What it took for its own: at which address of its, from whom, and when last.
+    taken: BTreeMap<(SocketAddr, SocketAddr), Instant>,
     next_port: u16,
 }
 
@@ -108,7 +114,8 @@ const FIRST_PORT: u16 = 20_000;
 impl Translator {
     pub(super) fn new(nat: Nat, outside: IpAddr) -> Self {
         let next_port = FIRST_PORT;
-        Self { nat, outside, mappings: BTreeMap::new(), by_key: HashMap::new(), next_port }
+        let (mappings, by_key, taken) = Default::default();
+        Self { nat, outside, mappings, by_key, taken, next_port }
     }
 
     pub(super) fn translates(&self) -> bool {
@@ -123,13 +130,23 @@ impl Translator {
     pub(super) fn forget(&mut self) {
         self.mappings.clear();
         self.by_key.clear();
+        self.taken.clear();
+    }
+
+    fn is_taken(&self, outside: SocketAddr, by: SocketAddr, now: Instant) -> bool {
+        self.taken.get(&(outside, by)).is_some_and(|at| self.is_live(*at, now))
     }
 
     fn is_live(&self, used: Instant, now: Instant) -> bool {
         now < used + self.nat.forgets
     }
 
-    fn choose(&mut self, inside: SocketAddr, rng: &mut StdRng) -> SocketAddr {
+    fn choose(
+        &mut self,
+        inside: SocketAddr,
+        taken: Option<SocketAddr>,
+        rng: &mut StdRng,
+    ) -> SocketAddr {
         if !self.nat.translates {
             return inside;
         }
@@ -138,7 +155,8 @@ impl Translator {
             Ports::Sequential => self.next_port,
             Ports::Random => rng.random_range(1024..=u16::MAX),
         };
-        while self.mappings.contains_key(&SocketAddr::new(self.outside, port)) {
+        let free = |outside| !self.mappings.contains_key(&outside) && taken != Some(outside);
+        while !free(SocketAddr::new(self.outside, port)) {
             port = port.checked_add(1).unwrap_or(1024);
         }
         self.next_port = port.checked_add(1).unwrap_or(1024);
@@ -153,11 +171,18 @@ impl Translator {
         now: Instant,
         rng: &mut StdRng,
     ) -> SocketAddr {
-        let key = match self.nat.mapping {
+        let exact = (inside, Some(to.ip()), Some(to.port()));
+        let mut key = match self.nat.mapping {
             Dependence::Independent => (inside, None, None),
             Dependence::Address => (inside, Some(to.ip()), None),
-            Dependence::AddressAndPort => (inside, Some(to.ip()), Some(to.port())),
+            Dependence::AddressAndPort => exact,
         };
+        let usual = SocketAddr::new(self.outside, inside.port());
+        let usual = self.by_key.get(&key).copied().unwrap_or(usual);
+        let displaced = self.is_taken(usual, to, now);
+        if displaced || self.by_key.contains_key(&exact) {
+            key = exact;
+        }
         let known = self.by_key.get(&key).copied().filter(|outside| {
             self.mappings.get(outside).is_some_and(|mapping| self.is_live(mapping.used, now))
         });
@@ -166,7 +191,7 @@ impl Translator {
             self.mappings.retain(|_, mapping| now < mapping.used + forgets);
             let mappings = &self.mappings;
             self.by_key.retain(|_, outside| mappings.contains_key(outside));
-            let outside = self.choose(inside, rng);
+            let outside = self.choose(inside, displaced.then_some(usual), rng);
             let mapping = Mapping { inside, key, sent: BTreeMap::new(), used: now };
             self.by_key.insert(mapping.key, outside);
             self.mappings.insert(outside, mapping);
@@ -186,6 +211,16 @@ impl Translator {
         from: SocketAddr,
         now: Instant,
     ) -> Option<SocketAddr> {
+        let inside = self.passes(outside, from, now);
+        if inside.is_none() && self.nat.accepts {
+            let forgets = self.nat.forgets;
+            self.taken.retain(|_, at| now < *at + forgets);
+            self.taken.insert((outside, from), now);
+        }
+        inside
+    }
+
+    fn passes(&self, outside: SocketAddr, from: SocketAddr, now: Instant) -> Option<SocketAddr> {
         let mapping = self.mappings.get(&outside)?;
         let sent = |matches: &dyn Fn(&SocketAddr) -> bool| {
             let mut sent = mapping.sent.iter();
@@ -231,6 +266,28 @@ mod tests {
         assert_eq!(behaviour(Nat::port_restricted()), (true, [true, false, false]));
         assert_eq!(behaviour(Nat::symmetric()), (false, [true, false, false]));
         assert_eq!(behaviour(Nat::firewall()), (true, [true, false, false]));
+    }
+
+    #[test]
+    fn a_router_that_accepts_what_is_for_nobody_gives_that_port_away() {
+        for accepts in [false, true] {
+            let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
+            let nat = Nat { accepts, ..Nat::port_restricted() };
+            let mut router = Translator::new(nat, "9.9.9.9".parse().unwrap());
+            let (inside, early, other) = (at("10.0.0.1:1000"), at("1.1.1.1:1"), at("2.2.2.2:2"));
+            assert_eq!(router.inbound(at("9.9.9.9:1000"), early, now), None);
+            let port = |router: &mut Translator, to, now, rng: &mut StdRng| {
+                router.outbound(inside, to, now, rng).port()
+            };
+            let towards_early = if accepts { 1001 } else { 1000 };
+            assert_eq!(port(&mut router, early, now, &mut rng), towards_early);
+            assert_eq!(port(&mut router, other, now, &mut rng), 1000);
+            // Whom something was sent to takes no port away.
+            assert_eq!(router.inbound(at("9.9.9.9:1000"), other, now), Some(inside));
+            assert_eq!(port(&mut router, other, now, &mut rng), 1000);
+            let late = now + FORGETS;
+            assert_eq!(port(&mut router, early, late, &mut rng), 1000);
+        }
     }
 
     #[test]

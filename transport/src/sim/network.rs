@@ -253,6 +253,21 @@ impl Inner {
         }
     }
 
+    /// Sends what passes one router and gets no further.
+    pub(super) fn send_near(&mut self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
+        let ip = self.moved.get(&from.ip()).copied().unwrap_or(from.ip());
+        let Some(gate) = self.gates.get(&ip).copied() else { return };
+        if self.gates.get(&to.ip()) == Some(&gate) {
+            // In the same network there is no router in between.
+            return self.send(from, to, datagram);
+        }
+        if let Some(router) = self.routers.get_mut(&gate) {
+            self.carried.datagrams += 1;
+            self.carried.bytes += datagram.len() as u64;
+            router.outbound(SocketAddr::new(ip, from.port()), to, Instant::now(), &mut self.rng);
+        }
+    }
+
     /// Out through the routers in front of the sender, as far as need be, and in through those of the receiver.
     fn way(&mut self, mut from: SocketAddr, to: SocketAddr, now: Instant) -> Option<Way> {
         let mut node = from.ip();

@@ -40,6 +40,11 @@ impl MemoryWire {
         }
     }
 
+    /// Sends something that passes one router and gets no further.
+    pub(crate) fn send_near(&self, transmit: &Transmit<'_>) {
+        self.network.inner.lock().send_near(self.local, transmit.destination, transmit.contents);
+    }
+
     pub(crate) fn poll_recv(
         &self,
         cx: &mut Context<'_>,

@@ -6,7 +6,7 @@ use quinn::udp::Transmit;
 
 use super::{
     handles::Road,
-    mesh_socket::{MeshSocket, count},
+    mesh_socket::{MeshSocket, Wire, count},
     pieces::{self, WHOLE_BYTES_MAX},
 };
 use crate::relay::frame::{self, FlowToken, HEADER_BYTES};
@@ -22,6 +22,24 @@ impl MeshSocket {
             src_ip: road.local,
         };
         let _ = self.send_along(road, &transmit);
+    }
+
+    /// Sends one of our own frames so far along a direct road that it leaves this host's router, and no further.
+    pub(crate) fn send_near(&self, road: Road, frame: &[u8]) {
+        let transmit = Transmit {
+            destination: road.remote,
+            ecn: None,
+            contents: frame,
+            segment_size: None,
+            src_ip: road.local,
+        };
+        match self.wires.get(road.wire) {
+            Some(Wire::Udp(wire)) => wire.send_near(&transmit),
+            #[cfg(feature = "sim")]
+            Some(Wire::Memory(wire)) => wire.send_near(&transmit),
+            // Neither a tunnel nor an adopted socket has anything to open.
+            Some(Wire::Tunnels(_)) | None => {}
+        }
     }
 
     /// Sends one of QUIC's datagrams once more, or drops it; in pieces if the road doesn't take long ones.

@@ -16,6 +16,10 @@ use super::filter;
 /// What is asked for each buffer: measured as what takes loss on loopback to zero (docs/measurements.md).
 pub(crate) const BUFFER_BYTES: usize = 4 << 20;
 
+/// Routers that a datagram passes which is to open this host's NAT and to arrive nowhere: the router at home passes it on, the
+/// next one drops it. The peer's can be no nearer unless both share a wire outside (docs/decisions/0009).
+const NEAR_HOPS: u32 = 2;
+
 /// Buffer sizes that the kernel granted to a socket, in bytes as it counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BufferSizes {
@@ -31,6 +35,8 @@ pub(crate) struct UdpWire {
     state: UdpSocketState,
     local: SocketAddr,
     buffers: BufferSizes,
+    /// Routers that a datagram passes at most.
+    hops: u32,
     offload_lost: AtomicBool,
 }
 
@@ -47,10 +53,7 @@ impl UdpWire {
         socket.bind(&address.into())?;
         let socket: std::net::UdpSocket = socket.into();
         socket.set_nonblocking(true)?;
-        let state = UdpSocketState::new((&socket).into())?;
-        let local = socket.local_addr()?;
-        let io = tokio::net::UdpSocket::from_std(socket)?;
-        Ok(Self { io, state, local, buffers, offload_lost: AtomicBool::new(false) })
+        Self::of(socket, buffers)
     }
 
     /// Takes over a socket that found a way to a peer. Must be called inside the network runtime.
@@ -58,11 +61,15 @@ impl UdpWire {
         let socket: Socket = io.into_std()?.into();
         let buffers = enlarge(&socket);
         filter::attach(&socket);
-        let socket: std::net::UdpSocket = socket.into();
+        Self::of(socket.into(), buffers)
+    }
+
+    fn of(socket: std::net::UdpSocket, buffers: BufferSizes) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
         let local = socket.local_addr()?;
+        let hops = if local.is_ipv4() { socket.ttl()? } else { NEAR_HOPS };
         let io = tokio::net::UdpSocket::from_std(socket)?;
-        Ok(Self { io, state, local, buffers, offload_lost: AtomicBool::new(false) })
+        Ok(Self { io, state, local, buffers, hops, offload_lost: AtomicBool::new(false) })
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -83,6 +90,18 @@ impl UdpWire {
             tracing::warn!(local = %self.local, "segmentation offload is off from now on: bulk transfer is ~5 times slower");
         }
         sent
+    }
+
+    /// Sends something over IPv4 that leaves the router of this host's network, and gets no further.
+    pub(crate) fn send_near(&self, transmit: &Transmit<'_>) {
+        if !self.local.is_ipv4() || self.io.set_ttl(NEAR_HOPS).is_err() {
+            return;
+        }
+        // What another thread sends in this moment is lost, as anything may be on its way.
+        let _ = self.try_send(transmit);
+        if let Err(e) = self.io.set_ttl(self.hops) {
+            tracing::error!(local = %self.local, "datagrams get no further than the next router: {e}");
+        }
     }
 
     pub(crate) fn poll_recv(

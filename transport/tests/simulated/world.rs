@@ -21,17 +21,20 @@ pub(crate) enum Kind {
     AddressRestricted,
     PortRestricted,
     Symmetric,
+    /// A port-restricted router that takes for its own what is for nobody behind it.
+    Accepting,
     /// A port-restricted router behind another one of the carrier's.
     CarrierGrade,
     Firewall,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Public,
         Self::FullCone,
         Self::AddressRestricted,
         Self::PortRestricted,
+        Self::Accepting,
         Self::Symmetric,
         Self::CarrierGrade,
         Self::Firewall,
@@ -39,7 +42,8 @@ impl Kind {
 
     /// Whether only those come in that were sent to at that very port.
     pub(crate) fn is_strict(self) -> bool {
-        matches!(self, Self::PortRestricted | Self::Symmetric | Self::CarrierGrade | Self::Firewall)
+        let open = matches!(self, Self::Public | Self::FullCone | Self::AddressRestricted);
+        !open
     }
 }
 
@@ -103,6 +107,7 @@ impl World {
             Kind::FullCone => behind(Nat::full_cone()),
             Kind::AddressRestricted => behind(Nat::address_restricted()),
             Kind::PortRestricted => behind(Nat::port_restricted()),
+            Kind::Accepting => behind(Nat { accepts: true, ..Nat::port_restricted() }),
             Kind::Symmetric => behind(Nat::symmetric()),
             Kind::CarrierGrade => {
                 let home = [100, 64, 0, n].into();

@@ -23,6 +23,7 @@ struct World {
     /// Answers on their way: when, along which road, to which nonce.
     flying: Vec<(Instant, u8, u64)>,
     probes: Vec<(Duration, u8)>,
+    opened: Vec<(Duration, u8)>,
     answers: Vec<u8>,
     switches: Vec<(Duration, u8)>,
     proven: Vec<u8>,
@@ -44,6 +45,7 @@ impl World {
             alive: BTreeMap::from([(1, 20 * MS)]),
             flying: Vec::new(),
             probes: Vec::new(),
+            opened: Vec::new(),
             answers: Vec::new(),
             switches: Vec::new(),
             proven: Vec::new(),
@@ -68,6 +70,7 @@ impl World {
                         self.flying.push((self.now + *rtt, n, nonce));
                     }
                 }
+                Output::Open(road, _) => self.opened.push((at, number(road))),
                 Output::Answer(road, _) => self.answers.push(number(road)),
                 Output::Size(road, nonce) => {
                     let n = number(road);
@@ -176,6 +179,76 @@ fn an_address_that_the_peer_names_gets_five_probes_and_no_more_when_it_is_named_
     }
     let times: Vec<_> = world.probes.iter().map(|(at, _)| at.as_millis()).collect();
     assert_eq!(times, [0, 500, 1500, 3500, 7500]);
+}
+
+#[test]
+fn a_peer_that_names_ever_more_hosts_is_remembered_within_bounds_and_has_no_more_of_them_probed() {
+    let mut world = World::new();
+    let mut probes = 0;
+    for n in 0..2_000_u16 {
+        let [high, low] = n.to_be_bytes();
+        let remote = SocketAddr::from(([192, 0, high, low], 1000));
+        world.roads.add(Road { remote, ..road(1) }, world.now);
+        world.now += SECOND;
+        world.roads.advance(world.now);
+        while let Some(output) = world.roads.poll() {
+            let somewhere_else = |to: &Road| to.remote.ip() != road(1).remote.ip();
+            probes += u32::from(matches!(output, Output::Probe(to, _) if somewhere_else(&to)));
+        }
+    }
+    assert!(world.roads.silent.len() <= SILENT_MAX);
+    assert!((1..=256 * CHECKS_MAX).contains(&probes), "{probes}");
+}
+
+#[test]
+fn a_nat_is_opened_at_once_and_probed_through_when_the_peer_has_opened_its_own() {
+    let at = |n| n * MS;
+    let mut world = World::new();
+    world.roads.open(road(2), world.now);
+    world.run(100 * MS, false);
+    assert_eq!((world.opened.clone(), world.probes_to(2)), (vec![(at(0), 2)], 0));
+    world.roads.invited(world.now);
+    world.run(10 * SECOND, false);
+    let to_2: Vec<_> = world.probes.iter().filter(|(_, to)| *to == 2).collect();
+    // Five with the one that went only a short way.
+    assert_eq!(to_2, [&(at(100), 2), &(at(600), 2), &(at(1600), 2), &(at(3600), 2)]);
+    assert_eq!(world.opened.len(), 1);
+    // By then the peer is known to be ready.
+    world.roads.open(road(3), world.now);
+    world.drain();
+    assert_eq!((world.opened.len(), world.probes_to(3)), (1, 1));
+}
+
+#[test]
+fn a_probe_that_came_through_or_half_a_second_without_a_word_is_as_good_as_an_invitation() {
+    let mut world = World::new();
+    world.roads.open(road(2), world.now);
+    world.roads.open(road(3), world.now);
+    world.alive = BTreeMap::from([(1, 20 * MS), (2, 20 * MS)]);
+    world.run(100 * MS, false);
+    world.probed(2, 77);
+    world.run(300 * MS, false);
+    assert_eq!(world.opened.iter().map(|(_, to)| *to).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!((world.answers.clone(), world.proven.clone()), (vec![2], vec![2]));
+    assert_eq!(world.probes_to(3), 0);
+    world.run(SECOND, false);
+    assert_eq!(world.probes.iter().find(|(_, to)| *to == 3), Some(&(500 * MS, 3)));
+    world.run(20 * SECOND, false);
+    assert_eq!(world.probes_to(3), 4);
+}
+
+#[test]
+fn a_check_that_came_too_early_is_made_again_as_soon_as_the_peer_comes_through() {
+    let mut world = World::new();
+    world.roads.open(road(2), world.now);
+    world.roads.invited(world.now);
+    world.run(100 * MS, false);
+    assert_eq!(world.probes_to(2), 1);
+    world.probed(2, 77);
+    world.probed(2, 78);
+    assert_eq!(world.probes_to(2), 2, "once");
+    world.run(20 * SECOND, false);
+    assert_eq!(world.opened.len() + world.probes_to(2), 5);
 }
 
 #[test]
