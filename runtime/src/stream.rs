@@ -62,10 +62,10 @@ pub(crate) async fn write(
     }
 }
 
-/// Reads up to [`CHUNKS`] chunks in order. `Ok(0)`: the stream has ended.
+/// Reads as many chunks as fit, in order. `Ok(0)`: the stream has ended.
 pub(crate) fn poll_read(
     recv: &mut RecvStream,
-    chunks: &mut [bytes::Bytes; CHUNKS],
+    chunks: &mut [bytes::Bytes],
     cx: &mut Context<'_>,
 ) -> Poll<Result<usize, ReadError>> {
     let read = std::pin::pin!(recv.read_chunks(chunks));

@@ -237,7 +237,7 @@ impl InLane {
                 cx.waker().wake_by_ref();
                 break;
             }
-            match poll_read(&mut self.recv, &mut self.chunks, cx)? {
+            match poll_read(&mut self.recv, &mut self.chunks[..], cx)? {
                 Poll::Pending => break,
                 Poll::Ready(0) => {
                     self.splitter.end()?;

@@ -131,7 +131,7 @@ impl Reader {
         let mut frames = Frames::default();
         let mut chunks = Box::new([const { Bytes::new() }; CHUNKS]);
         loop {
-            let count = std::future::poll_fn(|cx| poll_read(recv, &mut chunks, cx)).await?;
+            let count = std::future::poll_fn(|cx| poll_read(recv, &mut chunks[..], cx)).await?;
             if count == 0 {
                 return Ok(splitter.end()?);
             }

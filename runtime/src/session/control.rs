@@ -7,7 +7,7 @@ use crate::frame::{CONTROL_FRAME_MAX, FrameError};
 use crate::inbound::lane::LaneError;
 use crate::network::Query;
 use crate::publish::ResolveError;
-use crate::stream::{CHUNKS, poll_read, refuse, write};
+use crate::stream::{poll_read, refuse, write};
 use crate::watch::{DownReason, Event};
 use crate::wire_ref::{ObjectId, WireRef};
 use bytes::Bytes;
@@ -15,6 +15,9 @@ use quinn::{RecvStream, SendStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
+
+/// Chunks taken off the stream at once: it carries little, and every idle connection has one. A guess.
+const CHUNKS: usize = 4;
 
 impl Session {
     /// Asks the peer for a published object.
@@ -58,7 +61,7 @@ impl Session {
         let writer = tokio::spawn(write(self.link.clone(), id, send, self.control.clone()));
         let read = async {
             let mut frames = Frames::default();
-            let mut chunks = Box::new([const { Bytes::new() }; CHUNKS]);
+            let mut chunks = [const { Bytes::new() }; CHUNKS];
             loop {
                 let count =
                     std::future::poll_fn(|cx| poll_read(&mut recv, &mut chunks, cx)).await?;

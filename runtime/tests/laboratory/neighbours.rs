@@ -4,7 +4,7 @@ use crate::{
     internet::Internet,
     kind::{Input, Kind},
     namespace::Namespace,
-    process::{Node, ping, ping_until, run},
+    process::{Node, ping, ping_until_direct, run},
 };
 use std::time::Duration;
 
@@ -91,7 +91,7 @@ pub(crate) fn hosts_behind_accepting_routers_exchange_messages(internet: &Intern
             let node = Node::start(there.host(), &served);
             // For eight seconds.
             let pings = [&node.peer_ref, "--count", "80", "--interval-ms", "100"];
-            took.push(ping_until(here.host(), &pings, "punched"));
+            took.push(ping_until_direct(here.host(), &pings));
         }
         let milliseconds: Vec<_> = took.iter().flatten().map(Duration::as_millis).collect();
         println!(

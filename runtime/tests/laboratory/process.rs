@@ -60,8 +60,8 @@ pub(crate) fn run(host: &Namespace, name: &str, args: &[&str]) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Pings until a reply comes by this kind of road, and says how long after the first reply that was; `None` if none did.
-pub(crate) fn ping_until(host: &Namespace, args: &[&str], path: &str) -> Option<Duration> {
+/// Pings until a reply comes without a relay, and says how long after the first reply that was; `None` if none did.
+pub(crate) fn ping_until_direct(host: &Namespace, args: &[&str]) -> Option<Duration> {
     let mut command = webmesh(host, &["ping"]);
     let mut process = command.args(args).stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(process.stdout.take().unwrap()).lines();
@@ -71,7 +71,7 @@ pub(crate) fn ping_until(host: &Namespace, args: &[&str], path: &str) -> Option<
         let pong: Value = serde_json::from_str(&line).unwrap();
         if pong["event"] == "pong" {
             let first = *first.get_or_insert_with(Instant::now);
-            if pong["path"] == path {
+            if pong["path"] == "direct" || pong["path"] == "punched" {
                 found = Some(first.elapsed());
                 break;
             }
