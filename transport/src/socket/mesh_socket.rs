@@ -79,6 +79,14 @@ impl Wire {
         }
     }
 
+    /// Only the kernel's sockets are ever waited for.
+    fn is_writable(&self) -> bool {
+        match self {
+            Self::Udp(wire) => wire.is_writable(),
+            _ => true,
+        }
+    }
+
     fn poll_recv(
         &self,
         cx: &mut Context<'_>,
@@ -420,6 +428,10 @@ struct Writable {
 impl UdpPoller for Writable {
     fn poll_writable(self: Pin<&mut Self>, cx: &mut Context) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.waiting.is_none() && this.socket.wires.iter().all(Wire::is_writable) {
+            // As nearly always. quinn asks before each datagram, and to wait costs a box.
+            return Poll::Ready(Ok(()));
+        }
         let waiting = this.waiting.get_or_insert_with(|| {
             let socket = this.socket.clone();
             Box::pin(async move {

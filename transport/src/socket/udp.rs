@@ -122,6 +122,11 @@ impl UdpWire {
         }
     }
 
+    /// Whether it takes a datagram, as far as is known.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.io.try_io(Interest::WRITABLE, || Ok(())).is_ok()
+    }
+
     pub(crate) async fn writable(&self) -> io::Result<()> {
         self.io.writable().await
     }
