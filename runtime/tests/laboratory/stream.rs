@@ -222,6 +222,8 @@ pub(crate) struct Player {
     process: Child,
     input: ChildStdin,
     output: Receiver<String>,
+    /// The kind of the road that it said last, and where that leads.
+    road: (String, String),
 }
 
 impl Player {
@@ -235,7 +237,8 @@ impl Player {
         std::thread::spawn(move || {
             lines.map_while(Result::ok).try_for_each(|line| said.send(line))
         });
-        Player { input: process.stdin.take().unwrap(), output, process }
+        let (input, road) = (process.stdin.take().unwrap(), Default::default());
+        Player { input, output, process, road }
     }
 
     /// A counter that is met through these nodes, and its PeerRef.
@@ -252,18 +255,25 @@ impl Player {
 
     fn line(&mut self) -> Value {
         let line = self.output.recv_timeout(PATIENCE).expect("the process says nothing more");
-        serde_json::from_str(&line).unwrap_or_else(|_| panic!("the process ended: {line:?}"))
+        let line: Value =
+            serde_json::from_str(&line).unwrap_or_else(|_| panic!("the process ended: {line:?}"));
+        if let (Some(path), Some(via)) = (line["path"].as_str(), line["via"].as_str()) {
+            self.road = (path.to_owned(), via.to_owned());
+        }
+        line
     }
 
     /// Waits for a road of one of these kinds that leads elsewhere than `not`; where it leads.
     pub(crate) fn until(&mut self, paths: &[&str], not: &str) -> String {
-        loop {
-            let line = self.line();
-            let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
-            if paths.contains(&text("path").as_str()) && text("via") != not {
-                return text("via");
-            }
+        while !paths.contains(&self.road.0.as_str()) || self.road.1 == not {
+            self.line();
         }
+        self.via()
+    }
+
+    /// Where the road leads that it said last.
+    pub(crate) fn via(&self) -> String {
+        self.road.1.clone()
     }
 
     /// What arrived so far: it must be all, in order; the longest gap since the last report.

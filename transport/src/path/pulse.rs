@@ -26,7 +26,7 @@ use crate::{
     connection::Order,
     nat::classify::Observation,
     socket::{
-        handles::{Road, Source},
+        handles::{Mirror, Road, Source},
         mesh_socket::{Frames, MeshSocket},
     },
     wire::{FRAME_BYTES, Frame, MTU_MAX, Tag},
@@ -99,6 +99,8 @@ pub(crate) struct Pulse {
     handle: SocketAddr,
     socket: Arc<MeshSocket>,
     orders: actix::WeakRecipient<Order>,
+    /// Whether it is this side that follows the other to another road.
+    follows: bool,
     /// Tells congestion control.
     switches: Option<Arc<Switches>>,
     expecting: AtomicUsize,
@@ -157,6 +159,7 @@ impl Pulse {
             handle,
             socket,
             orders,
+            follows: dialled,
             switches,
             expecting: AtomicUsize::new(0),
             armed: AtomicBool::new(false),
@@ -282,8 +285,8 @@ impl Pulse {
         }
     }
 
-    /// Sends the last datagrams once more, along the road in use: what they were to say was lost on the one before. QUIC
-    /// ignores those that weren't.
+    /// Sends the last datagrams that went along the former road alone once more, along the one in use. QUIC ignores those that
+    /// weren't lost.
     fn repeat(&self) {
         let echo = self.socket.handles().echo(self.handle);
         if let Some((road, datagrams)) = echo {
@@ -322,10 +325,19 @@ impl Pulse {
         Frame::Probe { nonce }.seal(self.to_peer, &self.key)
     }
 
+    /// Nothing has come along the road in use for a while since something was sent there, but along another one, perhaps.
+    fn silent(self: &Arc<Self>, elsewhere: Option<Source>) {
+        // One side follows the other, lest both do it at once.
+        let followed = elsewhere
+            .filter(|_| self.follows)
+            .is_some_and(|source| self.change(|state, now| state.roads.follow(source, now)));
+        if !followed {
+            self.suspect();
+        }
+    }
+
     /// Something was sent along the road in use and nothing has come back for a while, or this host has moved.
     pub(crate) fn suspect(self: &Arc<Self>) {
-        // What is sent from now on is sent again along the road that takes over.
-        self.socket.handles().keep_echo(self.handle, true);
         self.change(|state, now| state.roads.suspect(now));
     }
 
@@ -405,6 +417,18 @@ impl Pulse {
                 self.socket.handles().set_whole(self.handle, whole);
                 return;
             }
+            Output::Mirror { road, whole, rtt } => {
+                let mirror = Mirror::new(road, whole, rtt, now());
+                let last = self.socket.handles().mirror(self.handle, Some(mirror));
+                for datagram in last {
+                    self.socket.send_datagram(road, &datagram, whole);
+                }
+                return;
+            }
+            Output::Sure => {
+                let _ = self.socket.handles().mirror(self.handle, None);
+                return;
+            }
             Output::Answer(road, nonce) => (road, Frame::Answer { nonce, observed: road.remote }),
             Output::Proven(road) => {
                 self.socket.handles().recognise(self.handle, road);
@@ -463,10 +487,10 @@ impl Frames for Pulses {
         true
     }
 
-    fn silent(&self, handle: SocketAddr) {
+    fn silent(&self, handle: SocketAddr, elsewhere: Option<Source>) {
         let pulse = self.0.handles.get(&handle).and_then(|pulse| pulse.upgrade());
         if let Some(pulse) = pulse {
-            pulse.suspect();
+            pulse.silent(elsewhere);
         }
     }
 }

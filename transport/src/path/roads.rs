@@ -20,7 +20,18 @@ use std::{
 };
 
 use super::nonces::Nonces;
-use crate::{socket::handles::Road, tunnel::is_far_end, wire::FRAME_BYTES};
+use crate::{
+    socket::handles::{Road, Source},
+    tunnel::is_far_end,
+    wire::FRAME_BYTES,
+};
+
+/// When the peer sends along another road, and the one in use last answered longer ago than this, it is asked. A guess: less than
+/// what makes the peer doubt.
+const QUIET_MIN: Duration = Duration::from_millis(200);
+
+/// Between two times that the peer's choice is followed: should it follow this side's at the same time, that ends. A guess.
+const FOLLOW_EVERY: Duration = Duration::from_secs(10);
 
 /// Roads of one peer. A guess: both families, a few interfaces and NATs on both sides.
 pub(crate) const ROADS_MAX: usize = 16;
@@ -89,6 +100,17 @@ pub(crate) enum Output {
     Size(Road, u64),
     /// Whether the road in use takes datagrams as long as QUIC's get.
     Whole(bool),
+    /// The road in use may be dead: what is sent along it is to be sent along this one as well, as far as that is prudent.
+    Mirror {
+        /// The most likely one of the others.
+        road: Road,
+        /// Whether it takes datagrams as long as QUIC's get.
+        whole: bool,
+        /// Its round-trip time.
+        rtt: Duration,
+    },
+    /// That is over.
+    Sure,
 }
 
 /// What is known about a road.
@@ -215,6 +237,10 @@ pub(crate) struct Roads {
     suspected: bool,
     /// The peer has opened its NAT for us.
     invited: bool,
+    /// When the peer's choice of a road was followed.
+    followed: Option<Instant>,
+    /// What is sent goes along this road as well.
+    mirror: Option<Road>,
     seen: VecDeque<u64>,
     /// Probes to each host at which nothing ever answered; it may be somebody else's.
     silent: Vec<(IpAddr, u32)>,
@@ -235,6 +261,8 @@ impl Roads {
             rescued: None,
             suspected: false,
             invited: false,
+            followed: None,
+            mirror: None,
             seen: VecDeque::new(),
             silent: Vec::new(),
             outbox: VecDeque::new(),
@@ -368,7 +396,7 @@ impl Roads {
             Some(index) if self.known[index].proven => {
                 self.outbox.push_back(Output::Answer(road, nonce));
                 if index != self.active {
-                    self.compare(now);
+                    self.compare(Some(index), now);
                 }
             }
             _ if replayed => {}
@@ -386,7 +414,7 @@ impl Roads {
                     (known.opening, known.next) = (false, Some(now));
                 }
                 known.next.get_or_insert(now);
-                self.compare(now);
+                self.compare(None, now);
             }
         }
         self.advance(now);
@@ -420,7 +448,11 @@ impl Roads {
         (known.proven, known.asked, known.unanswered) = (true, None, 0);
         if index == self.active {
             self.suspected = false;
+            self.be_sure();
+        } else if self.mirror.is_some() && !self.mirror_answers() {
+            self.doubt(Some(index));
         }
+        let known = &mut self.known[index];
         known.heard = Some(now);
         known.road.local = road.local.or(known.road.local);
         known.next = (index != self.active).then(|| now + STANDBY_EVERY);
@@ -449,13 +481,65 @@ impl Roads {
             self.ask_others(now);
         }
         if let Some(better) = self.better(now) {
-            self.known[self.active].next = Some(now + STANDBY_EVERY);
-            self.known[better].next = None;
-            self.active = better;
-            (self.rescued, self.suspected) = (None, false);
-            self.outbox.push_back(Output::Switch(self.active()));
-            self.outbox.push_back(Output::Whole(self.known[better].whole));
+            self.switch(better, now);
         }
+    }
+
+    fn switch(&mut self, better: usize, now: Instant) {
+        self.known[self.active].next = Some(now + STANDBY_EVERY);
+        self.known[better].next = None;
+        self.active = better;
+        (self.rescued, self.suspected) = (None, false);
+        self.outbox.push_back(Output::Switch(self.active()));
+        self.outbox.push_back(Output::Whole(self.known[better].whole));
+        self.be_sure();
+    }
+
+    /// What the peer sends comes from `source` and not along the road in use. Of two roads that are as good as each other both
+    /// sides should use one, or each would take the other's for silent. Whether that road is taken.
+    pub(crate) fn follow(&mut self, source: Source, now: Instant) -> bool {
+        let tier = self.known[self.active].tier();
+        let there = self.known.iter().position(|known| known.road.source() == source);
+        let works = |index: &usize| {
+            let known = &self.known[*index];
+            known.proven && known.asked.is_none() && known.tier() == tier
+        };
+        let rested = self.followed.is_none_or(|before| now >= before + FOLLOW_EVERY);
+        match there.filter(works) {
+            Some(index) if index != self.active && rested => {
+                self.followed = Some(now);
+                self.switch(index, now);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What is sent goes along this other road too, or along the best one, until one of them answers.
+    fn doubt(&mut self, likely: Option<usize>) {
+        let others = self.known.iter().enumerate();
+        let others = others.filter(|(index, known)| *index != self.active && known.proven);
+        let best = others.min_by_key(|(_, known)| (known.asked.is_some(), known.tier(), known.rtt));
+        let Some(index) = likely.or(best.map(|(index, _)| index)) else { return };
+        let known = &self.known[index];
+        let rtt = known.rtt.unwrap_or(SILENCE_UNMEASURED);
+        if self.mirror.is_none() || likely.is_some() && !self.mirror.is_some_and(|to| known.is(to))
+        {
+            self.mirror = Some(known.road);
+            self.outbox.push_back(Output::Mirror { road: known.road, whole: known.whole, rtt });
+        }
+    }
+
+    fn be_sure(&mut self) {
+        if self.mirror.take().is_some() {
+            self.outbox.push_back(Output::Sure);
+        }
+    }
+
+    /// Whether the road that what is sent also goes along has answered all that it was asked.
+    fn mirror_answers(&self) -> bool {
+        let index = self.mirror.and_then(|road| self.find(road));
+        index.is_some_and(|index| self.known[index].asked.is_none())
     }
 
     fn find(&self, road: Road) -> Option<usize> {
@@ -557,8 +641,9 @@ impl Roads {
         self.outbox.push_back(Output::Size(known.road, nonce));
     }
 
-    /// Asks every proven road but the one in use.
+    /// Asks every proven road but the one in use, whose silence makes it doubtful.
     fn ask_others(&mut self, now: Instant) {
+        self.doubt(None);
         for index in 0..self.known.len() {
             if index != self.active && self.known[index].proven {
                 self.ask(index, now);
@@ -566,12 +651,16 @@ impl Roads {
         }
     }
 
-    /// The peer sends along another road than the one in use: does that still work?
-    fn compare(&mut self, now: Instant) {
+    /// The peer sends along another road than the one in use, which may be `by`: does that still work?
+    fn compare(&mut self, by: Option<usize>, now: Instant) {
         let active = &self.known[self.active];
-        let quiet = active.heard.is_none_or(|heard| now >= heard + CHECK_EVERY);
-        if quiet && active.asked.is_none() {
-            self.ask(self.active, now);
+        let quiet = active.heard.is_none_or(|heard| now >= heard + QUIET_MIN);
+        if quiet {
+            if active.asked.is_none() {
+                self.ask(self.active, now);
+            }
+            // What it sends may be in vain along that, as may what is sent here: its acknowledgments, for instance.
+            self.doubt(by);
         }
     }
 

@@ -9,7 +9,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use quinn::udp::Transmit;
@@ -81,14 +81,20 @@ struct Handle {
     users: usize,
     /// The connection id of the peer's that QUIC used last.
     peer_cid: Option<Cid>,
-    /// The last datagrams sent, kept while the peer is silent.
-    echo: Option<VecDeque<Vec<u8>>>,
+    /// The last datagrams sent, kept while the peer is silent, and whether each went along `mirror` too.
+    echo: Option<VecDeque<(Vec<u8>, bool)>>,
+    /// Whether they are kept for more than the mirroring.
+    echo_kept: bool,
+    /// Where else datagrams go while the road in use is in doubt.
+    mirror: Option<Box<Mirror>>,
     /// Whether the road in use takes datagrams as long as QUIC's get.
     whole: bool,
     /// Whether its silence is of interest: there are other roads.
     watched: bool,
     /// When something was sent along the road in use that nothing has come back for.
     unanswered: Option<Instant>,
+    /// Where something came from since then that didn't come along the road in use.
+    elsewhere: Option<Source>,
 }
 
 impl Handle {
@@ -99,11 +105,53 @@ impl Handle {
             users: 0,
             peer_cid: None,
             echo: None,
+            echo_kept: false,
+            mirror: None,
             whole: true,
             watched: false,
             unanswered: None,
+            elsewhere: None,
         }
     }
+}
+
+/// A second road for what is sent, within bounds.
+#[derive(Debug)]
+pub(crate) struct Mirror {
+    road: Road,
+    whole: bool,
+    /// [`MIRRORED_MAX`] datagrams in so much time; when that began, and how many are left of it.
+    per: Duration,
+    since: Instant,
+    left: usize,
+}
+
+impl Mirror {
+    /// A road of which it is known whether it takes datagrams as long as QUIC's get, and its round-trip time.
+    pub(crate) fn new(road: Road, whole: bool, rtt: Duration, now: Instant) -> Self {
+        Self { road, whole, per: rtt, since: now, left: MIRRORED_MAX }
+    }
+
+    /// Whether so many more datagrams may go along it.
+    fn takes(&mut self, datagrams: usize, now: Instant) -> bool {
+        if now >= self.since + self.per {
+            (self.since, self.left) = (now, MIRRORED_MAX);
+        }
+        let takes = datagrams <= self.left;
+        if takes {
+            self.left -= datagrams;
+        }
+        takes
+    }
+}
+
+/// What sending something to a handle entails.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sending {
+    /// Somebody has to look for silence from now on.
+    pub(crate) look: bool,
+    /// It goes along this road too, which takes datagrams as long as QUIC's get, or doesn't.
+    pub(crate) mirror: Option<(Road, bool)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -288,12 +336,29 @@ impl Handles {
     /// Keeps (or forgets) the last datagrams that are sent to `handle`.
     pub(crate) fn keep_echo(&mut self, handle: SocketAddr, keep: bool) {
         if let Some(entry) = self.handles.get_mut(&handle) {
+            entry.echo_kept = keep;
             match (keep, &entry.echo) {
                 (true, None) => entry.echo = Some(VecDeque::new()),
-                (false, Some(_)) => entry.echo = None,
+                (false, Some(_)) if entry.mirror.is_none() => entry.echo = None,
                 _ => {}
             }
         }
+    }
+
+    /// What is sent to `handle` goes along another road too from now on, or no longer. The last datagrams before that are to
+    /// be sent there now.
+    pub(crate) fn mirror(&mut self, handle: SocketAddr, mirror: Option<Mirror>) -> Vec<Vec<u8>> {
+        let Some(entry) = self.handles.get_mut(&handle) else { return Vec::new() };
+        entry.mirror = mirror.map(Box::new);
+        if entry.mirror.is_none() {
+            if !entry.echo_kept {
+                entry.echo = None;
+            }
+            return Vec::new();
+        }
+        let echo = entry.echo.get_or_insert_default();
+        echo.iter_mut().for_each(|(_, mirrored)| *mirrored = true);
+        echo.iter().map(|(datagram, _)| datagram.clone()).collect()
     }
 
     /// Whether the road in use by `handle` takes datagrams as long as QUIC's get.
@@ -316,20 +381,29 @@ impl Handles {
     }
 
     /// Something of the connection behind `handle` came from `source`.
-    fn heard(&mut self, handle: SocketAddr, source: Source) {
+    pub(super) fn heard(&mut self, handle: SocketAddr, source: Source) {
         // What comes along another road says nothing about the one in use.
         if let Some(entry) = self.handles.get_mut(&handle)
             && entry.unanswered.is_some()
             && let Stage::Settled { road } = entry.stage
-            && entry.roads.get(road).is_some_and(|road| road.source() == source)
+            && let Some(road) = entry.roads.get(road)
         {
-            entry.unanswered = None;
+            if road.source() == source {
+                entry.unanswered = None;
+                if !entry.echo_kept && entry.mirror.is_none() {
+                    entry.echo = None;
+                }
+            } else {
+                entry.elsewhere = Some(source);
+            }
         }
     }
 
-    /// The watched handles that have been silent since `before`, once each; the others that wait are looked at again the
+    /// The watched handles that have been silent since `before`, once each, and from where else they were heard; of the others
+    /// the last datagrams are kept from now on, should they stay silent:
+    /// QUIC may send too few later, for want of acknowledgments; the others that wait are looked at again the
     /// next time, if there are any.
-    pub(crate) fn silent(&mut self, before: Instant) -> (Vec<SocketAddr>, bool) {
+    pub(crate) fn silent(&mut self, before: Instant) -> (Vec<(SocketAddr, Option<Source>)>, bool) {
         let mut silent = Vec::new();
         let handles = &mut self.handles;
         self.waiting.retain(|handle| {
@@ -338,23 +412,27 @@ impl Handles {
                 Some(since) if since <= before => {
                     // The next thing that is sent begins a new silence.
                     entry.unanswered = None;
-                    silent.push(*handle);
+                    silent.push((*handle, entry.elsewhere.take()));
                     false
                 }
-                Some(_) => true,
+                Some(_) => {
+                    entry.echo.get_or_insert_default();
+                    true
+                }
                 None => false,
             }
         });
         (silent, !self.waiting.is_empty())
     }
 
-    /// Notes what is being sent to `handle`. Returns whether somebody has to look for silence from now on.
-    pub(crate) fn sending(&mut self, handle: SocketAddr, transmit: &Transmit<'_>) -> bool {
-        let Some(entry) = self.handles.get_mut(&handle) else { return false };
+    /// Notes what is being sent to `handle`.
+    pub(crate) fn sending(&mut self, handle: SocketAddr, transmit: &Transmit<'_>) -> Sending {
+        let Some(entry) = self.handles.get_mut(&handle) else { return Sending::default() };
         let begins = entry.watched && entry.unanswered.is_none();
         let first = begins && self.waiting.is_empty();
         if begins {
             entry.unanswered = Some(tokio::time::Instant::now().into_std());
+            entry.elsewhere = None;
             if !self.waiting.contains(&handle) {
                 self.waiting.push(handle);
             }
@@ -363,15 +441,22 @@ impl Handles {
             // Peers are endpoints like this one: their ids have the same length.
             entry.peer_cid = Some(*cid);
         }
-        let Some(echo) = &mut entry.echo else { return first };
+        let mut sending = Sending { look: first, mirror: None };
+        // Wherever there is a mirror, there is an echo.
+        let Some(echo) = &mut entry.echo else { return sending };
         let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
+        if let Some(mirror) = &mut entry.mirror {
+            let datagrams = transmit.contents.len().div_ceil(segment);
+            let takes = mirror.takes(datagrams, tokio::time::Instant::now().into_std());
+            sending.mirror = takes.then_some((mirror.road, mirror.whole));
+        }
         for datagram in transmit.contents.chunks(segment) {
             if echo.len() >= ECHO_MAX {
                 echo.pop_front();
             }
-            echo.push_back(datagram.to_vec());
+            echo.push_back((datagram.to_vec(), sending.mirror.is_some()));
         }
-        first
+        sending
     }
 
     /// The road in use by `handle`, and the id by which the peer knows the connection.
@@ -379,10 +464,14 @@ impl Handles {
         Some((self.active(handle)?, self.handles.get(&handle)?.peer_cid?))
     }
 
-    /// The datagrams kept for `handle`, and the road along which to repeat them.
+    /// The datagrams kept for `handle`, but for those that went along the road in use by mirroring, and that road.
     pub(crate) fn echo(&self, handle: SocketAddr) -> Option<(Road, Vec<Vec<u8>>)> {
-        let echo = self.handles.get(&handle)?.echo.as_ref()?;
-        Some((self.active(handle)?, echo.iter().cloned().collect()))
+        let entry = self.handles.get(&handle)?;
+        let road = self.active(handle)?;
+        let mirror = entry.mirror.as_ref();
+        let went = mirror.is_some_and(|mirror| mirror.road.source() == road.source());
+        let echo = entry.echo.as_ref()?.iter().filter(|(_, mirrored)| !(went && *mirrored));
+        Some((road, echo.map(|(datagram, _)| datagram.clone()).collect()))
     }
 
     /// Whether something was sent to a host at `ip`, as far as that is remembered: it is a peer, or is being dialled.
@@ -523,9 +612,13 @@ impl Handles {
     }
 }
 
-/// Datagrams repeated to a peer that was silent (docs/architecture.md: "the last ~10 datagrams"). Few, for
-/// the acknowledgment of an old one makes QUIC believe in a long round trip.
-const ECHO_MAX: usize = 4;
+/// Datagrams repeated to a peer that was silent (docs/architecture.md). Few, for the acknowledgment of an old one makes QUIC
+/// believe in a long round trip.
+const ECHO_MAX: usize = 10;
+
+/// Datagrams per round trip that go along two roads while the one in use is in doubt (docs/architecture.md): a relay, or a narrow
+/// road, isn't flooded with what a fast one carried.
+const MIRRORED_MAX: usize = 64;
 
 /// Roads remembered per handle once proven: as many as the core that proves them knows.
 pub(crate) const ROADS_MAX: usize = crate::path::roads::ROADS_MAX;

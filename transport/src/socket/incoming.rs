@@ -195,8 +195,9 @@ impl MeshSocket {
             return Verdict::Quic(handle);
         }
         let owners = handles.at(source);
-        if let [owner] = owners {
-            return Verdict::Quic(*owner);
+        if let [owner] = *owners {
+            handles.heard(owner, source);
+            return Verdict::Quic(owner);
         }
         let ours = self.cids.is_ours(cid);
         // quinn's servers change to a later id of their client as soon as they have one, its clients
@@ -205,7 +206,10 @@ impl MeshSocket {
         let owners = owners.iter().copied().filter(|owner| !ours || handles::is_dialled(*owner));
         let owners: Vec<_> = owners.collect();
         match owners.as_slice() {
-            [owner] => Verdict::Quic(*owner),
+            [owner] => {
+                handles.heard(*owner, source);
+                Verdict::Quic(*owner)
+            }
             [] => match handles.literal(source) {
                 // One of this host's connections before a restart: QUIC answers with a reset.
                 Some(literal) if ours => Verdict::Quic(literal),

@@ -25,7 +25,7 @@ use super::{
     adopted::Adopted,
     cid::Cids,
     forward::Forwarded,
-    handles::{Handles, Road, Source, Way},
+    handles::{Handles, Road, Sending, Source, Way},
     pieces::Pieces,
     sift::Staged,
     udp::UdpWire,
@@ -108,8 +108,9 @@ pub(crate) trait Frames: Send + Sync {
     /// whether it named a connection.
     fn received(&self, frame: &[u8], source: Source, local: Option<IpAddr>) -> bool;
 
-    /// Nothing has come along the road in use by `handle` since something was sent along it, for a while.
-    fn silent(&self, handle: SocketAddr);
+    /// Nothing has come along the road in use by `handle` since something was sent along it, for a while; from `elsewhere`
+    /// something has.
+    fn silent(&self, handle: SocketAddr, elsewhere: Option<Source>);
 }
 
 /// What was dropped, and why, since the start.
@@ -275,8 +276,8 @@ impl MeshSocket {
                     return;
                 };
                 let (silent, waiting) = socket.handles.lock().silent(before);
-                for handle in silent {
-                    socket.frames.silent(handle);
+                for (handle, elsewhere) in silent {
+                    socket.frames.silent(handle, elsewhere);
                 }
                 more = waiting;
             }
@@ -293,11 +294,18 @@ impl AsyncUdpSocket for MeshSocket {
         let mut handles = self.handles.lock();
         match handles.way(transmit.destination, transmit.src_ip) {
             Way::One(road) => {
-                let look = handles.sending(transmit.destination, transmit);
+                let Sending { look, mirror } = handles.sending(transmit.destination, transmit);
                 let whole = handles.is_whole(transmit.destination);
                 drop(handles);
                 if look {
                     self.look_for_silence();
+                }
+                if let Some((road, whole)) = mirror {
+                    // What it doesn't take now it doesn't get.
+                    let _ = match whole {
+                        true => self.send_along(road, transmit),
+                        false => self.send_in_pieces(road, transmit),
+                    };
                 }
                 if whole {
                     self.send_along(road, transmit)

@@ -32,6 +32,8 @@ struct World {
     narrow: Vec<u8>,
     /// What was last said of the road in use.
     whole: bool,
+    /// Along which road things were to go as well, and until when.
+    mirrors: Vec<(Duration, Option<u8>)>,
 }
 
 impl World {
@@ -52,6 +54,7 @@ impl World {
             sized: Vec::new(),
             narrow: Vec::new(),
             whole: true,
+            mirrors: Vec::new(),
         }
     }
 
@@ -81,6 +84,8 @@ impl World {
                     }
                 }
                 Output::Whole(whole) => self.whole = whole,
+                Output::Mirror { road, .. } => self.mirrors.push((at, Some(number(road)))),
+                Output::Sure => self.mirrors.push((at, None)),
                 Output::Proven(road) => {
                     let number = number(road);
                     assert!(!self.proven.contains(&number), "said once");
@@ -305,6 +310,70 @@ fn a_standby_takes_over_half_a_second_after_the_road_in_use_died() {
     world.alive = BTreeMap::from([(1, 20 * MS)]);
     world.run(5 * SECOND, true);
     assert_eq!(world.switches.last().map(|(_, to)| *to), Some(1));
+}
+
+#[test]
+fn in_doubt_the_likeliest_other_road_is_used_as_well_until_one_answers() {
+    let mut world = World::new();
+    for n in [2, 3] {
+        world.alive.insert(n, u32::from(n) * 10 * MS);
+        world.roads.add(road(n), world.now);
+    }
+    world.run(SECOND, true);
+    assert_eq!(world.mirrors, []);
+    // A false alarm lasts one round trip.
+    world.roads.suspect(world.now);
+    world.run(SECOND, false);
+    assert_eq!(world.mirrors, [(1000 * MS, Some(2)), (1020 * MS, None)]);
+    // The first choice is dead too: the other one has answered before the road in use counts as silent.
+    world.mirrors.clear();
+    world.alive = BTreeMap::from([(3, 30 * MS)]);
+    world.roads.suspect(world.now);
+    world.run(SECOND, false);
+    assert_eq!(world.switches, [(2100 * MS, 3)]);
+    assert_eq!(world.mirrors, [(2000 * MS, Some(2)), (2030 * MS, Some(3)), (2100 * MS, None)]);
+}
+
+#[test]
+fn whoever_hears_that_the_peer_doubts_does_so_too_for_a_round_trip() {
+    let mut world = World::new();
+    for n in [2, 3] {
+        world.alive.insert(n, u32::from(n) * 10 * MS);
+        world.roads.add(road(n), world.now);
+    }
+    world.run(SECOND, true);
+    world.run(50 * MS, true);
+    world.probed(3, 77);
+    assert_eq!(world.mirrors, [], "the road in use has just answered");
+    world.run(SECOND, false);
+    world.probed(3, 78);
+    world.run(SECOND, false);
+    assert_eq!(world.mirrors, [(2050 * MS, Some(3)), (2070 * MS, None)]);
+}
+
+#[test]
+fn the_peers_choice_among_equal_roads_is_followed_but_not_again_at_once_nor_to_a_worse_one() {
+    let mut world = World::new();
+    for n in [2, 3] {
+        world.alive.insert(n, 20 * MS);
+        world.roads.add(road(n), world.now);
+    }
+    let relayed = Road { flow: Some(FlowToken(1)), ..road(4) };
+    world.roads.add(relayed, world.now);
+    world.run(SECOND, true);
+    let follow = |world: &mut World, to: Road| {
+        let followed = world.roads.follow(to.source(), world.now);
+        world.drain();
+        followed
+    };
+    assert!(!follow(&mut world, road(1)), "it is in use");
+    assert!(!follow(&mut world, road(9)), "it is unknown");
+    assert!(!follow(&mut world, relayed), "it hasn't answered, and is a relay");
+    assert!(follow(&mut world, road(2)));
+    assert!(!follow(&mut world, road(3)), "too soon");
+    world.run(FOLLOW_EVERY, false);
+    assert!(follow(&mut world, road(3)));
+    assert_eq!(world.switches.iter().map(|(_, to)| *to).collect::<Vec<_>>(), [2, 3]);
 }
 
 #[test]

@@ -138,3 +138,68 @@ fn a_source_beyond_a_relay_is_its_flow_and_leads_back_through_it() {
     assert!(handles.is_empty());
     assert_eq!(handles.literal(from(1, address("[fd77:6562:6d01::1]:1"))), None);
 }
+
+#[test]
+fn in_doubt_a_few_datagrams_a_round_trip_go_along_another_road_and_a_switch_repeats_the_others() {
+    let mut handles = table();
+    let (used, other, third) = (road("1.1.1.1:1"), road("2.2.2.2:2"), road("3.3.3.3:3"));
+    let handle = handles.dial(vec![used]);
+    handles.attach(CID, handle, None);
+    handles.settle(&CID);
+    let contents: Vec<u8> = (0..10).flat_map(|n| [0x40 + n; 100]).collect();
+    let (ecn, src_ip, segment_size) = (None, None, Some(100));
+    let batch = Transmit { destination: handle, ecn, contents: &contents, segment_size, src_ip };
+    assert_eq!(handles.sending(handle, &batch), Sending::default());
+    assert_eq!(handles.echo(handle), None, "nothing is kept while there is no doubt");
+    let now = tokio::time::Instant::now().into_std();
+    let hour = Duration::from_secs(3600);
+    // Some silence: what is sent from now on is kept, until something comes.
+    handles.watch(handle, true);
+    assert!(handles.sending(handle, &batch).look);
+    assert_eq!(handles.silent(now - hour), (vec![], true));
+    handles.sending(handle, &batch);
+    assert_eq!(handles.echo(handle).unwrap().1.len(), ECHO_MAX);
+    assert_eq!(handles.short(&CID, used.source()), Match::Handle(handle));
+    assert_eq!(handles.echo(handle), None);
+    handles.sending(handle, &batch);
+    assert_eq!(handles.silent(now - hour), (vec![], true));
+    handles.sending(handle, &batch);
+    let last = handles.mirror(handle, Some(Mirror::new(other, false, hour, now)));
+    assert_eq!(last.len(), ECHO_MAX);
+    let mirrored = (0..20).filter(|_| {
+        let mirror = handles.sending(handle, &batch).mirror;
+        assert!(mirror.is_none_or(|to| to == (other, false)));
+        mirror.is_some()
+    });
+    assert_eq!(mirrored.count(), MIRRORED_MAX / 10);
+    let last = Transmit { contents: &[0x41; 9], segment_size: None, ..batch };
+    assert_eq!(
+        handles.sending(handle, &last).mirror,
+        Some((other, false)),
+        "there is room for four"
+    );
+    let repeated = |handles: &Handles| handles.echo(handle).unwrap().1.len();
+    assert_eq!(repeated(&handles), ECHO_MAX);
+    // Along the road that has had the last one already, that isn't sent again.
+    handles.switch(handle, other);
+    assert_eq!(repeated(&handles), ECHO_MAX - 1);
+    handles.switch(handle, third);
+    assert_eq!(repeated(&handles), ECHO_MAX);
+    handles.mirror(handle, None);
+    assert_eq!(handles.echo(handle), None);
+    handles.keep_echo(handle, true);
+    handles.mirror(handle, Some(Mirror::new(other, true, hour, now)));
+    handles.sending(handle, &last);
+    handles.mirror(handle, None);
+    assert_eq!(repeated(&handles), 1, "somebody else wants it");
+}
+
+#[test]
+fn each_round_trip_has_room_for_as_many_mirrored_datagrams() {
+    let (start, rtt) = (Instant::now(), Duration::from_millis(100));
+    let mut mirror = Mirror::new(road("1.1.1.1:1"), true, rtt, start);
+    let mut count = |at| (0..1000).filter(|_| mirror.takes(1, at)).count();
+    assert_eq!(count(start), MIRRORED_MAX);
+    assert_eq!(count(start + rtt / 2), 0);
+    assert_eq!(count(start + rtt), MIRRORED_MAX);
+}
