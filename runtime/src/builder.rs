@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use webmesh_registry::Directory;
 #[cfg(feature = "sim")]
 use webmesh_transport::MemoryNetwork;
-use webmesh_transport::identity::VersionCounter;
+use webmesh_transport::identity::{KeyLock, VersionCounter};
 #[cfg(feature = "port-mapping")]
 use webmesh_transport::nat::Router;
 use webmesh_transport::placement::{InPlace, Placement, PlacementError, Threads};
@@ -122,13 +122,15 @@ impl MeshBuilder {
     }
 
     /// Uses the key in this file, which is created (readable by its owner only) if there is none. Without any identity
-    /// the mesh gets a fresh one for this run.
+    /// the mesh gets a fresh one for this run. One mesh at a time runs with one key file:
+    /// [`start`](Self::start) refuses a second one until the first is shut down or its process has ended.
     pub fn identity_file(mut self, path: impl AsRef<Path>) -> Self {
         self.identity = Identity::File(path.as_ref().into());
         self
     }
 
-    /// Uses the key `identity.key` in this directory; both are created if need be.
+    /// Uses the key `identity.key` in this directory; both are created if need be. One mesh at a time, as with
+    /// [`identity_file`](Self::identity_file).
     pub fn data_dir(mut self, path: impl AsRef<Path>) -> Self {
         self.identity = Identity::DataDir(path.as_ref().into());
         self
@@ -267,18 +269,14 @@ impl MeshBuilder {
     /// # Errors
     /// [`StartError`].
     pub async fn start(self) -> Result<Mesh, StartError> {
-        let (secret, versions) = match &self.identity {
-            Identity::Fresh => (SecretKey::generate(), VersionCounter::in_memory()),
-            Identity::Key(key) => {
-                (SecretKey::from_bytes(key.to_bytes()), VersionCounter::in_memory())
-            }
-            Identity::File(path) => {
-                (SecretKey::load_or_create(path)?, VersionCounter::beside(path))
-            }
-            Identity::DataDir(path) => {
-                (identity_in(path)?, VersionCounter::beside(path.join(KEY_FILE)))
-            }
+        let (secret, key_file) = match &self.identity {
+            Identity::Fresh => (SecretKey::generate(), None),
+            Identity::Key(key) => (SecretKey::from_bytes(key.to_bytes()), None),
+            Identity::File(path) => (SecretKey::load_or_create(path)?, Some(path.clone())),
+            Identity::DataDir(path) => (identity_in(path)?, Some(path.join(KEY_FILE))),
         };
+        let key_lock = key_file.as_ref().map(KeyLock::take).transpose()?;
+        let versions = key_file.map_or_else(VersionCounter::in_memory, VersionCounter::beside);
         let (placement, random): (Arc<dyn Placement>, _) = match self.place {
             Place::Threads => {
                 let mut seed = [0; 32];
@@ -321,6 +319,7 @@ impl MeshBuilder {
             inlet_capacity: self.inlet_capacity,
             random: Mutex::new(random),
             shut_down: AtomicBool::new(false),
+            key_lock: Mutex::new(key_lock),
             endpoint: endpoint.clone(),
             network: OnceLock::from(links.clone().network()),
         });

@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use webmesh_registry::Directory;
+use webmesh_transport::identity::KeyLock;
 use webmesh_transport::placement::Placement;
 use webmesh_transport::{ConnectError, Endpoint, PathKind, PeerId, PeerRef, SecretKey};
 
@@ -52,6 +53,8 @@ pub(crate) struct Inner {
     pub(crate) inlet_capacity: usize,
     pub(crate) random: Mutex<StdRng>,
     pub(crate) shut_down: AtomicBool,
+    /// Keeps others from using the key file, if there is one, until the mesh is shut down.
+    pub(crate) key_lock: Mutex<Option<KeyLock>>,
     pub(crate) endpoint: Endpoint,
     pub(crate) network: OnceLock<Arc<dyn Network>>,
 }
@@ -328,6 +331,7 @@ impl Mesh {
             network.shutdown().await;
         }
         self.inner.endpoint.close("shut down").await;
+        *self.inner.key_lock.lock() = None;
     }
 
     pub(crate) fn inner(&self) -> &Inner {

@@ -176,6 +176,22 @@ fn a_restarted_node_keeps_its_identity_and_signs_a_higher_version() {
 }
 
 #[test]
+fn a_second_node_on_one_data_directory_is_refused_and_one_after_a_kill_starts_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let mut first = Node::start(dir.path(), "127.0.0.1:0");
+    let refused = run(&["node", "--data", data, "--listen", "127.0.0.1:0"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = complaint(&refused);
+    assert!(said.contains("already running") && said.contains(data), "{said}");
+    let id = run(&["--json", "id", "--data", data]);
+    assert_eq!(objects(&id)[0]["peer"], first.ready["peer"], "its key can be read meanwhile");
+    first.process.kill().unwrap();
+    first.process.wait().unwrap();
+    assert_eq!(Node::start(dir.path(), "127.0.0.1:0").ready["peer"], first.ready["peer"]);
+}
+
+#[test]
 fn another_key_at_the_address_is_told_and_not_believed() {
     let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let first = Node::start(old.path(), "127.0.0.1:0");
