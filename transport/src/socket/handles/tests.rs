@@ -138,3 +138,17 @@ fn a_source_beyond_a_relay_is_its_flow_and_leads_back_through_it() {
     assert!(handles.is_empty());
     assert_eq!(handles.literal(from(1, address("[fd77:6562:6d01::1]:1"))), None);
 }
+
+#[test]
+fn a_socket_on_loopback_is_used_for_this_machine_alone() {
+    let locals = ["127.0.0.1:1", "[::]:2"].map(address).to_vec();
+    let handles = Handles::new(locals, Some(1));
+    assert_eq!(handles.wire_to(address("127.0.0.2:5")), Some(0));
+    assert_eq!(handles.wire_to(address("192.0.2.7:4433")), None, "the system would refuse to send");
+    assert_eq!(handles.wire_to(address("[2001:db8::1]:5")), Some(1));
+    for own in crate::own_ref::interface_addresses().into_iter().filter(IpAddr::is_ipv4) {
+        assert_eq!(handles.wire_to(SocketAddr::new(own, 5)), Some(0), "{own} is this machine");
+    }
+    let handles = Handles::new(["127.0.0.1:1", "10.0.0.5:2"].map(address).to_vec(), Some(1));
+    assert_eq!(handles.wire_to(address("192.0.2.7:4433")), Some(1), "one that isn't so confined");
+}
