@@ -48,7 +48,7 @@ pub enum StartError {
     /// The threads, or the place on this thread, could not be had.
     #[error(transparent)]
     Placement(#[from] PlacementError),
-    /// The network could not be had; the error says why.
+    /// The network could not be had, or a node that was named to be joined can't be; the error says why.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The system gives no random numbers.

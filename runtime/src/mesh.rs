@@ -28,7 +28,7 @@ use std::time::Duration;
 use webmesh_registry::Directory;
 use webmesh_transport::identity::KeyLock;
 use webmesh_transport::placement::Placement;
-use webmesh_transport::{ConnectError, Endpoint, PathKind, PeerId, PeerRef, SecretKey};
+use webmesh_transport::{ConnectError, Endpoint, JoinError, PathKind, PeerId, PeerRef, SecretKey};
 
 /// How long `shutdown` waits for the actors to stop. A guess: as long as a service manager waits without complaint.
 const ACTORS_STOP_MAX: Duration = Duration::from_secs(5);
@@ -243,12 +243,15 @@ impl Mesh {
     }
 
     /// Attaches to one more public node as a rendezvous; see [`MeshBuilder::join`](crate::MeshBuilder::join).
-    pub fn join(&self, node: PeerRef) {
-        self.inner.endpoint.join(node);
+    ///
+    /// # Errors
+    /// [`JoinError`] if it is this mesh itself, or its reference has expired.
+    pub fn join(&self, node: PeerRef) -> Result<(), JoinError> {
+        self.inner.endpoint.join(node)
     }
 
-    /// Waits until sessions with as many rendezvous stand as are wanted, or as were named. From then on
-    /// [`Mesh::peer_ref`] leads strangers here. Returns at once if none was named; tries for ever if none can be reached:
+    /// Waits until sessions with as many rendezvous stand as are wanted, or as were named; a second after the first one
+    /// stands, the others are no longer waited for. From then on [`Mesh::peer_ref`] leads strangers here. Returns at once if none was named; tries for ever if none can be reached:
     /// bound it by a time-out.
     pub async fn attached(&self) {
         self.inner.endpoint.attached().await;
