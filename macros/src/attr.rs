@@ -1,8 +1,8 @@
 //! What the attributes have in common: keys that are known and given once, ids, the name of the crate, and
 //! errors that are collected instead of ending the macro.
 
-use proc_macro2::Span;
-use quote::{ToTokens, format_ident};
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, format_ident, quote};
 use syn::meta::ParseNestedMeta;
 use syn::{Attribute, Data, DeriveInput, Error, Fields, LitStr, Path, PathSegment, Result};
 
@@ -28,6 +28,17 @@ impl Errors {
 
     pub(crate) fn finish(self) -> Result<()> {
         self.0.map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// `code` after the errors. What is emitted in spite of them keeps the compiler from complaining once more wherever the
+    /// type is used.
+    pub(crate) fn before(self, code: TokenStream) -> TokenStream {
+        let errors = self.0.map(Error::into_compile_error);
+        quote!(#errors #code)
     }
 }
 
@@ -125,6 +136,16 @@ pub(crate) fn refuse_generics(item: &DeriveInput, what: &str, errors: &mut Error
             format!("{what} can't be generic: its id names one type; use a type without parameters for each id"),
         );
     }
+}
+
+/// Whether a type that is named by an id may look like this.
+pub(crate) fn can_be_named(item: &DeriveInput) -> bool {
+    item.generics.params.is_empty() && !matches!(item.data, Data::Union(_))
+}
+
+/// In place of an id that is missing or can't be read: no other type has it.
+pub(crate) fn stand_in(item: &DeriveInput) -> LitStr {
+    LitStr::new(&format!("?{}", item.ident), item.ident.span())
 }
 
 /// Reads `= "…"`: an id for the wire.

@@ -6,7 +6,8 @@
 //! - `octets`: finds fields that would be encoded byte by byte.
 //!
 //! Expansions name nothing but the crate `webmesh`, so a user depends on it alone. Where it goes by another name,
-//! `crate = path` in the attribute says so. Mistakes are reported all at once, each at its own place.
+//! `crate = path` in the attribute says so. Mistakes are reported all at once, each at its own place, and
+//! what can be emitted in spite of them is: the compiler then doesn't complain about every use of the type as well.
 
 mod attr;
 mod entry;
@@ -33,7 +34,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// `with` on the field.
 #[proc_macro_derive(Message, attributes(message))]
 pub fn message(item: TokenStream) -> TokenStream {
-    expand(message::derive(&parse_macro_input!(item as DeriveInput)))
+    message::derive(&parse_macro_input!(item as DeriveInput)).into()
 }
 
 /// Emits what makes a type the token of a protocol. The keys of `#[protocol(…)]`:
@@ -47,7 +48,7 @@ pub fn message(item: TokenStream) -> TokenStream {
 /// parameters, is never instantiated.
 #[proc_macro_derive(Protocol, attributes(protocol))]
 pub fn protocol(item: TokenStream) -> TokenStream {
-    expand(protocol::derive(&parse_macro_input!(item as DeriveInput)))
+    protocol::derive(&parse_macro_input!(item as DeriveInput)).into()
 }
 
 /// Emits what lets an actor serve protocols. The keys of `#[remote(…)]`:
@@ -59,7 +60,7 @@ pub fn protocol(item: TokenStream) -> TokenStream {
 /// names those that are missing. Streamed messages need none yet. It may be generic.
 #[proc_macro_derive(RemoteActor, attributes(remote))]
 pub fn remote_actor(item: TokenStream) -> TokenStream {
-    expand(remote_actor::derive(&parse_macro_input!(item as DeriveInput)))
+    remote_actor::derive(&parse_macro_input!(item as DeriveInput)).into()
 }
 
 /// Emits actix's `MessageResponse`, which actix itself has only for its own types, numbers, strings, `Option`,
@@ -69,7 +70,7 @@ pub fn remote_actor(item: TokenStream) -> TokenStream {
 /// refused: they would be encoded byte by byte; use `webmesh::Bytes`, or serde's `with` on the field.
 #[proc_macro_derive(Reply, attributes(reply))]
 pub fn reply(item: TokenStream) -> TokenStream {
-    expand(reply::derive(&parse_macro_input!(item as DeriveInput)))
+    reply::derive(&parse_macro_input!(item as DeriveInput)).into()
 }
 
 /// The Mesh brings threads of its own, so a runtime on the current thread is enough, and the default. A tokio `LocalSet`
@@ -97,8 +98,4 @@ pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn test(args: TokenStream, item: TokenStream) -> TokenStream {
     entry::test(args.into(), item.into()).into()
-}
-
-fn expand(result: syn::Result<proc_macro2::TokenStream>) -> TokenStream {
-    result.unwrap_or_else(syn::Error::into_compile_error).into()
 }

@@ -4,9 +4,9 @@ use crate::attr::{self, Errors};
 use crate::octets;
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{DeriveInput, LitStr, Result, Type, parse_quote};
+use syn::{DeriveInput, LitStr, Type, parse_quote};
 
-pub(crate) fn derive(item: &DeriveInput) -> Result<TokenStream> {
+pub(crate) fn derive(item: &DeriveInput) -> TokenStream {
     let mut errors = Errors::default();
     attr::refuse_union(item, "a message", &mut errors);
     attr::refuse_generics(item, "a message", &mut errors);
@@ -34,10 +34,12 @@ pub(crate) fn derive(item: &DeriveInput) -> Result<TokenStream> {
             "a message needs an id, its name on the wire: `#[message(id = \"chat.post\")]`",
         );
     }
-    errors.finish()?;
-
+    if !attr::can_be_named(item) {
+        return errors.before(TokenStream::new());
+    }
     let name = &item.ident;
-    Ok(quote! {
+    let id = id.unwrap_or_else(|| attr::stand_in(item));
+    errors.before(quote! {
         #[automatically_derived]
         impl #webmesh::__private::actix::Message for #name {
             type Result = #reply;

@@ -17,7 +17,7 @@ struct Accepted {
     streams: Vec<Path>,
 }
 
-pub(crate) fn derive(item: &DeriveInput) -> Result<TokenStream> {
+pub(crate) fn derive(item: &DeriveInput) -> TokenStream {
     let mut errors = Errors::default();
     attr::refuse_union(item, "a protocol", &mut errors);
     attr::refuse_generics(item, "a protocol", &mut errors);
@@ -47,9 +47,14 @@ pub(crate) fn derive(item: &DeriveInput) -> Result<TokenStream> {
             "a protocol lists its messages: `#[protocol(accepts(Join, Post), …)]`; `accepts()` if it has none",
         );
     }
-    errors.finish()?;
-    let accepted = accepted.unwrap_or_default();
-    Ok(emit(item, &webmesh, id.as_ref(), &accepted))
+    if !attr::can_be_named(item) {
+        return errors.before(TokenStream::new());
+    }
+    let id = id.unwrap_or_else(|| attr::stand_in(item));
+    let mut accepted = accepted.unwrap_or_default();
+    accepted.name_once();
+    let code = emit(item, &webmesh, &id, &accepted, errors.is_empty());
+    errors.before(code)
 }
 
 impl Accepted {
@@ -91,6 +96,19 @@ impl Accepted {
         Ok(accepted)
     }
 
+    /// Leaves out what is listed twice, which was told.
+    fn name_once(&mut self) {
+        let mut earlier: Vec<String> = Vec::new();
+        let mut is_new = |message: &Path| {
+            let shown = attr::shown(message);
+            let is_new = !earlier.contains(&shown);
+            earlier.push(shown);
+            is_new
+        };
+        self.messages.retain(&mut is_new);
+        self.streams.retain(&mut is_new);
+    }
+
     fn all(&self) -> impl Iterator<Item = &Path> {
         self.messages.iter().chain(&self.streams)
     }
@@ -99,8 +117,9 @@ impl Accepted {
 fn emit(
     item: &DeriveInput,
     webmesh: &Path,
-    id: Option<&LitStr>,
+    id: &LitStr,
     accepted: &Accepted,
+    check_ids: bool,
 ) -> TokenStream {
     let name = &item.ident;
     let Accepted { messages, streams } = accepted;
@@ -111,7 +130,7 @@ fn emit(
             format!("`{}` has the id of an earlier message of this protocol", attr::shown(message));
         quote_spanned!(message.span()=> assert_new_id(IDS, #index, #problem);)
     });
-    let check = (all.len() > 1).then(|| {
+    let check = (check_ids && all.len() > 1).then(|| {
         quote! {
             const _: () = {
                 // Named by one word, so that an error underlines the message alone.

@@ -4,9 +4,9 @@ use crate::attr::{self, Errors};
 use proc_macro2::TokenStream;
 use quote::quote;
 use syn::punctuated::Punctuated;
-use syn::{DeriveInput, Path, Result, Token, parenthesized};
+use syn::{Data, DeriveInput, Path, Token, parenthesized};
 
-pub(crate) fn derive(item: &DeriveInput) -> Result<TokenStream> {
+pub(crate) fn derive(item: &DeriveInput) -> TokenStream {
     let mut errors = Errors::default();
     attr::refuse_union(item, "an actor", &mut errors);
 
@@ -45,15 +45,17 @@ pub(crate) fn derive(item: &DeriveInput) -> Result<TokenStream> {
             "an actor names the protocols that it serves: `#[remote(serves(Room))]`",
         );
     }
-    errors.finish()?;
     let serves = serves.unwrap_or_default();
-    let main = serves.first();
+    // Without a protocol there is nothing that the actor could be.
+    let (Some(main), Data::Struct(_) | Data::Enum(_)) = (serves.first(), &item.data) else {
+        return errors.before(TokenStream::new());
+    };
 
     let name = &item.ident;
     let (parameters, own, bounds) = item.generics.split_for_impl();
     // That it serves the first one is checked by `RemoteActor::Main`.
     let others = serves.iter().skip(1);
-    Ok(quote! {
+    errors.before(quote! {
         #[automatically_derived]
         impl #parameters #webmesh::RemoteActor for #name #own #bounds {
             type Main = #main;

@@ -4,9 +4,9 @@ use crate::attr::{self, Errors};
 use crate::octets;
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{DeriveInput, Result, parse_quote};
+use syn::{Data, DeriveInput, parse_quote};
 
-pub(crate) fn derive(item: &DeriveInput) -> Result<TokenStream> {
+pub(crate) fn derive(item: &DeriveInput) -> TokenStream {
     let mut errors = Errors::default();
     attr::refuse_union(item, "a reply", &mut errors);
     octets::refuse_in_fields(&item.data, &mut errors);
@@ -15,7 +15,9 @@ pub(crate) fn derive(item: &DeriveInput) -> Result<TokenStream> {
         webmesh = attr::crate_path(meta)?;
         Ok(())
     });
-    errors.finish()?;
+    if matches!(item.data, Data::Union(_)) {
+        return errors.before(TokenStream::new());
+    }
 
     let name = &item.ident;
     let (_, own, _) = item.generics.split_for_impl();
@@ -29,7 +31,7 @@ pub(crate) fn derive(item: &DeriveInput) -> Result<TokenStream> {
         bounds.predicates.push(parse_quote!(Self: 'static));
     }
     let (parameters, _, bounds) = generics.split_for_impl();
-    Ok(quote! {
+    errors.before(quote! {
         #[automatically_derived]
         impl #parameters #webmesh::__private::actix::dev::MessageResponse<__A, __M> for #name #own #bounds {
             fn handle(

@@ -152,6 +152,36 @@ impl<P: Protocol> ActorRef<P> {
     /// The message takes its place in line *now*, in the call. Awaiting waits until it is *accepted for sending*: at once
     /// if there is credit. A message that still waits for credit is withdrawn when the future is dropped.
     ///
+    /// ```
+    /// # #![allow(unused_imports)]
+    /// # use webmesh::{prelude::*, ActorRef, Anyone, Mesh};
+    /// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+    /// # #[message(id = "add", reply = u64)]
+    /// # struct Add(u64);
+    /// # #[derive(webmesh::Protocol)]
+    /// # #[protocol(id = "sum/1", accepts(Add))]
+    /// # struct Sum;
+    /// # #[derive(Default, webmesh::RemoteActor)]
+    /// # #[remote(serves(Sum))]
+    /// # struct SumActor(u64);
+    /// # impl Actor for SumActor { type Context = Context<Self>; }
+    /// # impl Handler<Add> for SumActor {
+    /// #     type Result = u64;
+    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
+    /// # }
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// let sum = mesh.spawn(SumActor::default);
+    /// for n in 0..10 {
+    ///     sum.tell(Add(n)).await?; // waits while there is no room
+    /// }
+    /// assert_eq!(sum.ask(Add(0)).await?, 45);
+    /// # mesh.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`TellError`], when awaited. A message that was accepted and lost later is reported as
     /// [`TellError::LostTells`] by the next call, to watchers, and as a tracing event.
@@ -163,6 +193,39 @@ impl<P: Protocol> ActorRef<P> {
     }
 
     /// Tells if there is credit now and nobody waits in line.
+    ///
+    /// ```
+    /// # #![allow(unused_imports)]
+    /// # use webmesh::{prelude::*, ActorRef, Anyone, Mesh};
+    /// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+    /// # #[message(id = "add", reply = u64)]
+    /// # struct Add(u64);
+    /// # #[derive(webmesh::Protocol)]
+    /// # #[protocol(id = "sum/1", accepts(Add))]
+    /// # struct Sum;
+    /// # #[derive(Default, webmesh::RemoteActor)]
+    /// # #[remote(serves(Sum))]
+    /// # struct SumActor(u64);
+    /// # impl Actor for SumActor { type Context = Context<Self>; }
+    /// # impl Handler<Add> for SumActor {
+    /// #     type Result = u64;
+    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
+    /// # }
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// use webmesh::TrySendError;
+    ///
+    /// let sum = mesh.spawn(SumActor::default);
+    /// match sum.try_tell(Add(1)) {
+    ///     Ok(()) => {}
+    ///     Err(TrySendError::Full(Add(n))) => println!("no room for {n} now"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # mesh.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`TrySendError::Full`] gives the message back.
@@ -210,6 +273,35 @@ impl<P: Protocol> ActorRef<P> {
     /// Resolves when every earlier message of this sender to the actor was taken by its handler.
     ///
     /// The marker takes its place in line *now*. There is no time-out: wrap it in `tokio::time::timeout` for one.
+    ///
+    /// ```
+    /// # #![allow(unused_imports)]
+    /// # use webmesh::{prelude::*, ActorRef, Anyone, Mesh};
+    /// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+    /// # #[message(id = "add", reply = u64)]
+    /// # struct Add(u64);
+    /// # #[derive(webmesh::Protocol)]
+    /// # #[protocol(id = "sum/1", accepts(Add))]
+    /// # struct Sum;
+    /// # #[derive(Default, webmesh::RemoteActor)]
+    /// # #[remote(serves(Sum))]
+    /// # struct SumActor(u64);
+    /// # impl Actor for SumActor { type Context = Context<Self>; }
+    /// # impl Handler<Add> for SumActor {
+    /// #     type Result = u64;
+    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
+    /// # }
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// let sum = mesh.spawn(SumActor::default);
+    /// sum.tell(Add(1)).await?;
+    /// sum.tell(Add(2)).await?;
+    /// sum.flush().await?; // both were handled
+    /// # mesh.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`TellError`]: some earlier message may not have reached the handler.

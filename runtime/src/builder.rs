@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use webmesh_registry::Directory;
 #[cfg(feature = "sim")]
 use webmesh_transport::MemoryNetwork;
-use webmesh_transport::identity::VersionCounter;
+use webmesh_transport::identity::{KeyLock, VersionCounter};
 #[cfg(feature = "port-mapping")]
 use webmesh_transport::nat::Router;
 use webmesh_transport::placement::{InPlace, Placement, PlacementError, Threads};
@@ -48,7 +48,7 @@ pub enum StartError {
     /// The threads, or the place on this thread, could not be had.
     #[error(transparent)]
     Placement(#[from] PlacementError),
-    /// The network could not be had; the error says why.
+    /// The network could not be had, or a node that was named to be joined can't be; the error says why.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The system gives no random numbers.
@@ -122,13 +122,32 @@ impl MeshBuilder {
     }
 
     /// Uses the key in this file, which is created (readable by its owner only) if there is none. Without any identity
-    /// the mesh gets a fresh one for this run.
+    /// the mesh gets a fresh one for this run. One mesh at a time runs with one key file:
+    /// [`start`](Self::start) refuses a second one until the first is shut down or its process has ended.
+    ///
+    /// ```
+    /// # use webmesh::Mesh;
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let file = dir.path().join("node.key");
+    /// let local = "127.0.0.1:0".parse()?;
+    /// let mesh = Mesh::builder().identity_file(&file).listen(local).start().await?;
+    /// let name = mesh.peer_id();
+    /// mesh.shutdown().await;
+    /// let again = Mesh::builder().identity_file(&file).listen(local).start().await?;
+    /// assert_eq!(again.peer_id(), name);
+    /// # again.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn identity_file(mut self, path: impl AsRef<Path>) -> Self {
         self.identity = Identity::File(path.as_ref().into());
         self
     }
 
-    /// Uses the key `identity.key` in this directory; both are created if need be.
+    /// Uses the key `identity.key` in this directory; both are created if need be. One mesh at a time, as with
+    /// [`identity_file`](Self::identity_file).
     pub fn data_dir(mut self, path: impl AsRef<Path>) -> Self {
         self.identity = Identity::DataDir(path.as_ref().into());
         self
@@ -141,6 +160,19 @@ impl MeshBuilder {
     }
 
     /// Listens on this address; port 0 is any free one. May be called several times. Default: all interfaces, any port.
+    ///
+    /// ```no_run
+    /// # use webmesh::Mesh;
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// let mesh = Mesh::builder()
+    ///     .listen("0.0.0.0:4433".parse()?)
+    ///     .listen("[::]:4433".parse()?) // IPv6 alone
+    ///     .start()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen.push(address);
         self
@@ -148,6 +180,19 @@ impl MeshBuilder {
 
     /// Puts this address into the PeerRef, in place of the interfaces' own: a forwarded port, say. May be called several
     /// times.
+    ///
+    /// ```no_run
+    /// # use webmesh::Mesh;
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// let mesh = Mesh::builder()
+    ///     .listen("0.0.0.0:4433".parse()?)
+    ///     .advertise("203.0.113.7:4433".parse()?) // the router forwards it
+    ///     .start()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn advertise(mut self, address: SocketAddr) -> Self {
         self.advertise.push(address);
         self
@@ -224,6 +269,20 @@ impl MeshBuilder {
     /// there, and what the two NATs let through goes directly, the rest through the node. May be called several times:
     /// sessions are kept with as many of them as [`MeshBuilder::rendezvous`] says, and the others stand by. Await
     /// [`Mesh::attached`] before you hand out [`Mesh::peer_ref`].
+    ///
+    /// ```
+    /// # use webmesh::Mesh;
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let node = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// # let text = node.peer_ref().to_string();
+    /// let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).join(text.parse()?).start().await?; // wm1…, a public node
+    /// mesh.attached().await;
+    /// println!("strangers reach me by {}", mesh.peer_ref());
+    /// # mesh.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn join(mut self, node: PeerRef) -> Self {
         self.join.push(node);
         self
@@ -264,21 +323,35 @@ impl MeshBuilder {
 
     /// Starts it.
     ///
+    /// ```
+    /// # use webmesh::Mesh;
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// use webmesh::StartError;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let start = || Mesh::builder().data_dir(dir.path()).listen("127.0.0.1:0".parse().unwrap()).start();
+    /// let mesh = start().await?;
+    /// match start().await {
+    ///     Err(StartError::Identity(error)) => println!("{error}"), // it is running already
+    ///     _ => unreachable!(),
+    /// }
+    /// # mesh.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`StartError`].
     pub async fn start(self) -> Result<Mesh, StartError> {
-        let (secret, versions) = match &self.identity {
-            Identity::Fresh => (SecretKey::generate(), VersionCounter::in_memory()),
-            Identity::Key(key) => {
-                (SecretKey::from_bytes(key.to_bytes()), VersionCounter::in_memory())
-            }
-            Identity::File(path) => {
-                (SecretKey::load_or_create(path)?, VersionCounter::beside(path))
-            }
-            Identity::DataDir(path) => {
-                (identity_in(path)?, VersionCounter::beside(path.join(KEY_FILE)))
-            }
+        let (secret, key_file) = match &self.identity {
+            Identity::Fresh => (SecretKey::generate(), None),
+            Identity::Key(key) => (SecretKey::from_bytes(key.to_bytes()), None),
+            Identity::File(path) => (SecretKey::load_or_create(path)?, Some(path.clone())),
+            Identity::DataDir(path) => (identity_in(path)?, Some(path.join(KEY_FILE))),
         };
+        let key_lock = key_file.as_ref().map(KeyLock::take).transpose()?;
+        let versions = key_file.map_or_else(VersionCounter::in_memory, VersionCounter::beside);
         let (placement, random): (Arc<dyn Placement>, _) = match self.place {
             Place::Threads => {
                 let mut seed = [0; 32];
@@ -321,6 +394,7 @@ impl MeshBuilder {
             inlet_capacity: self.inlet_capacity,
             random: Mutex::new(random),
             shut_down: AtomicBool::new(false),
+            key_lock: Mutex::new(key_lock),
             endpoint: endpoint.clone(),
             network: OnceLock::from(links.clone().network()),
         });

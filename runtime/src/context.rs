@@ -157,6 +157,35 @@ impl Drop for Outbox {
 
 /// The ref to the actor itself, under one of the protocols that it serves.
 ///
+/// ```
+/// # use webmesh::{prelude::*, ActorRef, Mesh};
+/// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+/// # #[message(id = "go", reply = u64)]
+/// # struct Go;
+/// # #[derive(webmesh::Protocol)]
+/// # #[protocol(id = "example/1", accepts(Go))]
+/// # struct Example;
+/// # #[derive(webmesh::RemoteActor)]
+/// # #[remote(serves(Example))]
+/// # struct ExampleActor;
+/// # impl Actor for ExampleActor { type Context = Context<Self>; }
+/// impl Handler<Go> for ExampleActor {
+///     type Result = u64;
+///     fn handle(&mut self, _: Go, ctx: &mut Context<Self>) -> u64 {
+///         let me: ActorRef<Example> = webmesh::this(ctx); // to be handed to others
+///         println!("I am {me:?}");
+///         1
+///     }
+/// }
+/// # #[webmesh::main]
+/// # async fn main() -> webmesh::Result<()> {
+/// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+/// # assert_eq!(mesh.spawn(|| ExampleActor).ask(Go).await?, 1);
+/// # mesh.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Panics
 /// If the actor doesn't live in a mesh (it was started by actix and not exposed), or its mesh is gone.
 #[allow(clippy::expect_used, reason = "documented; `try_this` is the way around it")]
@@ -170,6 +199,34 @@ pub fn try_this<P: Protocol>(ctx: &impl Serving<P>) -> Option<ActorRef<P>> {
 }
 
 /// The mesh that the actor lives in.
+///
+/// ```
+/// # use webmesh::{prelude::*, ActorRef, Mesh};
+/// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+/// # #[message(id = "go", reply = u64)]
+/// # struct Go;
+/// # #[derive(webmesh::Protocol)]
+/// # #[protocol(id = "example/1", accepts(Go))]
+/// # struct Example;
+/// # #[derive(webmesh::RemoteActor)]
+/// # #[remote(serves(Example))]
+/// # struct ExampleActor;
+/// # impl Actor for ExampleActor { type Context = Context<Self>; }
+/// impl Handler<Go> for ExampleActor {
+///     type Result = u64;
+///     fn handle(&mut self, _: Go, ctx: &mut Context<Self>) -> u64 {
+///         println!("I live at {}", webmesh::mesh(ctx).peer_id());
+///         1
+///     }
+/// }
+/// # #[webmesh::main]
+/// # async fn main() -> webmesh::Result<()> {
+/// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+/// # assert_eq!(mesh.spawn(|| ExampleActor).ask(Go).await?, 1);
+/// # mesh.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Panics
 /// If the actor doesn't live in a mesh (it was started by actix and not exposed), or its mesh is gone.
@@ -188,6 +245,58 @@ pub fn try_mesh(ctx: &impl InMesh) -> Option<Mesh> {
 ///
 /// What finds no room waits in the target's line on the actor's behalf, even beyond the actor's end; up to
 /// [`OUTBOX_MAX`] messages of one actor may.
+///
+/// ```
+/// # use webmesh::{prelude::*, ActorRef, Mesh};
+/// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+/// # #[message(id = "go", reply = u64)]
+/// # struct Go;
+/// # #[derive(webmesh::Protocol)]
+/// # #[protocol(id = "example/1", accepts(Go))]
+/// # struct Example;
+/// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+/// # #[message(id = "add", reply = u64)]
+/// # struct Add(u64);
+/// # #[derive(webmesh::Protocol)]
+/// # #[protocol(id = "sum/1", accepts(Add))]
+/// # struct Sum;
+/// # #[derive(Default, webmesh::RemoteActor)]
+/// # #[remote(serves(Sum))]
+/// # struct SumActor(u64);
+/// # impl Actor for SumActor { type Context = Context<Self>; }
+/// # impl Handler<Add> for SumActor {
+/// #     type Result = u64;
+/// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
+/// # }
+/// #[derive(webmesh::RemoteActor)]
+/// #[remote(serves(Example))]
+/// struct ExampleActor {
+///     sum: ActorRef<Sum>,
+/// }
+/// # impl Actor for ExampleActor { type Context = Context<Self>; }
+///
+/// impl Handler<Go> for ExampleActor {
+///     type Result = u64;
+///     fn handle(&mut self, _: Go, ctx: &mut Context<Self>) -> u64 {
+///         for n in 0..10 {
+///             if let Err(error) = webmesh::send(ctx, &self.sum, Add(n)) {
+///                 eprintln!("{n} was not sent: {error}");
+///             }
+///         }
+///         1
+///     }
+/// }
+/// # #[webmesh::main]
+/// # async fn main() -> webmesh::Result<()> {
+/// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+/// # let sum = mesh.spawn(SumActor::default);
+/// # let it = mesh.spawn({ let sum = sum.clone(); move || ExampleActor { sum: sum.clone() } });
+/// # assert_eq!(it.ask(Go).await?, 1);
+/// # assert_eq!(sum.ask(Add(0)).await?, 45);
+/// # mesh.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// [`TrySendError::Full`] gives the message back when that many are waiting, or when it would have to wait and the actor
@@ -323,6 +432,62 @@ fn begin_watch<A: RemoteActor, P: Protocol>(
 }
 
 /// Ends a watch without a [`Down`]. One that is already in this actor's inlet is still delivered.
+///
+/// ```
+/// # use webmesh::{prelude::*, ActorRef, Mesh};
+/// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+/// # #[message(id = "go", reply = u64)]
+/// # struct Go;
+/// # #[derive(webmesh::Protocol)]
+/// # #[protocol(id = "example/1", accepts(Go))]
+/// # struct Example;
+/// use webmesh::watch::WatchId;
+///
+/// #[derive(webmesh::RemoteActor)]
+/// #[remote(serves(Example))]
+/// struct ExampleActor {
+///     other: ActorRef<Example>,
+///     watch: Option<WatchId>,
+/// }
+///
+/// impl Actor for ExampleActor {
+///     type Context = Context<Self>;
+///     fn started(&mut self, ctx: &mut Context<Self>) {
+///         self.watch = Some(webmesh::watch(ctx, &self.other));
+///     }
+/// }
+///
+/// impl Handler<Go> for ExampleActor {
+///     type Result = u64;
+///     fn handle(&mut self, _: Go, ctx: &mut Context<Self>) -> u64 {
+///         if let Some(watch) = self.watch.take() {
+///             webmesh::unwatch(ctx, watch); // no `Down` will come any more
+///         }
+///         1
+///     }
+/// }
+/// # impl Handler<webmesh::Down> for ExampleActor {
+/// #     type Result = ();
+/// #     fn handle(&mut self, _: webmesh::Down, _: &mut Context<Self>) {}
+/// # }
+/// # #[derive(webmesh::RemoteActor)]
+/// # #[remote(serves(Example))]
+/// # struct OtherActor;
+/// # impl Actor for OtherActor { type Context = Context<Self>; }
+/// # impl Handler<Go> for OtherActor {
+/// #     type Result = u64;
+/// #     fn handle(&mut self, _: Go, _: &mut Context<Self>) -> u64 { 0 }
+/// # }
+/// # #[webmesh::main]
+/// # async fn main() -> webmesh::Result<()> {
+/// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+/// # let other = mesh.spawn(|| OtherActor);
+/// # let it = mesh.spawn(move || ExampleActor { other: other.clone(), watch: None });
+/// # assert_eq!(it.ask(Go).await?, 1);
+/// # mesh.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 pub fn unwatch<A: RemoteActor>(ctx: &Context<A>, watch: WatchId) {
     if let Some(unwatch) = cell_of(ctx).and_then(|cell| cell.forget_watch(watch)) {
         unwatch();
@@ -330,6 +495,51 @@ pub fn unwatch<A: RemoteActor>(ctx: &Context<A>, watch: WatchId) {
 }
 
 /// Spawns an actor that ends with this one (but not with a restart of it).
+///
+/// ```
+/// # use webmesh::{prelude::*, ActorRef, Mesh};
+/// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+/// # #[message(id = "go", reply = u64)]
+/// # struct Go;
+/// # #[derive(webmesh::Protocol)]
+/// # #[protocol(id = "example/1", accepts(Go))]
+/// # struct Example;
+/// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+/// # #[message(id = "add", reply = u64)]
+/// # struct Add(u64);
+/// # #[derive(webmesh::Protocol)]
+/// # #[protocol(id = "sum/1", accepts(Add))]
+/// # struct Sum;
+/// # #[derive(Default, webmesh::RemoteActor)]
+/// # #[remote(serves(Sum))]
+/// # struct SumActor(u64);
+/// # impl Actor for SumActor { type Context = Context<Self>; }
+/// # impl Handler<Add> for SumActor {
+/// #     type Result = u64;
+/// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
+/// # }
+/// # #[derive(webmesh::RemoteActor)]
+/// # #[remote(serves(Example))]
+/// # struct ExampleActor;
+/// # impl Actor for ExampleActor { type Context = Context<Self>; }
+/// impl Handler<Go> for ExampleActor {
+///     type Result = u64;
+///     fn handle(&mut self, _: Go, ctx: &mut Context<Self>) -> u64 {
+///         let sum = webmesh::spawn_child(ctx, SumActor::default); // ends when this actor does
+///         if let Err(error) = webmesh::send(ctx, &sum, Add(2)) {
+///             eprintln!("{error}");
+///         }
+///         1
+///     }
+/// }
+/// # #[webmesh::main]
+/// # async fn main() -> webmesh::Result<()> {
+/// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+/// # assert_eq!(mesh.spawn(|| ExampleActor).ask(Go).await?, 1);
+/// # mesh.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Panics
 /// If this actor doesn't live in a mesh.

@@ -132,8 +132,8 @@ pub use webmesh_transport::nat::Router;
 pub use webmesh_transport::nat::{Mapping, NatClass, Ports, Reachability};
 pub use webmesh_transport::peer_ref::AddressRef;
 pub use webmesh_transport::{
-    Candidate, ConnectError, Explanation, PathKind, PeerId, PeerRef, Relaying, SecretKey, Service,
-    peer_ref,
+    Candidate, ConnectError, Explanation, JoinError, KeyFileError, PathKind, PeerId, PeerRef,
+    Relaying, SecretKey, Service, peer_ref,
 };
 #[cfg(feature = "sim")]
 pub use webmesh_transport::{MemoryNetwork, sim};

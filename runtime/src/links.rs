@@ -342,8 +342,11 @@ impl Links {
         }
         self.silent.remove(&peer);
         self.news.notify_waiters();
-        let reason =
-            if *reason == LinkDown::Restarted { DownReason::Stale } else { DownReason::PeerGone };
+        let reason = match reason {
+            LinkDown::Restarted => DownReason::Stale,
+            LinkDown::KeyInUse => DownReason::KeyInUse,
+            _ => DownReason::PeerGone,
+        };
         self.watches.peer_gone(peer, reason);
     }
 

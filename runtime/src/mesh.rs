@@ -26,8 +26,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use webmesh_registry::Directory;
+use webmesh_transport::identity::KeyLock;
 use webmesh_transport::placement::Placement;
-use webmesh_transport::{ConnectError, Endpoint, PathKind, PeerId, PeerRef, SecretKey};
+use webmesh_transport::{ConnectError, Endpoint, JoinError, PathKind, PeerId, PeerRef, SecretKey};
 
 /// How long `shutdown` waits for the actors to stop. A guess: as long as a service manager waits without complaint.
 const ACTORS_STOP_MAX: Duration = Duration::from_secs(5);
@@ -52,6 +53,8 @@ pub(crate) struct Inner {
     pub(crate) inlet_capacity: usize,
     pub(crate) random: Mutex<StdRng>,
     pub(crate) shut_down: AtomicBool,
+    /// Keeps others from using the key file, if there is one, until the mesh is shut down.
+    pub(crate) key_lock: Mutex<Option<KeyLock>>,
     pub(crate) endpoint: Endpoint,
     pub(crate) network: OnceLock<Arc<dyn Network>>,
 }
@@ -161,6 +164,34 @@ impl Mesh {
     ///
     /// Being exposed keeps the actor running after its last `Addr` is dropped. Inside its handlers `this`, `mesh` and
     /// the others work as soon as it has been exposed. When the mesh shuts down, the actor goes on without it.
+    ///
+    /// ```
+    /// # #![allow(unused_imports)]
+    /// # use webmesh::{prelude::*, ActorRef, Anyone, Mesh};
+    /// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+    /// # #[message(id = "add", reply = u64)]
+    /// # struct Add(u64);
+    /// # #[derive(webmesh::Protocol)]
+    /// # #[protocol(id = "sum/1", accepts(Add))]
+    /// # struct Sum;
+    /// # #[derive(Default, webmesh::RemoteActor)]
+    /// # #[remote(serves(Sum))]
+    /// # struct SumActor(u64);
+    /// # impl Actor for SumActor { type Context = Context<Self>; }
+    /// # impl Handler<Add> for SumActor {
+    /// #     type Result = u64;
+    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
+    /// # }
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// let address = SumActor(40).start(); // as actix starts it, on this thread
+    /// let sum = mesh.expose(&address);
+    /// assert_eq!(sum.ask(Add(2)).await?, 42);
+    /// # mesh.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn expose<A: RemoteActor>(&self, address: &Addr<A>) -> ActorRef<A::Main> {
         let cell = ActorCell::<A>::new(self, self.inner.inlet_capacity);
         let reference = cell.reference::<A::Main>(self);
@@ -213,6 +244,39 @@ impl Mesh {
     }
 
     /// Resolves a published name: `mesh.resolve("chat/rust").at(&peer_ref).version("^1").await?`. See [`Resolve`].
+    ///
+    /// ```
+    /// # #![allow(unused_imports)]
+    /// # use webmesh::{prelude::*, ActorRef, Anyone, Mesh};
+    /// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+    /// # #[message(id = "add", reply = u64)]
+    /// # struct Add(u64);
+    /// # #[derive(webmesh::Protocol)]
+    /// # #[protocol(id = "sum/1", accepts(Add))]
+    /// # struct Sum;
+    /// # #[derive(Default, webmesh::RemoteActor)]
+    /// # #[remote(serves(Sum))]
+    /// # struct SumActor(u64);
+    /// # impl Actor for SumActor { type Context = Context<Self>; }
+    /// # impl Handler<Add> for SumActor {
+    /// #     type Result = u64;
+    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
+    /// # }
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// let sum = mesh.spawn(SumActor::default);
+    /// mesh.publish("math/sum", &sum).version("1.2.0").allow(Anyone).await?;
+    ///
+    /// // On another host, which got `mesh.peer_ref()` from somewhere:
+    /// let guest = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// let far: ActorRef<Sum> = guest.resolve("math/sum").at(&mesh.peer_ref()).version("^1").await?;
+    /// assert_eq!(far.ask(Add(2)).await?, 2);
+    /// # guest.shutdown().await;
+    /// # mesh.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn resolve<'a, P: Protocol>(&'a self, name: &'a str) -> Resolve<'a, P> {
         Resolve::new(self, name)
     }
@@ -240,12 +304,31 @@ impl Mesh {
     }
 
     /// Attaches to one more public node as a rendezvous; see [`MeshBuilder::join`](crate::MeshBuilder::join).
-    pub fn join(&self, node: PeerRef) {
-        self.inner.endpoint.join(node);
+    ///
+    /// ```
+    /// # #![allow(unused_imports)]
+    /// # use webmesh::{Mesh};
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// let node = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?; // a public one, elsewhere
+    /// mesh.join(node.peer_ref())?;
+    /// mesh.attached().await;
+    /// assert_eq!(mesh.attached_to(), [node.peer_id()]);
+    /// # node.shutdown().await;
+    /// # mesh.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`JoinError`] if it is this mesh itself, or its reference has expired.
+    pub fn join(&self, node: PeerRef) -> Result<(), JoinError> {
+        self.inner.endpoint.join(node)
     }
 
-    /// Waits until sessions with as many rendezvous stand as are wanted, or as were named. From then on
-    /// [`Mesh::peer_ref`] leads strangers here. Returns at once if none was named; tries for ever if none can be reached:
+    /// Waits until sessions with as many rendezvous stand as are wanted, or as were named; a second after the first one
+    /// stands, the others are no longer waited for. From then on [`Mesh::peer_ref`] leads strangers here. Returns at once if none was named; tries for ever if none can be reached:
     /// bound it by a time-out.
     pub async fn attached(&self) {
         self.inner.endpoint.attached().await;
@@ -259,6 +342,20 @@ impl Mesh {
     /// Connects to a peer, or finds the connection that is there. Needed only to learn whether it works: a ref connects
     /// by itself. At a reference of mere addresses, whoever answers is accepted, and returned.
     ///
+    /// ```
+    /// # #![allow(unused_imports)]
+    /// # use webmesh::{Mesh};
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// let peer = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?; // another host
+    /// assert_eq!(mesh.connect(&peer.peer_ref()).await?, peer.peer_id());
+    /// # peer.shutdown().await;
+    /// # mesh.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`ConnectError`].
     pub async fn connect(&self, peer: &PeerRef) -> Result<PeerId, ConnectError> {
@@ -266,6 +363,21 @@ impl Mesh {
     }
 
     /// Connects to a peer if need be, and measures one round trip of our own outside of QUIC's streams.
+    ///
+    /// ```
+    /// # #![allow(unused_imports)]
+    /// # use webmesh::{Mesh};
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// let peer = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?; // another host
+    /// let pong = mesh.ping(&peer.peer_ref()).await?;
+    /// println!("{} answered after {:?}, {} via {}", pong.peer, pong.rtt, pong.path, pong.via);
+    /// # peer.shutdown().await;
+    /// # mesh.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`PingError`]; no answer comes for 5 s at the most.
@@ -278,6 +390,21 @@ impl Mesh {
     /// Connects to a peer if need be, and explains how it is reached: by which road, why no better one, what each road that
     /// is known says, and what the NATs on both sides are like.
     ///
+    /// ```
+    /// # #![allow(unused_imports)]
+    /// # use webmesh::{Mesh};
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// let peer = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?; // another host
+    /// let explanation = mesh.explain(&peer.peer_ref()).await?;
+    /// println!("{}: {}", explanation.path, explanation.reason);
+    /// # peer.shutdown().await;
+    /// # mesh.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`ConnectError`].
     pub async fn explain(&self, peer: &PeerRef) -> Result<crate::Explanation, ConnectError> {
@@ -287,6 +414,20 @@ impl Mesh {
 
     /// Waits for SIGINT (ctrl-c) or, on Unix, SIGTERM. Signals are caught from this call on, not only once it is awaited,
     /// so that none is missed between a program's word that it is ready and its waiting.
+    ///
+    /// ```no_run
+    /// # #![allow(unused_imports)]
+    /// # use webmesh::{Mesh};
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// let asked_to_end = mesh.until_ctrl_c();
+    /// println!("ready: {}", mesh.peer_ref());
+    /// asked_to_end.await?;
+    /// # mesh.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// If the system refuses to listen for signals.
@@ -313,6 +454,33 @@ impl Mesh {
 
     /// Ends the mesh gracefully: its actors are stopped (which answers what is queued with `Stopped`), then all peers
     /// are told goodbye. Waits at most 5 s for the actors.
+    ///
+    /// ```
+    /// # #![allow(unused_imports)]
+    /// # use webmesh::{prelude::*, ActorRef, Anyone, Mesh};
+    /// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+    /// # #[message(id = "add", reply = u64)]
+    /// # struct Add(u64);
+    /// # #[derive(webmesh::Protocol)]
+    /// # #[protocol(id = "sum/1", accepts(Add))]
+    /// # struct Sum;
+    /// # #[derive(Default, webmesh::RemoteActor)]
+    /// # #[remote(serves(Sum))]
+    /// # struct SumActor(u64);
+    /// # impl Actor for SumActor { type Context = Context<Self>; }
+    /// # impl Handler<Add> for SumActor {
+    /// #     type Result = u64;
+    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
+    /// # }
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// let sum = mesh.spawn(SumActor::default);
+    /// mesh.shutdown().await;
+    /// assert!(sum.ask(Add(1)).await.is_err()); // stopped, and nothing starts anew
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn shutdown(&self) {
         self.inner.shut_down.store(true, Ordering::Release);
         let deadline = tokio::time::Instant::now() + ACTORS_STOP_MAX;
@@ -328,6 +496,7 @@ impl Mesh {
             network.shutdown().await;
         }
         self.inner.endpoint.close("shut down").await;
+        *self.inner.key_lock.lock() = None;
     }
 
     pub(crate) fn inner(&self) -> &Inner {

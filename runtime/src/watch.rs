@@ -37,6 +37,8 @@ pub enum DownReason {
     PeerGone,
     /// The right to reach the actor was taken back.
     Revoked,
+    /// Another process uses the key of *this* mesh, and the peer has turned to it. Give each its own key.
+    KeyInUse,
     /// The peer's process was started anew; the actor of the old one is no more.
     Stale,
 }
@@ -49,6 +51,7 @@ impl std::fmt::Display for DownReason {
             Self::NoSuchActor => "no such actor, or no right to reach it",
             Self::PeerGone => "its host is gone",
             Self::Revoked => "the right to reach it was taken back",
+            Self::KeyInUse => "this host's key is in use elsewhere",
             Self::Stale => "its host was started anew",
         })
     }

@@ -176,6 +176,22 @@ fn a_restarted_node_keeps_its_identity_and_signs_a_higher_version() {
 }
 
 #[test]
+fn a_second_node_on_one_data_directory_is_refused_and_one_after_a_kill_starts_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let mut first = Node::start(dir.path(), "127.0.0.1:0");
+    let refused = run(&["node", "--data", data, "--listen", "127.0.0.1:0"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = complaint(&refused);
+    assert!(said.contains("already running") && said.contains(data), "{said}");
+    let id = run(&["--json", "id", "--data", data]);
+    assert_eq!(objects(&id)[0]["peer"], first.ready["peer"], "its key can be read meanwhile");
+    first.process.kill().unwrap();
+    first.process.wait().unwrap();
+    assert_eq!(Node::start(dir.path(), "127.0.0.1:0").ready["peer"], first.ready["peer"]);
+}
+
+#[test]
 fn another_key_at_the_address_is_told_and_not_believed() {
     let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let first = Node::start(old.path(), "127.0.0.1:0");
@@ -351,4 +367,121 @@ fn a_node_that_does_not_serve_is_no_rendezvous_and_one_that_does_takes_its_place
     let points = &objects(&output)[0]["rendezvous"];
     assert_eq!(points.as_array().map(Vec::len), Some(1), "{points}");
     assert_eq!(points[0]["peer"], serving.ready["peer"], "{points}");
+}
+
+/// A PeerRef that was valid once.
+fn expired() -> String {
+    let vectors = include_str!("../../transport/tests/vectors/peer_ref.json");
+    let vectors: Value = serde_json::from_str(vectors).unwrap();
+    let cases = vectors["cases"].as_array().unwrap();
+    let case = cases.iter().find(|case| case["verdict"] == "expired").unwrap();
+    case["text"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn joining_an_expired_reference_is_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), "127.0.0.1:0");
+    let own = tempfile::tempdir().unwrap();
+    let data = own.path().to_str().unwrap();
+    let begun = std::time::Instant::now();
+    for args in [
+        &["node", "--data", data, "--listen", "127.0.0.1:0"][..],
+        &["ping", node.address(), "--count", "1"],
+        &["explain", node.address()],
+    ] {
+        let output = webmesh(args).args(["--join", &expired()]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let said = complaint(&output);
+        assert!(said.contains("expired") && said.contains(" d ago"), "{said}");
+    }
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "it waited");
+}
+
+#[test]
+fn joining_oneself_is_refused_at_once_by_reference_and_by_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let first = Node::start(dir.path(), "127.0.0.1:0");
+    let (peer_ref, address) = (first.text("peer_ref").to_owned(), first.address().to_owned());
+    assert_eq!(first.signal("-TERM"), Some(0));
+    let begun = std::time::Instant::now();
+    for target in [&peer_ref, &address] {
+        let args = ["node", "--data", data, "--listen", &address, "--join", target];
+        let output = run(&args);
+        assert_eq!(output.status.code(), Some(1), "{target}");
+        assert!(complaint(&output).contains("that is this host itself"), "{}", complaint(&output));
+    }
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "it waited");
+}
+
+#[test]
+fn a_dead_rendezvous_beside_a_living_one_is_not_waited_for() {
+    let dirs: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+    let living = Node::start(dirs[0].path(), "127.0.0.1:0");
+    // Bound and never read: nothing answers there.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let dead = silent.local_addr().unwrap().to_string();
+    let joins = ["--join", living.address(), "--join", &dead];
+    // A dial takes ten seconds to fail.
+    let short = std::time::Duration::from_secs(8);
+    let begun = std::time::Instant::now();
+    let ping = webmesh(&["ping", living.address(), "--count", "1"]).args(joins).output().unwrap();
+    assert!(ping.status.success() && begun.elapsed() < short, "{:?}", begun.elapsed());
+    let begun = std::time::Instant::now();
+    let node = Node::start_with(dirs[1].path(), "127.0.0.1:0", &joins);
+    assert!(begun.elapsed() < short, "{:?}", begun.elapsed());
+    let inspected = run(&["--json", "inspect", node.text("peer_ref")]);
+    assert_eq!(objects(&inspected)[0]["rendezvous"][0]["peer"], living.ready["peer"]);
+}
+
+#[test]
+fn a_host_that_listens_everywhere_names_loopback_only_if_it_has_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), "0.0.0.0:0");
+    let inspected = run(&["--json", "inspect", node.text("peer_ref")]);
+    let inspected = &objects(&inspected)[0]["addresses"];
+    let addresses: Vec<_> = inspected.as_array().unwrap().iter().map(Value::to_string).collect();
+    let loopback = addresses.iter().filter(|address| address.contains("127.0.0.")).count();
+    assert!(loopback == 0 || loopback == addresses.len(), "{addresses:?}");
+    // Whoever listens on loopback alone gets there too, for it is the same machine.
+    let other = tempfile::tempdir().unwrap();
+    let joins = ["--join", node.text("peer_ref")];
+    let confined = Node::start_with(other.path(), "127.0.0.1:0", &joins);
+    let inspected = run(&["--json", "inspect", confined.text("peer_ref")]);
+    assert_eq!(objects(&inspected)[0]["rendezvous"][0]["peer"], node.ready["peer"]);
+    assert!(run(&["ping", node.text("peer_ref"), "--count", "1"]).status.success());
+}
+
+#[test]
+fn a_reader_that_stops_after_the_first_line_is_no_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), "127.0.0.1:0");
+    let expired = expired();
+    for (target, code) in [(node.text("peer_ref"), 0), (&expired, 1)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = webmesh(&["inspect", target]).stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", complaint(&output));
+        assert!(!complaint(&output).contains("pipe"), "{}", complaint(&output));
+    }
+}
+
+#[test]
+fn a_malformed_log_filter_is_told_and_a_good_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["id", "--data", dir.path().to_str().unwrap()];
+    for (filter, told) in [("webmesh=shout", true), ("webmesh=debug", false), ("", false)] {
+        let output = webmesh(&args).env("RUST_LOG", filter).output().unwrap();
+        assert!(output.status.success());
+        assert_eq!(complaint(&output).contains("RUST_LOG"), told, "{}", complaint(&output));
+    }
+}
+
+#[test]
+fn an_expiry_is_told_in_words() {
+    let output = run(&["inspect", &expired()]);
+    let printed = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(printed.contains(" d ago (Unix time "), "{printed}");
+    assert!(complaint(&output).contains(" d ago; ask for a newer one"), "{}", complaint(&output));
 }

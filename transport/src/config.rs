@@ -14,7 +14,7 @@ use crate::{
     path::liveness::Patience,
     peer_ref::{ContentError, PeerRef, RendezvousPoint},
     quic::Windows,
-    rendezvous::host::Service,
+    rendezvous::{host::Service, join::JoinError},
     socket::{mesh_socket::Wire, udp::UdpWire},
     tls::TlsError,
 };
@@ -144,6 +144,9 @@ pub enum BindError {
     /// This host's PeerRef can't be signed: an advertised address is no address, or there are too many.
     #[error("the own PeerRef can't be signed: {0}")]
     Reference(#[from] ContentError),
+    /// A rendezvous of [`EndpointConfig::join`] can't be one.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// The placement was shut down.
     #[error("the network thread has ended")]
     PlacementEnded,

@@ -39,7 +39,7 @@ pub enum ConnectError {
         found: PeerId,
     },
     /// No address is known for the peer, or none that this host can send to.
-    #[error("no usable address of the peer is known")]
+    #[error("no usable address of the peer is known, none that this host can send to")]
     NoAddress,
     /// The peer can only be met through a rendezvous, and none would or could introduce this host to it: it is offline, or
     /// its PeerRef is out of date.

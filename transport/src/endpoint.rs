@@ -44,6 +44,7 @@ use crate::{
     relay::forwarder::Forwarder,
     rendezvous::{
         host::Host,
+        join::{JoinError, Joiner},
         session::{News, Sessions},
     },
     roaming,
@@ -301,8 +302,8 @@ impl Endpoint {
         shared.connect(peer, places).await
     }
 
-    /// Waits until sessions with as many rendezvous stand as were asked for, or as are known. From then on
-    /// [`Endpoint::peer_ref`] leads strangers to this host. Returns at once if there is none to attach to; tries
+    /// Waits until sessions with as many rendezvous stand as were asked for, or as are known; a second after the first one
+    /// stands, the others are no longer waited for. From then on [`Endpoint::peer_ref`] leads strangers to this host. Returns at once if there is none to attach to; tries
     /// for ever if they can't be reached: bound it by a time-out.
     pub async fn attached(&self) {
         let (waiter, attached) = oneshot::channel();
@@ -311,8 +312,16 @@ impl Endpoint {
     }
 
     /// Attaches to one more rendezvous, if fewer sessions stand than are wanted, and keeps it in mind for when one ends.
-    pub fn join(&self, rendezvous: PeerRef) {
+    ///
+    /// # Errors
+    /// [`JoinError`] if it can't be one; nothing has changed then.
+    pub fn join(&self, rendezvous: PeerRef) -> Result<(), JoinError> {
+        let (peer, locals) = (self.peer_id(), self.local_addrs());
+        let named = self.shared().own_ref.lock().addresses().to_vec();
+        let joiner = Joiner { peer, locals: &locals, named: &named };
+        joiner.check(&rendezvous, SystemTime::now())?;
         self.shared().order_sessions(News::Join(rendezvous));
+        Ok(())
     }
 
     /// The rendezvous with which a session stands.

@@ -63,7 +63,7 @@ pub use peer_ref::PeerRef;
 pub use placement::{InPlace, Placement, PlacementError, Threads};
 pub use quic::Windows;
 pub use relay::forwarder::Relaying;
-pub use rendezvous::host::Service;
+pub use rendezvous::{host::Service, join::JoinError};
 #[cfg(feature = "sim")]
 pub use sim::MemoryNetwork;
 pub use socket::BufferSizes;

@@ -57,6 +57,9 @@ pub enum LinkDown {
     Duplicate,
     /// The peer restarted: it no longer knows this link, or its new instance connected.
     Restarted,
+    /// Another host, or another process on this one, uses *this* host's key too, and was connected to the peer after it. Give
+    /// each its own key.
+    KeyInUse,
     /// The peer didn't answer for as long as `peer_gone_after` says.
     Gone,
     /// This side closed it.
@@ -75,6 +78,7 @@ impl fmt::Display for LinkDown {
             Self::Shutdown { reason } => write!(f, "the peer shut down: {reason}"),
             Self::Duplicate => f.write_str("a duplicate link was drained and closed"),
             Self::Restarted => f.write_str("the peer restarted"),
+            Self::KeyInUse => f.write_str("this host's key is in use elsewhere"),
             Self::Gone => f.write_str("the peer didn't answer any more"),
             Self::Local { reason } => write!(f, "closed by this side: {reason}"),
             Self::Broken(text) => write!(f, "the connection broke: {text}"),
@@ -104,7 +108,8 @@ impl LinkDown {
                 match close.error_code {
                     code::SHUTDOWN => Self::Shutdown { reason },
                     code::DUPLICATE => Self::Duplicate,
-                    code::REPLACED => Self::Restarted,
+                    // Said to the older instance. That of a restart is dead and doesn't hear it.
+                    code::REPLACED => Self::KeyInUse,
                     code::GONE => Self::Gone,
                     code::PROTOCOL => Self::Broken(reason),
                     _ => Self::Closed { reason },
@@ -122,7 +127,7 @@ impl LinkDown {
             Self::Closed { .. } | Self::Local { .. } => code::CLOSED,
             Self::Shutdown { .. } => code::SHUTDOWN,
             Self::Duplicate => code::DUPLICATE,
-            Self::Restarted => code::REPLACED,
+            Self::Restarted | Self::KeyInUse => code::REPLACED,
             Self::Gone => code::GONE,
             Self::Broken(_) => code::PROTOCOL,
         }

@@ -136,13 +136,15 @@ impl OwnRef {
     }
 }
 
-/// The addresses for our own PeerRef: the advertised ones, or else the bound ones, where a socket on all
-/// addresses stands for those of the machine, loopback last.
+/// The addresses for our own PeerRef: the advertised ones, or else the bound ones.
 fn addresses_of(advertise: &[SocketAddr], locals: &[SocketAddr]) -> Vec<SocketAddr> {
-    if !advertise.is_empty() {
-        return advertise.to_vec();
-    }
-    let interfaces = interface_addresses();
+    if advertise.is_empty() { bound(locals, &interface_addresses()) } else { advertise.to_vec() }
+}
+
+/// The addresses at which sockets bound to `locals` are reached, where one on all addresses stands for those of the machine.
+/// Not for loopback, which is another machine to whoever reads it, and whoever is on this one gets here by the others: only a
+/// socket on loopback itself is named by it, or a machine that has nothing else.
+fn bound(locals: &[SocketAddr], interfaces: &[IpAddr]) -> Vec<SocketAddr> {
     let mut addresses = Vec::new();
     for local in locals {
         let ips = if local.ip().is_unspecified() {
@@ -152,6 +154,10 @@ fn addresses_of(advertise: &[SocketAddr], locals: &[SocketAddr]) -> Vec<SocketAd
             vec![local.ip()]
         };
         addresses.extend(ips.into_iter().map(|ip| canonical(SocketAddr::new(ip, local.port()))));
+    }
+    let meant = |address: &SocketAddr| !address.ip().is_loopback() || locals.contains(address);
+    if addresses.iter().any(meant) {
+        addresses.retain(meant);
     }
     addresses.sort_by_key(|address| address.ip().is_loopback());
     addresses.truncate(ADDRESSES_MAX);
@@ -183,4 +189,28 @@ fn sign(
         expires: expires.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
     };
     SignedRef::sign(secret, content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_named_only_where_it_is_meant_or_all_there_is() {
+        let addresses = |texts: &[&str]| -> Vec<SocketAddr> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let named = |locals: &[&str], interfaces: &[&str]| {
+            let interfaces: Vec<IpAddr> = interfaces.iter().map(|ip| ip.parse().unwrap()).collect();
+            bound(&addresses(locals), &interfaces)
+        };
+        let all = ["127.0.0.1", "10.0.0.5", "::1", "2001:db8::5"];
+        let both = ["0.0.0.0:7", "[::]:7"];
+        assert_eq!(named(&both, &all), addresses(&["10.0.0.5:7", "[2001:db8::5]:7"]));
+        assert_eq!(named(&both, &["127.0.0.1", "::1"]), addresses(&["127.0.0.1:7", "[::1]:7"]));
+        assert_eq!(named(&both, &["127.0.0.1", "10.0.0.5", "::1"]), addresses(&["10.0.0.5:7"]));
+        assert_eq!(named(&["127.0.0.1:7"], &all), addresses(&["127.0.0.1:7"]));
+        let mixed = ["127.0.0.1:8", "0.0.0.0:7"];
+        assert_eq!(named(&mixed, &all), addresses(&["10.0.0.5:7", "127.0.0.1:8"]));
+    }
 }

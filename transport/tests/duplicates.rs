@@ -182,3 +182,18 @@ async fn the_first_packet_to_a_restarted_peer_tells_that_it_restarted() {
         assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     }
 }
+
+#[tokio::test]
+async fn whoever_is_replaced_by_another_host_with_its_key_learns_that() {
+    let (a, first) = (host(1).await, host(2).await);
+    let at_first = first.connect(&a).await;
+    let at_a = a.diary.up().await;
+    let second = host(2).await;
+    second.connect(&a).await;
+    assert_eq!(first.diary.down(&at_first).await, LinkDown::KeyInUse);
+    assert_eq!(
+        a.diary.down(&at_a).await,
+        LinkDown::Restarted,
+        "which is all that can be seen there"
+    );
+}

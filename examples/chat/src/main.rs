@@ -16,6 +16,7 @@ use member::{News, Seat};
 use protocol::{PUBLISHED_NAME, Room, Welcome};
 use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use tokio::sync::mpsc;
+use tracing_subscriber::EnvFilter;
 use webmesh::{ActorRef, AddressRef, Anyone, Mesh, PeerRef, ResolveError};
 
 /// How long a silent peer counts as present: long enough for a hiccup of a home network, short enough that a crash is
@@ -39,6 +40,9 @@ struct Args {
     /// repeatable. Without an invite, a room is opened here.
     #[arg(long, value_name = "INVITE", value_parser = target)]
     join: Vec<PeerRef>,
+    /// With how many public nodes a session is kept at a time [default: 2]. Each costs ~64 KB an hour.
+    #[arg(long, value_name = "N")]
+    rendezvous: Option<usize>,
     /// The name to go by.
     #[arg(long, default_value = "guest", value_parser = name)]
     name: String,
@@ -74,10 +78,7 @@ fn target(text: &str) -> Result<PeerRef, String> {
 async fn main() -> ExitCode {
     let args = Args::parse();
     tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| "error".into()),
-        )
+        .with_env_filter(log_filter())
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
@@ -90,6 +91,19 @@ async fn main() -> ExitCode {
     }
 }
 
+/// What `RUST_LOG` says; errors alone if it says nothing, lest they disturb the chat.
+fn log_filter() -> EnvFilter {
+    let default = || EnvFilter::new("error");
+    let Some(text) = std::env::var_os("RUST_LOG").filter(|text| !text.is_empty()) else {
+        return default();
+    };
+    let text = text.to_string_lossy();
+    EnvFilter::try_new(&text).unwrap_or_else(|error| {
+        eprintln!("chat: RUST_LOG={text} is ignored: {error}");
+        default()
+    })
+}
+
 async fn run(args: Args) -> anyhow::Result<()> {
     let mut builder = Mesh::builder().peer_gone_after(PEER_GONE_AFTER);
     if let Some(dir) = &args.data {
@@ -97,6 +111,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     }
     if let Some(address) = args.listen {
         builder = builder.listen(address);
+    }
+    if let Some(sessions) = args.rendezvous {
+        builder = builder.rendezvous(sessions);
     }
     let mesh = builder.start().await.map_err(|why| anyhow!("the node did not start: {why}"))?;
     let result = chat(&mesh, &args).await;
@@ -111,7 +128,7 @@ async fn chat(mesh: &Mesh, args: &Args) -> anyhow::Result<()> {
         None => sort(mesh, &args.join).await?,
     };
     for node in &nodes {
-        mesh.join(node.clone());
+        mesh.join(node.clone())?;
     }
     let (room, invite) = match invited {
         Some(room) => (room, None),

@@ -220,3 +220,12 @@ fn a_wrong_invite_is_wrong_usage_and_a_dead_one_a_failure() {
         assert_eq!(guest.code(), Some(code), "{join}");
     }
 }
+
+#[test]
+fn the_cost_of_being_met_can_be_chosen() {
+    let (_host, invite) = Chat::host("lobby");
+    // No session is wanted, so that none is waited for.
+    let joins = ["--room", "attic", "--join", &invite, "--rendezvous", "0"];
+    let hermit = Chat::start(&joins);
+    assert!(hermit.line().starts_with("invite wm1"));
+}

@@ -4,7 +4,7 @@ use crate::common::*;
 use std::net::SocketAddr;
 use std::time::Duration;
 use webmesh::prelude::*;
-use webmesh::{ActorRef, AskError, Mesh, SecretKey};
+use webmesh::{ActorRef, AskError, KeyFileError, Mesh, SecretKey, StartError};
 
 async fn start(key: &SecretKey, address: SocketAddr) -> Mesh {
     let key = SecretKey::from_bytes(key.to_bytes());
@@ -109,5 +109,23 @@ fn a_ref_inside_a_message_works_at_a_third_host() {
         let near = first.spawn(move || RecorderActor { log: made.clone(), ..Default::default() });
         assert_eq!(at_second.ask(Introduce { to: near }).await, Ok(1));
         assert_eq!(log.lock().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn one_mesh_at_a_time_runs_with_the_key_of_a_data_directory() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let start = || {
+            let local = "127.0.0.1:0".parse().unwrap();
+            Mesh::builder().data_dir(dir.path()).listen(local).start()
+        };
+        let first = start().await.unwrap();
+        let refused = start().await.unwrap_err();
+        assert!(matches!(refused, StartError::Identity(KeyFileError::InUse { .. })), "{refused}");
+        assert_eq!(webmesh::identity_in(dir.path()).unwrap().peer_id(), first.peer_id());
+        first.shutdown().await;
+        let second = start().await.unwrap();
+        assert_eq!(second.peer_id(), first.peer_id(), "though the first one hasn't been dropped");
     });
 }

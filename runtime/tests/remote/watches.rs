@@ -155,3 +155,22 @@ fn a_watch_on_an_actor_of_an_earlier_process_is_stale() {
         until(&diary, &[Heard::Down(DownReason::Stale)]).await;
     });
 }
+
+#[test]
+fn a_mesh_whose_key_another_one_uses_is_told_so_and_not_that_its_peer_restarted() {
+    run(async {
+        let key = SecretKey::generate();
+        let guest = async || {
+            let key = SecretKey::from_bytes(key.to_bytes());
+            let local = "127.0.0.1:0".parse().unwrap();
+            Mesh::builder().secret_key(key).listen(local).start().await.unwrap()
+        };
+        let (host, first) = (mesh().await, guest().await);
+        let (far, _) = recorder(&host, &first, Duration::ZERO).await;
+        let diary = watcher(&first, &far).await;
+        assert_eq!(far.ask(note(1, 1, 0)).await, Ok(1));
+        let second = guest().await;
+        second.connect(&host.peer_ref()).await.unwrap();
+        until(&diary, &[Heard::Down(DownReason::KeyInUse)]).await;
+    });
+}

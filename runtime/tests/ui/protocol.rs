@@ -29,7 +29,7 @@ struct UnknownKey;
 struct TwoLists;
 
 #[derive(Protocol)]
-#[protocol(id = "test/1", accepts(Join, self::Join, Join))]
+#[protocol(id = "test/1", accepts(Join, Join))]
 struct TwiceListed;
 
 #[derive(Protocol)]

@@ -42,4 +42,12 @@ union Bits {
     float: f32,
 }
 
+impl webmesh::actix::Actor for ServesTwice {
+    type Context = webmesh::actix::Context<Self>;
+}
+
+impl webmesh::actix::Actor for TwoLists {
+    type Context = webmesh::actix::Context<Self>;
+}
+
 fn main() {}

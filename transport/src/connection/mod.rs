@@ -420,6 +420,9 @@ impl Connection {
             linger.await;
             drop(link);
         });
+        if why == LinkDown::KeyInUse {
+            tracing::warn!(peer = %self.peer, "{why}: this host was replaced there");
+        }
         tracing::debug!(peer = %self.peer, link = id, %why, "link down");
         let was_up = self.up == Some(id);
         if was_up {

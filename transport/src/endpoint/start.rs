@@ -39,6 +39,8 @@ impl Shared {
         });
         let mut wires = bind_all(&listen, network.as_ref())?;
         let locals: Vec<_> = wires.iter().map(Wire::local_addr).collect();
+        let joiner = Joiner { peer, locals: &locals, named: &advertise };
+        join.iter().try_for_each(|target| joiner.check(target, SystemTime::now()))?;
         let is_real = network.is_none();
         let listener = relay_tls.listen()?;
         // Beside the first socket of IPv4, lest a host with one rendezvous never learn what its NAT is like.

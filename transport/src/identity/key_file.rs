@@ -50,6 +50,12 @@ pub enum KeyFileError {
         /// What is wrong with it.
         what: CorruptKey,
     },
+    /// Another node runs with this key. Two of them would take each other's connections in turn.
+    #[error("a node that uses the key file {} is already running; end it first, or give this one another data directory or key file", path.display())]
+    InUse {
+        /// The key file.
+        path: PathBuf,
+    },
     /// The file couldn't be read.
     #[error("the key file {} can't be read: {source}", path.display())]
     Read {

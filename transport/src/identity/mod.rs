@@ -3,16 +3,19 @@
 //! - [`PeerId`]: the public key, which is a host's name to everyone else.
 //! - [`SecretKey`]: signs under a context, and yields every other key of the node by HKDF.
 //! - [`key_file`]: how a secret is kept on disk without ever being lost or shown.
+//! - [`KeyLock`]: one node at a time for one key file.
 //! - [`version`]: the counter behind the version of a signed PeerRef.
 //!
 //! Follows docs/architecture.md, RFC 8032 (ed25519), RFC 5869 (HKDF) and RFC 8410 (PKCS#8 of ed25519).
 
 pub mod key_file;
+mod key_lock;
 mod peer_id;
 mod secret_key;
 pub mod version;
 
 pub use key_file::KeyFileError;
+pub use key_lock::KeyLock;
 pub use peer_id::{PEER_ID_TEXT_LEN, PeerId, PeerIdError, SignatureError};
 pub use secret_key::SecretKey;
 pub use version::{VersionCounter, VersionError};

@@ -3,7 +3,11 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::roads::Described;
-use crate::{identity::PeerId, link::PathKind, nat::NatClass};
+use crate::{
+    identity::PeerId,
+    link::PathKind,
+    nat::{Mapping, NatClass},
+};
 
 /// How a peer is reached, and why not better.
 #[derive(Debug, Clone)]
@@ -55,8 +59,10 @@ impl Candidate {
             (true, ..) => "in use".to_owned(),
             (_, true, 0) if relayed => "kept beside, should the road in use fail".to_owned(),
             (_, true, 0) => "works, and is no better than the one in use".to_owned(),
+            (_, true, 1) => "has answered before, but not to the last probe".to_owned(),
             (_, true, n) => format!("has answered before, but not to the last {n} probes"),
             (_, false, 0) => "not tried yet".to_owned(),
+            (_, false, 1) => "no answer to one probe".to_owned(),
             (_, false, n) => format!("no answer to {n} probes"),
         };
         let why = match original {
@@ -89,9 +95,12 @@ pub(crate) fn reason(
                 .to_owned()
         }
         PathKind::RelayUdp if dependent(own) || theirs => {
-            let whose = if theirs { "the peer's" } else { "this host's" };
+            let (whose, other) =
+                if theirs { ("the peer's", Some(own)) } else { ("this host's", peer) };
+            let unknown = other.is_none_or(|other| other.mapping == Mapping::Unknown);
+            let doubt = if unknown { " seems to let" } else { " lets" };
             format!(
-                "{whose} NAT is symmetric (it gives every destination another port) and the other side's lets in only \
+                "{whose} NAT is symmetric (it gives every destination another port) and the other side's{doubt} in only \
                  whom it has sent to, so that neither guesses the right port"
             )
         }
@@ -102,6 +111,9 @@ pub(crate) fn reason(
         }
         PathKind::RelayUdp if tried == 0 => {
             "the peer has named no address that could be tried: its network may block UDP".to_owned()
+        }
+        PathKind::RelayUdp if tried == 1 => {
+            "the only address that could be tried doesn't answer: a NAT or a firewall on either side lets nothing in".to_owned()
         }
         PathKind::RelayUdp => format!(
             "none of {tried} addresses answers: a NAT or a firewall on either side lets nothing in"

@@ -26,7 +26,7 @@ pub use address::{AddressFault, AddressRef, check_address};
 pub use codec::DecodeError;
 pub use inspect::{Claims, Inspection, Verdict, inspect};
 pub use signed::{
-    ContentError, ExpiredError, RefContent, RendezvousPoint, SignedRef, SuccessionError,
+    ContentError, ExpiredError, RefContent, RendezvousPoint, SignedRef, SuccessionError, in_words,
 };
 pub use store::{Origin, PeerRefStore, Remembered};
 pub use text::ParseError;

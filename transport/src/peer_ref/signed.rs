@@ -84,7 +84,7 @@ pub enum ContentError {
 
 /// A reference whose host said it would no longer be right. Ask the host, or whoever gave it, for a newer one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the PeerRef expired {} s ago; ask for a newer one", .ago.as_secs())]
+#[error("the PeerRef expired {} ago; ask for a newer one", in_words(*.ago))]
 pub struct ExpiredError {
     /// How long ago it expired, without the tolerance.
     pub ago: Duration,
@@ -247,4 +247,43 @@ pub(super) fn check_expiry(expires: u64, now: SystemTime) -> Result<(), ExpiredE
         return Err(ExpiredError { ago: Duration::from_secs(ago) });
     }
     Ok(())
+}
+
+/// A time as people say it, to two units: `1 y 163 d`, `3 d 4 h`, `59 s`. A year has 365 days.
+pub fn in_words(time: Duration) -> String {
+    const UNITS: [(u64, &str); 5] =
+        [(365 * 86_400, "y"), (86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let mut left = time.as_secs();
+    let first = UNITS.iter().position(|(unit, _)| left >= *unit).unwrap_or(UNITS.len() - 1);
+    let mut words = Vec::new();
+    for (unit, name) in UNITS.iter().skip(first).take(2) {
+        let count = left / unit;
+        left %= unit;
+        if count > 0 || words.is_empty() {
+            words.push(format!("{count} {name}"));
+        }
+    }
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_told_in_its_two_largest_units() {
+        for (seconds, words) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (3_661, "1 h 1 min"),
+            (86_400 + 59, "1 d"),
+            (45_570_108, "1 y 162 d"),
+            (u64::MAX, "584942417355 y 26 d"),
+        ] {
+            assert_eq!(in_words(Duration::from_secs(seconds)), words);
+        }
+        let expired = ExpiredError { ago: Duration::from_secs(3 * 86_400 + 7_200) };
+        assert_eq!(expired.to_string(), "the PeerRef expired 3 d 2 h ago; ask for a newer one");
+    }
 }

@@ -27,6 +27,10 @@ const RENEWALS_PER_LIFETIME: u32 = 3;
 /// A question of the core's own that nobody answers is given up after this: as long as a dial takes at most.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
+/// So long after the first session stands, the others are no longer waited for: one that is dead takes a dial's whole time to
+/// show it. A guess: what a dial and a question take on a slow road.
+const OTHERS_MAX: Duration = Duration::from_secs(1);
+
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -57,6 +61,8 @@ struct Rendezvous {
 pub(crate) struct Client {
     wanted: usize,
     known: Vec<Rendezvous>,
+    /// Since when at least one session has stood.
+    standing_since: Option<Instant>,
     outbox: VecDeque<Step>,
 }
 
@@ -65,7 +71,7 @@ impl Client {
     pub(crate) fn new(known: usize, wanted: usize, now: Instant) -> Self {
         let fresh = |_| Rendezvous { state: State::Waiting { until: now }, failures: 0 };
         let known = (0..known).map(fresh).collect();
-        let mut client = Self { wanted, known, outbox: VecDeque::new() };
+        let mut client = Self { wanted, known, standing_since: None, outbox: VecDeque::new() };
         client.fill(now);
         client
     }
@@ -88,14 +94,24 @@ impl Client {
         })
     }
 
-    /// Whether as many sessions stand as are wanted, or as can: one at least, and all that didn't fail.
-    pub(crate) fn is_attached(&self) -> bool {
+    /// Whether as many sessions stand as are wanted, or as can: one at least, and all that didn't fail. A second after the
+    /// first, those that stand are enough.
+    pub(crate) fn is_attached(&self, now: Instant) -> bool {
+        self.is_complete() || self.others_until().is_some_and(|until| until <= now)
+    }
+
+    fn is_complete(&self) -> bool {
         let standing = self.standing().count();
         let untried = |known: &&Rendezvous| {
             known.failures == 0 && !matches!(known.state, State::Standing { .. })
         };
         let possible = standing + self.known.iter().filter(untried).count();
-        self.known.is_empty() || standing >= self.wanted.min(possible).max(1)
+        self.wanted == 0 || self.known.is_empty() || standing >= self.wanted.min(possible).max(1)
+    }
+
+    /// Until when further sessions are waited for.
+    fn others_until(&self) -> Option<Instant> {
+        self.standing_since.map(|since| since + OTHERS_MAX)
     }
 
     /// Whether `peer` was asked for a session.
@@ -103,7 +119,9 @@ impl Client {
         self.find(peer).is_some()
     }
 
-    pub(crate) fn timeout(&self) -> Option<Instant> {
+    /// When time alone changes something. `now` tells what has passed from what is to come.
+    pub(crate) fn timeout(&self, now: Instant) -> Option<Instant> {
+        let others = self.others_until().filter(|until| *until > now && !self.is_complete());
         let lacking = self.lacking() > 0;
         let at = |known: &Rendezvous| match known.state {
             State::Waiting { until } => lacking.then_some(until),
@@ -111,7 +129,7 @@ impl Client {
             State::Asking { until, .. } => Some(until),
             State::Standing { renew, ends, .. } => Some(renew.min(ends)),
         };
-        self.known.iter().filter_map(at).min()
+        self.known.iter().filter_map(at).chain(others).min()
     }
 
     /// A dial succeeded, or didn't.
@@ -149,6 +167,7 @@ impl Client {
         let renew = now + lifetime / RENEWALS_PER_LIFETIME;
         known.state = State::Standing { peer, observed: seen, renew, ends: now + lifetime };
         known.failures = 0;
+        self.standing_since.get_or_insert(now);
         if before != Some(seen) {
             self.outbox.push_back(Step::Changed);
         }
@@ -193,6 +212,9 @@ impl Client {
         known.state = State::Waiting { until: now + wait };
         if stood {
             self.outbox.push_back(Step::Changed);
+        }
+        if self.standing().next().is_none() {
+            self.standing_since = None;
         }
         self.fill(now);
     }
@@ -248,9 +270,9 @@ mod tests {
     fn as_many_sessions_as_wanted_stand_and_a_lost_one_is_replaced_at_once() {
         let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
         let mut client = Client::new(3, 2, now);
-        assert!(!client.is_attached());
+        assert!(!client.is_attached(now));
         attach(&mut client, now, &mut rng);
-        assert!(client.is_attached());
+        assert!(client.is_attached(now));
         assert_eq!(client.standing().map(|(index, ..)| index).collect::<Vec<_>>(), [0, 1]);
         client.gone(peer(0), now, &mut rng);
         assert_eq!(steps(&mut client), [Step::Changed, Step::Dial(2)]);
@@ -266,7 +288,7 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(steps(&mut client), [Step::Dial(0)]);
             client.dialled(0, None, now, &mut rng);
-            let next = client.timeout().unwrap();
+            let next = client.timeout(now).unwrap();
             waits.push(next - now);
             now = next;
             client.advance(now, &mut rng);
@@ -274,7 +296,7 @@ mod tests {
         assert!(waits[0] >= RETRY_MIN && waits[0] <= RETRY_MIN * 3 / 2);
         assert!(waits[9] >= RETRY_MAX && waits[9] <= RETRY_MAX * 3 / 2);
         attach(&mut client, now, &mut rng);
-        assert!(client.is_attached(), "one is all there is");
+        assert!(client.is_attached(now), "one is all there is");
     }
 
     #[test]
@@ -282,7 +304,7 @@ mod tests {
         let (start, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
         let mut client = Client::new(1, 1, start);
         attach(&mut client, start, &mut rng);
-        let renew = client.timeout().unwrap();
+        let renew = client.timeout(start).unwrap();
         assert_eq!(renew, start + MINUTE / 3);
         client.advance(renew, &mut rng);
         assert_eq!(steps(&mut client), [Step::Reserve(peer(0))]);
@@ -292,6 +314,23 @@ mod tests {
         assert_eq!(steps(&mut client), [Step::Changed]);
         client.advance(renew + MINUTE, &mut rng);
         assert_eq!(steps(&mut client), [Step::Changed]);
-        assert!(!client.is_attached());
+        assert!(!client.is_attached(renew + MINUTE));
+    }
+
+    #[test]
+    fn a_dead_rendezvous_is_waited_for_a_second_once_another_one_stands() {
+        let (start, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
+        let mut client = Client::new(2, 2, start);
+        assert_eq!(steps(&mut client), [Step::Dial(0), Step::Dial(1)]);
+        let later = start + MINUTE;
+        assert!(!client.is_attached(later), "nobody stands");
+        client.dialled(0, Some(peer(0)), later, &mut rng);
+        client.reserved(peer(0), None, 10 * MINUTE, later);
+        assert!(!client.is_attached(later), "the other one may yet come");
+        assert_eq!(client.timeout(later), Some(later + OTHERS_MAX));
+        assert!(client.is_attached(later + OTHERS_MAX));
+        assert!(client.timeout(later + OTHERS_MAX) > Some(later + OTHERS_MAX), "woken once for it");
+        client.gone(peer(0), later + MINUTE, &mut rng);
+        assert!(!client.is_attached(later + MINUTE));
     }
 }

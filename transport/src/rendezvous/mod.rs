@@ -5,6 +5,7 @@
 //! once. docs/wire-transport.md has the messages.
 //!
 //! - `attached`: what an endpoint knows of its own
+//! - `join`: whether what is named as one can be one
 //! - `client`: core: the served side
 //! - `session`: the actor that keeps this host's sessions
 //! - `host`: core: the serving side
@@ -15,6 +16,7 @@
 mod attached;
 pub(crate) mod client;
 pub(crate) mod host;
+pub(crate) mod join;
 pub(crate) mod meeting;
 pub(crate) mod protocol;
 pub(crate) mod serve;

@@ -100,7 +100,7 @@ impl Sessions {
                 Step::Changed => self.changed(&shared),
             }
         }
-        if self.client.is_attached() {
+        if self.client.is_attached(now()) {
             for waiter in self.waiting.drain(..) {
                 let _ = waiter.send(());
             }
@@ -108,7 +108,7 @@ impl Sessions {
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
         }
-        self.timer = self.client.timeout().map(|at| {
+        self.timer = self.client.timeout(now()).map(|at| {
             ctx.run_later(at.saturating_duration_since(now()), |actor, ctx| {
                 actor.timer = None;
                 actor.client.advance(now(), &mut actor.rng);

@@ -20,6 +20,7 @@ use super::{
     sift::{Kind, kind},
 };
 use crate::{
+    own_ref::interface_addresses,
     relay::{frame::FlowToken, legs::Legs},
     tunnel::is_far_end,
 };
@@ -227,10 +228,13 @@ impl Handles {
         }
     }
 
-    /// The socket that can send to `remote`: the first of its family.
+    /// The socket that can send to `remote`: the first of its family that isn't confined to this machine.
     pub(crate) fn wire_to(&self, remote: SocketAddr) -> Option<usize> {
         let family = |local: &SocketAddr| local.is_ipv4() == remote.is_ipv4();
-        self.wires.iter().position(|local| family(local) && !is_far_end(*local))
+        let usable = |local: &SocketAddr| {
+            family(local) && !is_far_end(*local) && reaches(local.ip(), remote.ip())
+        };
+        self.wires.iter().position(usable)
     }
 
     /// A new handle for a dial along `roads`. It lives until [`Handles::abandon`], or as long as the
@@ -622,6 +626,12 @@ const MIRRORED_MAX: usize = 64;
 
 /// Roads remembered per handle once proven: as many as the core that proves them knows.
 pub(crate) const ROADS_MAX: usize = crate::path::roads::ROADS_MAX;
+
+/// Whether a socket that is bound to `local` can send to `remote`: one on loopback only to this machine, by whichever of its
+/// addresses.
+fn reaches(local: IpAddr, remote: IpAddr) -> bool {
+    !local.is_loopback() || remote.is_loopback() || interface_addresses().contains(&remote)
+}
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use parking_lot::RwLock;
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
@@ -32,7 +33,8 @@ pub struct BufferSizes {
 #[derive(Debug)]
 pub(crate) struct UdpWire {
     io: tokio::net::UdpSocket,
-    state: UdpSocketState,
+    /// Replaced when quinn-udp has drawn a wrong conclusion, see [`UdpWire::mend`].
+    state: RwLock<UdpSocketState>,
     local: SocketAddr,
     buffers: BufferSizes,
     /// Routers that a datagram passes at most.
@@ -69,6 +71,7 @@ impl UdpWire {
         let local = socket.local_addr()?;
         let hops = if local.is_ipv4() { socket.ttl()? } else { NEAR_HOPS };
         let io = tokio::net::UdpSocket::from_std(socket)?;
+        let state = RwLock::new(state);
         Ok(Self { io, state, local, buffers, hops, offload_lost: AtomicBool::new(false) })
     }
 
@@ -81,13 +84,22 @@ impl UdpWire {
     }
 
     pub(crate) fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let sent =
-            self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), transmit));
-        if sent.is_err()
-            && self.state.max_gso_segments() == 1
-            && !self.offload_lost.swap(true, Ordering::Relaxed)
-        {
-            tracing::warn!(local = %self.local, "segmentation offload is off from now on: bulk transfer is ~5 times slower");
+        let before = self.max_transmit_segments();
+        let send = || self.state.read().try_send((&self.io).into(), transmit);
+        let sent = self.io.try_io(Interest::WRITABLE, send);
+        let segmented = transmit.segment_size.is_some_and(|size| size < transmit.contents.len());
+        match &sent {
+            // One datagram needs no offload, so that it was refused for its addresses.
+            Err(_) if !segmented && before > 1 && self.max_transmit_segments() == 1 => self.mend(),
+            // Several that went out at once prove that offload works.
+            Ok(()) if segmented && before == 1 => self.mend(),
+            Err(_)
+                if self.max_transmit_segments() == 1
+                    && !self.offload_lost.swap(true, Ordering::Relaxed) =>
+            {
+                tracing::warn!(local = %self.local, "segmentation offload is off: bulk transfer is ~5 times slower");
+            }
+            _ => {}
         }
         sent
     }
@@ -104,6 +116,16 @@ impl UdpWire {
         }
     }
 
+    /// quinn-udp takes EINVAL as a sign that the system knows no segmentation offload, and leaves it off from then on. Linux
+    /// says the same of an address that can't be sent to or from, and any peer can name one: then it starts anew.
+    #[cold]
+    fn mend(&self) {
+        match UdpSocketState::new((&self.io).into()) {
+            Ok(state) => *self.state.write() = state,
+            Err(e) => tracing::debug!("segmentation offload stays off: {e}"),
+        }
+    }
+
     pub(crate) fn poll_recv(
         &self,
         cx: &mut Context<'_>,
@@ -112,9 +134,9 @@ impl UdpWire {
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.io.poll_recv_ready(cx))?;
-            let received = self
-                .io
-                .try_io(Interest::READABLE, || self.state.recv((&self.io).into(), bufs, metas));
+            let received = self.io.try_io(Interest::READABLE, || {
+                self.state.read().recv((&self.io).into(), bufs, metas)
+            });
             match received {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 received => return Poll::Ready(received),
@@ -132,11 +154,11 @@ impl UdpWire {
     }
 
     pub(crate) fn max_transmit_segments(&self) -> usize {
-        self.state.max_gso_segments()
+        self.state.read().max_gso_segments()
     }
 
     pub(crate) fn max_receive_segments(&self) -> usize {
-        self.state.gro_segments()
+        self.state.read().gro_segments()
     }
 }
 
@@ -159,4 +181,35 @@ fn enlarge(socket: &Socket) -> BufferSizes {
         );
     }
     granted
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_nothing_can_be_sent_to_or_from_does_not_cost_the_offload() {
+        let there = UdpWire::bind("127.0.0.1:0".parse().unwrap()).unwrap().local_addr();
+        for (local, destination, src_ip) in [
+            ("127.0.0.1:0", "192.0.2.7:4433".parse().unwrap(), None),
+            ("0.0.0.0:0", there, Some("192.0.2.9".parse().unwrap())),
+        ] {
+            let wire = UdpWire::bind(local.parse().unwrap()).unwrap();
+            let before = wire.max_transmit_segments();
+            assert!(before > 1, "this system has no segmentation offload");
+            for segment_size in [None, Some(10)] {
+                let contents = &[1; 100];
+                let transmit = Transmit { destination, ecn: None, contents, segment_size, src_ip };
+                wire.io.writable().await.unwrap();
+                let refused = wire.try_send(&transmit).unwrap_err();
+                assert_ne!(refused.kind(), io::ErrorKind::WouldBlock);
+                if segment_size.is_some() {
+                    // What goes out tells that it was the address.
+                    let good = Transmit { destination: there, src_ip: None, ..transmit };
+                    wire.try_send(&good).unwrap();
+                }
+                assert_eq!(wire.max_transmit_segments(), before, "{destination} from {src_ip:?}");
+            }
+        }
+    }
 }

@@ -6,11 +6,15 @@ use crate::{
 };
 use serde_json::{Value, json};
 use std::{fmt::Write, process::ExitCode, time::Duration};
-use webmesh::{Explanation, Mesh, NatClass, PathKind, PeerRef};
+use webmesh::{Explanation, Mapping, Mesh, NatClass, PathKind, PeerRef};
 
 /// How long a better road is waited for, and how often it is looked for. The probes of new roads take 1.5 s at most.
 const SETTLED_MAX: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Why the NAT in front of this host may be unknown.
+const OWN_UNKNOWN: &str =
+    " (it takes two nodes on different hosts that see this one: name them by --join)";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -78,7 +82,8 @@ fn object(explanation: &Explanation) -> Value {
 fn text(explanation: &Explanation) -> String {
     let Explanation { peer, path, via, reason, own_nat, peer_nat, .. } = explanation;
     let mut text = format!(
-        "peer       {peer}\nroad       {path} via {via}\nbecause    {reason}\nown NAT    {own_nat}\npeer's NAT {}",
+        "peer       {peer}\nroad       {path} via {via}\nbecause    {reason}\nown NAT    {own_nat}{}\npeer's NAT {}",
+        if own_nat.mapping == Mapping::Unknown { OWN_UNKNOWN } else { "" },
         nat(*peer_nat)
     );
     for candidate in &explanation.candidates {

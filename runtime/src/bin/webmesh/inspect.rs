@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use std::{
     fmt::Write,
     process::ExitCode,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use webmesh::peer_ref::{Claims, Inspection, Verdict, inspect};
+use webmesh::peer_ref::{Claims, Inspection, Verdict, in_words, inspect};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -20,7 +20,11 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
     let now = SystemTime::now();
     let inspection = inspect(args.peer_ref.trim(), now);
     let unix_now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    output.print(as_object(&inspection), as_text(&inspection, unix_now))?;
+    match output.print(as_object(&inspection), as_text(&inspection, unix_now)) {
+        // Whoever read the first line only may still ask what the verdict was.
+        Ok(()) | Err(Failure::Unread) => {}
+        Err(failure) => return Err(failure),
+    }
     match inspection.verdict {
         Verdict::Valid | Verdict::Unsigned => Ok(ExitCode::SUCCESS),
         Verdict::Expired(_) | Verdict::BadSignature => Err(Failure::failed(inspection.verdict)),
@@ -90,13 +94,11 @@ fn as_text(inspection: &Inspection, unix_now: u64) -> String {
     text
 }
 
-/// When, in Unix seconds, and how far that is from now.
+/// When, from now, and in Unix seconds.
 fn expiry(expires: u64, unix_now: u64) -> String {
-    let span = |seconds: u64| {
-        format!("{} d {} h {} min", seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60)
-    };
+    let words = |seconds| in_words(Duration::from_secs(seconds));
     match expires.checked_sub(unix_now) {
-        Some(left) => format!("{expires} (in {})", span(left)),
-        None => format!("{expires} ({} ago)", span(unix_now - expires)),
+        Some(left) => format!("in {} (Unix time {expires})", words(left)),
+        None => format!("{} ago (Unix time {expires})", words(unix_now - expires)),
     }
 }

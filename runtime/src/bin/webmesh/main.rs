@@ -15,6 +15,7 @@ mod ping;
 use clap::{Parser, Subcommand};
 use output::{Failure, Output};
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use tracing_subscriber::EnvFilter;
 
 /// Distributed actors on the public internet: node and tools.
 #[derive(Parser)]
@@ -44,10 +45,8 @@ enum Command {
 fn main() -> ExitCode {
     // clap itself exits with 2 on wrong usage.
     let cli = Cli::parse();
-    let filter =
-        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(log_filter())
         .with_writer(std::io::stderr)
         // Colours in a file are rubbish.
         .with_ansi(std::io::stderr().is_terminal())
@@ -63,10 +62,25 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("webmesh: {failure}");
+            if !matches!(failure, Failure::Unread) {
+                eprintln!("webmesh: {failure}");
+            }
             failure.exit_code()
         }
     }
+}
+
+/// What `RUST_LOG` says; warnings if it says nothing.
+fn log_filter() -> EnvFilter {
+    let default = || EnvFilter::new("warn");
+    let Some(text) = std::env::var_os("RUST_LOG").filter(|text| !text.is_empty()) else {
+        return default();
+    };
+    let text = text.to_string_lossy();
+    EnvFilter::try_new(&text).unwrap_or_else(|error| {
+        eprintln!("webmesh: RUST_LOG={text} is ignored: {error}");
+        default()
+    })
 }
 
 fn on_runtime(

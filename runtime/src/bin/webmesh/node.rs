@@ -72,6 +72,8 @@ pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failur
     let object = json!({ "event": "ready", "peer": peer, "peer_ref": peer_ref, "listen": listen });
     let result = match output.print(object, text) {
         Ok(()) => asked_to_end.await.map_err(Failure::failed),
+        // For a daemon that is no way to end well: nobody can reach it without its reference.
+        Err(failure @ Failure::Unread) => Err(Failure::failed(failure)),
         Err(failure) => Err(failure),
     };
     mesh.shutdown().await;

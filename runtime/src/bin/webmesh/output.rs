@@ -1,7 +1,11 @@
 //! Printing for people or for programs, and how a command fails.
 
 use serde_json::Value;
-use std::{fmt::Display, io::Write, process::ExitCode};
+use std::{
+    fmt::Display,
+    io::{ErrorKind, Write},
+    process::ExitCode,
+};
 
 /// Prints text, or JSON objects, one a line and flushed at once.
 pub(crate) struct Output {
@@ -17,7 +21,10 @@ impl Output {
     pub(crate) fn print(&self, object: Value, text: impl Display) -> Result<(), Failure> {
         let mut out = std::io::stdout().lock();
         let written = if self.json { writeln!(out, "{object}") } else { writeln!(out, "{text}") };
-        written.and_then(|()| out.flush()).map_err(Failure::failed)
+        written.and_then(|()| out.flush()).map_err(|error| match error.kind() {
+            ErrorKind::BrokenPipe => Failure::Unread,
+            _ => Failure::failed(error),
+        })
     }
 }
 
@@ -28,6 +35,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// It was called rightly, and failed: exit code 1.
     Failed(String),
+    /// Whoever reads its output has had enough, as `head` does: exit code 0.
+    Unread,
 }
 
 impl Failure {
@@ -43,6 +52,7 @@ impl Failure {
         match self {
             Failure::Usage(_) => ExitCode::from(2),
             Failure::Failed(_) => ExitCode::FAILURE,
+            Failure::Unread => ExitCode::SUCCESS,
         }
     }
 }
@@ -51,6 +61,7 @@ impl Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Failure::Usage(problem) | Failure::Failed(problem) => f.write_str(problem),
+            Failure::Unread => f.write_str("nobody reads standard output"),
         }
     }
 }

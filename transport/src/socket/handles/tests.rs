@@ -203,3 +203,17 @@ fn each_round_trip_has_room_for_as_many_mirrored_datagrams() {
     assert_eq!(count(start + rtt / 2), 0);
     assert_eq!(count(start + rtt), MIRRORED_MAX);
 }
+
+#[test]
+fn a_socket_on_loopback_is_used_for_this_machine_alone() {
+    let locals = ["127.0.0.1:1", "[::]:2"].map(address).to_vec();
+    let handles = Handles::new(locals, Some(1));
+    assert_eq!(handles.wire_to(address("127.0.0.2:5")), Some(0));
+    assert_eq!(handles.wire_to(address("192.0.2.7:4433")), None, "the system would refuse to send");
+    assert_eq!(handles.wire_to(address("[2001:db8::1]:5")), Some(1));
+    for own in crate::own_ref::interface_addresses().into_iter().filter(IpAddr::is_ipv4) {
+        assert_eq!(handles.wire_to(SocketAddr::new(own, 5)), Some(0), "{own} is this machine");
+    }
+    let handles = Handles::new(["127.0.0.1:1", "10.0.0.5:2"].map(address).to_vec(), Some(1));
+    assert_eq!(handles.wire_to(address("192.0.2.7:4433")), Some(1), "one that isn't so confined");
+}
