@@ -225,6 +225,11 @@ impl Notes {
         Self { rx, partial: Vec::new() }
     }
 
+    /// Reads no more, and forgets what is unread.
+    pub(crate) fn stop(&mut self) {
+        let _ = self.rx.stop(0_u8.into());
+    }
+
     /// The next note; `None` when the connection ended.
     pub(crate) async fn next(&mut self) -> Result<Option<Note>, HelloError> {
         loop {

@@ -53,6 +53,8 @@ pub(super) async fn attend(
                         waiting.push_back(note);
                         pause.get_or_insert_with(|| Box::pin(link.lease().socket().sleep(SAID_EVERY)));
                     } else {
+                        // What is unread goes now, rather than with the last trace of the connection.
+                        notes.stop();
                         link.end(LinkDown::Broken("it says too much about rendezvous".into()));
                         break;
                     }
@@ -67,8 +69,7 @@ pub(super) async fn attend(
             },
         }
     }
-    // What is unread is forgotten now, rather than when the last trace of the connection goes.
-    drop((notes, waiting));
+    drop(waiting);
     let why = LinkDown::of(&link.quic().closed().await);
     actor.do_send(Order::Closed { link: id, why });
 }

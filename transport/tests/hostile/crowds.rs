@@ -14,16 +14,21 @@ use std::{
 
 use crate::{
     Dice,
+    attacker::Attacker,
     common::host,
     flood::{Flood, PER_SECOND, share_amid},
     forwarders::{Between, Conduct},
-    guests::{Guest, introduce},
+    guests::{greet, introduce},
     liars::next,
     resident, serves,
 };
 
 /// Hosts with keys of their own among the crowd; every other one never reads an answer.
 const CROWD: u8 = 6;
+
+/// The flood amid which newcomers are let in. Without optimisation two CPUs that also make the flood aren't through with more,
+/// and of what nobody reads the kernel drops whatever comes, newcomers included.
+const AMID: u64 = if cfg!(debug_assertions) { 10_000 } else { PER_SECOND };
 
 /// One write of theirs.
 const CHUNK: usize = 64 << 10;
@@ -42,8 +47,12 @@ fn press(n: u8, server: SocketAddr, question: &[u8], reads: bool, tally: Arc<Tal
     let count = CHUNK / note.len();
     let chunk = note.repeat(count);
     tokio::spawn(async move {
+        let attacker = Attacker::with_key(n).keeping_little();
         loop {
-            let Guest { mut tx, mut rx, _attacker, .. } = Guest::at(n, server).await;
+            let Some((_connection, mut tx, mut rx, _)) = greet(&attacker, server).await else {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            };
             tally.came.fetch_add(1, Ordering::Relaxed);
             let ask = async {
                 while tx.write_all(&chunk).await.is_ok() {
@@ -87,9 +96,15 @@ async fn amid_a_crowd(what: &str, question: Vec<u8>) {
     let share = share_amid(&server, &guest, what, again).await;
     assert!(share > 0.0, "nothing got through");
     // Newcomers are served amid it and afterwards.
-    let flood = Flood::start(server.address(), Some(PER_SECOND), again);
+    let flood = Flood::start(server.address(), Some(AMID), again);
     tokio::time::sleep(Duration::from_millis(500)).await;
-    serves(&server, &host(3).await).await;
+    let newcomer = host(3).await;
+    let let_in = async {
+        // Dialling again is always allowed.
+        while newcomer.endpoint.connect(&server.endpoint.peer_ref()).await.is_err() {}
+        serves(&server, &newcomer).await;
+    };
+    tokio::time::timeout(Duration::from_secs(60), let_in).await.expect("no newcomer is let in");
     let grown = resident().saturating_sub(before);
     drop(flood);
     serves(&server, &host(4).await).await;
@@ -103,8 +118,8 @@ async fn amid_a_crowd(what: &str, question: Vec<u8>) {
         grown >> 10
     );
     assert!(answered > 0 && answered <= due, "{answered} answers, {due} were due");
-    // The crowd is of this process, and so are other tests.
-    assert!(grown < 160 << 20, "memory grew by {} MiB", grown >> 20);
+    // Other tests are of this process as well.
+    assert!(grown < 96 << 20, "memory grew by {} MiB", grown >> 20);
 }
 
 #[tokio::test]

@@ -16,12 +16,12 @@ const LOOPBACK: [u8; 5] = [4, 127, 0, 0, 1];
 /// A raw client that has said HELLO.
 pub(crate) struct Guest {
     // Kept, lest the connection end with it.
-    pub(crate) _attacker: Attacker,
+    _attacker: Attacker,
     /// Sends from where the host sees it.
     pub(crate) socket: std::net::UdpSocket,
     pub(crate) connection: quinn::Connection,
     pub(crate) tx: quinn::SendStream,
-    pub(crate) rx: quinn::RecvStream,
+    rx: quinn::RecvStream,
     features: u64,
 }
 
@@ -32,16 +32,7 @@ impl Guest {
 
     pub(crate) async fn at(n: u8, address: std::net::SocketAddr) -> Self {
         let (attacker, socket) = Attacker::with_key_and_socket(n);
-        let attacker = attacker.keeping_little();
-        let connection = attacker.dial(address).await.unwrap();
-        let (mut tx, mut rx) = connection.open_bi().await.unwrap();
-        let hello = Hello { instance: InstanceId(1), features: 0, reference: None };
-        tx.write_all(&[vec![0], hello.encode()].concat()).await.unwrap();
-        let mut length = [0; 2];
-        rx.read_exact(&mut length).await.unwrap();
-        let mut theirs = vec![0; u16::from_be_bytes(length).into()];
-        rx.read_exact(&mut theirs).await.unwrap();
-        let features = Hello::decode(&theirs).unwrap().features;
+        let (connection, tx, rx, features) = greet(&attacker, address).await.unwrap();
         Self { _attacker: attacker, socket, connection, tx, rx, features }
     }
 
@@ -73,6 +64,22 @@ impl Guest {
         assert_eq!(answer[..7], [&[5, 1], &LOOPBACK[..]].concat());
         answer[7..].try_into().unwrap()
     }
+}
+
+/// A connection on which both sides have said HELLO, its link stream, and the features of the host.
+pub(crate) async fn greet(
+    attacker: &Attacker,
+    address: std::net::SocketAddr,
+) -> Option<(quinn::Connection, quinn::SendStream, quinn::RecvStream, u64)> {
+    let connection = attacker.dial(address).await.ok()?;
+    let (mut tx, mut rx) = connection.open_bi().await.ok()?;
+    let hello = Hello { instance: InstanceId(1), features: 0, reference: None };
+    tx.write_all(&[vec![0], hello.encode()].concat()).await.ok()?;
+    let mut length = [0; 2];
+    rx.read_exact(&mut length).await.ok()?;
+    let mut theirs = vec![0; u16::from_be_bytes(length).into()];
+    rx.read_exact(&mut theirs).await.ok()?;
+    Some((connection, tx, rx, Hello::decode(&theirs).unwrap().features))
 }
 
 /// The question, without candidates, for the host with key `n`.
