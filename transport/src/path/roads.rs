@@ -8,8 +8,7 @@
 //! Until then it gets at most [`CHECKS_MAX`] probes, all ports of one host together, and one that nobody but a probe's source
 //! address speaks for gets at most three times the bytes that came from it. Where both sides have NATs, the first probe goes only so
 //! far that it opens the own one (docs/decisions/0010-the-first-probe-stays-near.md). When the road in use falls silent, every proven
-//! one is asked, and the
-//! fastest that answers takes over; while it works, only a much faster one does. A road through a relay gives way to any
+//! one is asked, and the fastest that answers takes over; while it works, only a much faster one does. A road through a relay gives way to any
 //! other, and is kept beside it.
 
 use std::{
@@ -19,10 +18,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+mod known;
+mod silent;
+
+use known::{Known, Origin, SILENCE_MIN, SILENCE_UNMEASURED};
+use silent::{CHECKS_MAX, SilentHosts};
+
 use super::nonces::Nonces;
 use crate::{
     socket::handles::{Road, Source},
-    tunnel::is_far_end,
     wire::FRAME_BYTES,
 };
 
@@ -42,13 +46,6 @@ const OBSERVED_MAX: usize = 4;
 /// An observed road is given this long to answer before another may take its place. A guess, beyond most round trips.
 const CHECK_TIME: Duration = Duration::from_secs(1);
 
-/// Probes to an address that never answered, whatever port of it is named (docs/architecture.md).
-const CHECKS_MAX: u32 = 5;
-
-/// Hosts that never answered whose probes are remembered, for the life of a connection; further ones get none. A guess: more
-/// than a peer that roams for a year leaves behind, and 6 KB.
-const SILENT_MAX: usize = 256;
-
 /// Between the first two checks of a road; doubled after each. A guess.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 
@@ -61,27 +58,17 @@ const OPEN_MAX: usize = 32;
 /// Nonces of the peer that are remembered, so that a replayed probe starts nothing.
 const SEEN_MAX: usize = 64;
 
-/// Bytes that an unproven source may draw for each that came from it (RFC 9000, section 8.1).
-const AMPLIFICATION_MAX: usize = 3;
-
 /// Long probes in a row before a road counts as narrow, and until it is tried again. Guesses: with one datagram in ten lost,
 /// one in a thousand wide roads is taken for a narrow one, for a minute.
 const SIZE_TRIES: usize = 3;
 const SIZE_AGAIN: Duration = Duration::from_secs(60);
 
-/// An unanswered probe means silence after three round trips, but not before this (docs/architecture.md).
-const SILENCE_MIN: Duration = Duration::from_millis(300);
-
-/// The same after QUIC had heard nothing for a while, and two round trips. A guess: a spike on a Wi-Fi is shorter.
+/// An unanswered probe means silence after [`SILENCE_MIN`]; after QUIC had heard nothing for a while, after two round trips and this. A guess: a spike on a Wi-Fi is shorter.
 const SUSPICION_MIN: Duration = Duration::from_millis(100);
 
-/// The same while no round trip was measured: the first time-out of RFC 6298.
-const SILENCE_UNMEASURED: Duration = Duration::from_secs(1);
-
-/// A road that works is left for another only if that takes less than 3/4 of the time and 5 ms less, by at least three
-/// measurements of each. Guesses: beyond the noise of a Wi-Fi, below what a user would notice.
+/// A road that works is left for another only if that takes less than 3/4 of the time and 5 ms less, by at least
+/// `SAMPLES_MIN` measurements of each. A guess: beyond the noise of a Wi-Fi, below what a user would notice.
 const FASTER_BY_MIN: Duration = Duration::from_millis(5);
-const SAMPLES_MIN: u32 = 3;
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,104 +113,6 @@ pub(crate) struct Described {
     pub(crate) unanswered: u32,
 }
 
-/// Who speaks for a road.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    /// The peer itself, by its reference, or the handshake.
-    Named,
-    /// The source address of a valid probe, which may be a replay.
-    Observed,
-}
-
-#[derive(Debug)]
-struct Known {
-    road: Road,
-    origin: Origin,
-    since: Instant,
-    proven: bool,
-    /// Our nonces that wait for an answer along this road, and when each was sent.
-    open: VecDeque<(u64, Instant)>,
-    /// The first probe since the last answer.
-    asked: Option<Instant>,
-    /// Probes since the last answer.
-    unanswered: u32,
-    heard: Option<Instant>,
-    /// Whether only the own NAT was opened for it so far: no probe was to arrive.
-    opening: bool,
-    /// Whether the first of the unanswered probes was such a one.
-    opened: bool,
-    /// Whether a probe of the peer's came along it, and it was checked for that.
-    prompted: bool,
-    /// When to ask next; the road in use is asked by its user.
-    next: Option<Instant>,
-    /// Smoothed as RFC 6298 does it.
-    rtt: Option<Duration>,
-    samples: u32,
-    /// Whether datagrams as long as QUIC's get arrive.
-    whole: bool,
-    /// Long probes that wait for an answer, and when to send the next.
-    sizing: Vec<u64>,
-    size_next: Option<Instant>,
-    /// Bytes received from it and sent to it while unproven.
-    given: usize,
-    drawn: usize,
-}
-
-impl Known {
-    fn new(road: Road, origin: Origin, now: Instant) -> Self {
-        Self {
-            road,
-            origin,
-            since: now,
-            proven: false,
-            open: VecDeque::new(),
-            asked: None,
-            unanswered: 0,
-            heard: None,
-            opening: false,
-            opened: false,
-            prompted: false,
-            next: Some(now),
-            rtt: None,
-            samples: 0,
-            whole: false,
-            sizing: Vec::new(),
-            size_next: None,
-            given: 0,
-            drawn: 0,
-        }
-    }
-
-    fn is(&self, road: Road) -> bool {
-        self.road.source() == road.source()
-    }
-
-    /// How far behind it is of a direct road: a relay is second, a tunnel to one last.
-    fn tier(&self) -> u8 {
-        match self.road.flow {
-            _ if is_far_end(self.road.remote) => 2,
-            Some(_) => 1,
-            None => 0,
-        }
-    }
-
-    /// Whether one more frame may go to it.
-    fn affordable(&self) -> bool {
-        let allowance = self.given.saturating_mul(AMPLIFICATION_MAX);
-        self.proven || self.origin == Origin::Named || self.drawn + FRAME_BYTES <= allowance
-    }
-
-    /// When its silence is one.
-    fn silent_at(&self) -> Option<Instant> {
-        let patience = self.rtt.map_or(SILENCE_UNMEASURED, |rtt| SILENCE_MIN.max(rtt * 3));
-        self.asked.map(|asked| asked + patience)
-    }
-
-    fn measured(&self) -> Option<Duration> {
-        self.rtt.filter(|_| self.samples >= SAMPLES_MIN)
-    }
-}
-
 /// The roads to one peer.
 #[derive(Debug)]
 pub(crate) struct Roads {
@@ -243,7 +132,7 @@ pub(crate) struct Roads {
     mirror: Option<Road>,
     seen: VecDeque<u64>,
     /// Probes to each host at which nothing ever answered; it may be somebody else's.
-    silent: Vec<(IpAddr, u32)>,
+    silent: SilentHosts,
     outbox: VecDeque<Output>,
 }
 
@@ -264,7 +153,7 @@ impl Roads {
             followed: None,
             mirror: None,
             seen: VecDeque::new(),
-            silent: Vec::new(),
+            silent: SilentHosts::default(),
             outbox: VecDeque::new(),
         }
     }
@@ -363,11 +252,7 @@ impl Roads {
 
     /// The peer is at `ip` by other means, so that one more probe may go to its roads there which never answered.
     pub(crate) fn retest(&mut self, ip: IpAddr, now: Instant) {
-        for (silent, asked) in &mut self.silent {
-            if *silent == ip {
-                *asked = (*asked).min(CHECKS_MAX - 1);
-            }
-        }
+        self.silent.allow_one(ip);
         for known in &mut self.known {
             let there = known.road.flow.is_none() && known.road.remote.ip() == ip;
             if there && !known.proven && known.origin == Origin::Named {
@@ -442,7 +327,7 @@ impl Roads {
             self.outbox.push_back(Output::Proven(known.road));
             known.size_next = Some(now);
             if known.tier() == 0 {
-                self.silent.retain(|(silent, _)| *silent != road.remote.ip());
+                self.silent.forget(road.remote.ip());
             }
         }
         (known.proven, known.asked, known.unanswered) = (true, None, 0);
@@ -578,19 +463,10 @@ impl Roads {
         let direct = |known: &Known| known.tier() == 0;
         let answers = |known: &Known| known.proven && direct(known) && known.road.remote.ip() == ip;
         // What an observed source is sent, it paid for; and who answers is no victim.
-        if !direct(known) || known.origin == Origin::Observed || self.known.iter().any(answers) {
-            return true;
-        }
-        let known = self.silent.iter().position(|(silent, _)| *silent == ip);
-        if known.is_none() && self.silent.len() < SILENT_MAX {
-            self.silent.push((ip, 1));
-            return true;
-        }
-        known.is_some_and(|index| {
-            let asked = &mut self.silent[index].1;
-            *asked = asked.saturating_add(1);
-            *asked <= CHECKS_MAX
-        })
+        !direct(known)
+            || known.origin == Origin::Observed
+            || self.known.iter().any(answers)
+            || self.silent.ask(ip)
     }
 
     /// Sends a fresh nonce along a road, unless that road has had its share.
