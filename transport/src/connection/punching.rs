@@ -87,7 +87,14 @@ impl Connection {
             rtt: known.iter().find(|known| known.active).and_then(|known| known.rtt),
             own_nat,
             peer_nat: self.nat,
-            reason: reason(link.path(), own_nat, self.nat, tried, neighbours),
+            reason: reason(
+                link.path(),
+                own_nat,
+                self.nat,
+                tried,
+                neighbours,
+                self.seen_by_own().is_some(),
+            ),
             candidates,
         })
     }

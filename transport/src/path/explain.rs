@@ -73,13 +73,15 @@ impl Candidate {
     }
 }
 
-/// Why the road in use is what it is. `tried` direct roads are known; `neighbours` have the same outside address.
+/// Why the road in use is what it is. `tried` direct roads are known; `neighbours` have the same outside address;
+/// `confirmed`: a rendezvous of this host's own sees the peer, without which no ports are guessed.
 pub(crate) fn reason(
     path: PathKind,
     own: NatClass,
     peer: Option<NatClass>,
     tried: usize,
     neighbours: bool,
+    confirmed: bool,
 ) -> String {
     let dependent = |class: NatClass| class.is_symmetric();
     let theirs = peer.is_some_and(dependent);
@@ -99,9 +101,14 @@ pub(crate) fn reason(
                 if theirs { ("the peer's", Some(own)) } else { ("this host's", peer) };
             let unknown = other.is_none_or(|other| other.mapping == Mapping::Unknown);
             let doubt = if unknown { " seems to let" } else { " lets" };
+            let guesses = if confirmed {
+                "so that neither guesses the right port"
+            } else {
+                "and ports are guessed only where a rendezvous of this host's own (--join) sees the peer"
+            };
             format!(
                 "{whose} NAT is symmetric (it gives every destination another port) and the other side's{doubt} in only \
-                 whom it has sent to, so that neither guesses the right port"
+                 whom it has sent to, {guesses}"
             )
         }
         PathKind::RelayUdp if neighbours => {
@@ -118,5 +125,19 @@ pub(crate) fn reason(
         PathKind::RelayUdp => format!(
             "none of {tried} addresses answers: a NAT or a firewall on either side lets nothing in"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_a_rendezvous_of_its_own_is_told_that_this_is_why_no_ports_are_guessed() {
+        let of = |mapping| NatClass { mapping, ..NatClass::default() };
+        let (own, peer) = (of(Mapping::EndpointIndependent), of(Mapping::AddressDependent));
+        let why = |confirmed| reason(PathKind::RelayUdp, own, Some(peer), 1, false, confirmed);
+        assert!(why(false).contains("--join"), "{}", why(false));
+        assert!(why(true).contains("neither guesses") && !why(true).contains("--join"));
     }
 }
