@@ -12,7 +12,7 @@
 //!   - `quic`, `tls`, [`limits`]: how quinn and rustls are set up, and what strangers may cost
 //! - `rendezvous`: how hosts without a public address are met
 //! - `relay`: datagrams forwarded between two hosts that can't reach each other
-//! - `roaming`: notices that this host has moved or slept
+//! - `roaming`: notices that this host has moved, has another way to the internet, or has slept
 //! - `tunnel`: datagrams over TLS where UDP is blocked
 //! - [`path`]: is a peer alive, and where is it?
 //! - [`nat`]: what the NAT in front of this host is

@@ -91,6 +91,7 @@ fn trials() -> Vec<Trial> {
         switches::nothing_is_lost_when_the_road_changes,
         switches::a_direct_road_that_takes_less_than_the_relay_holds_nothing_up,
         switches::a_host_that_moves_is_followed,
+        switches::a_change_of_address_or_route_is_noticed_when_it_happens,
         neighbours::two_hosts_behind_one_router_exchange_messages,
         neighbours::hosts_of_ipv6_exchange_messages,
         neighbours::hosts_behind_accepting_routers_exchange_messages,

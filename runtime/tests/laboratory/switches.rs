@@ -1,7 +1,16 @@
 //! Nothing is lost when the road changes.
 
-use crate::{internet::Internet, kind::Kind, process::Node, stream::Player};
-use std::time::Duration;
+use crate::{
+    internet::Internet,
+    kind::Kind,
+    process::{Node, webmesh},
+    stream::Player,
+};
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 /// From the relay to a direct road; that is cut: back to the relay; that is killed: on to the other relay. Numbered
 /// tells and asks arrive complete and in order all the while; how long each change held them up is printed.
@@ -76,4 +85,57 @@ pub(crate) fn a_host_that_moves_is_followed(internet: &Internet) {
     );
     std::thread::sleep(Duration::from_secs(4));
     println!("the counter moved: {:?}", sender.report());
+}
+
+/// The system's word is enough: nobody waits for the next look, each of which would come two seconds after the one that noticed
+/// the change before. How long each change took to be noticed is printed.
+pub(crate) fn a_change_of_address_or_route_is_noticed_when_it_happens(internet: &Internet) {
+    let site = internet.site(Kind::PortRestricted);
+    let identity = tempfile::tempdir().unwrap();
+    let mut process = webmesh(site.host(), &["node", "--data", identity.path().to_str().unwrap()])
+        .env("RUST_LOG", "webmesh_transport=info")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (say, said) = std::sync::mpsc::channel();
+    for output in [
+        Box::new(process.stdout.take().unwrap()) as Box<dyn std::io::Read + Send>,
+        Box::new(process.stderr.take().unwrap()),
+    ] {
+        let say = say.clone();
+        std::thread::spawn(move || {
+            BufReader::new(output).lines().map_while(Result::ok).for_each(|line| {
+                let _ = say.send(line);
+            });
+        });
+    }
+    let wait_for = |words: &str| {
+        let begun = Instant::now();
+        while !said.recv_timeout(Duration::from_secs(30)).expect(words).contains(words) {}
+        begun.elapsed()
+    };
+    wait_for("peer_ref");
+    let (addresses, way) = ("the addresses of this host", "the way from this host");
+    let changes = [
+        ("addr add 192.168.1.77/24 dev eth0", addresses),
+        ("route replace default via 192.168.1.2", way),
+        ("addr add 192.168.1.78/24 dev eth0", addresses),
+        ("route replace default via 192.168.1.1", way),
+        ("addr del 192.168.1.78/24 dev eth0", addresses),
+        ("addr add fd00::77/64 dev eth0", addresses),
+        ("route del default", way),
+    ];
+    let mut took: Vec<_> = changes
+        .map(|(change, words)| {
+            site.host().ip(change);
+            let took = wait_for(words);
+            println!("{change}: {took:?}");
+            took
+        })
+        .into();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    took.sort();
+    assert!(took[took.len() / 2] < Duration::from_secs(1), "{took:?}");
 }
