@@ -11,28 +11,21 @@ use super::{
 };
 use crate::relay::frame::{self, FlowToken, HEADER_BYTES};
 
+/// One datagram along `road`.
+fn one(road: Road, contents: &[u8]) -> Transmit<'_> {
+    let (destination, src_ip) = (road.remote, road.local);
+    Transmit { destination, ecn: None, contents, segment_size: None, src_ip }
+}
+
 impl MeshSocket {
     /// Sends one of our own frames along `road`, or drops it: frames are repeated by who sends them.
     pub(crate) fn send_frame(&self, road: Road, frame: &[u8]) {
-        let transmit = Transmit {
-            destination: road.remote,
-            ecn: None,
-            contents: frame,
-            segment_size: None,
-            src_ip: road.local,
-        };
-        let _ = self.send_along(road, &transmit);
+        let _ = self.send_along(road, &one(road, frame));
     }
 
     /// Sends one of our own frames so far along a direct road that it leaves this host's router, and no further.
     pub(crate) fn send_near(&self, road: Road, frame: &[u8]) {
-        let transmit = Transmit {
-            destination: road.remote,
-            ecn: None,
-            contents: frame,
-            segment_size: None,
-            src_ip: road.local,
-        };
+        let transmit = one(road, frame);
         match self.wires.get(road.wire) {
             Some(Wire::Udp(wire)) => wire.send_near(&transmit),
             #[cfg(feature = "sim")]
@@ -47,9 +40,7 @@ impl MeshSocket {
         if whole {
             return self.send_frame(road, contents);
         }
-        let (destination, src_ip) = (road.remote, road.local);
-        let transmit = Transmit { destination, ecn: None, contents, segment_size: None, src_ip };
-        let _ = self.send_in_pieces(road, &transmit);
+        let _ = self.send_in_pieces(road, &one(road, contents));
     }
 
     /// Sends QUIC's datagrams along a road that takes only shorter ones.
