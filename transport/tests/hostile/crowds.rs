@@ -20,7 +20,7 @@ use crate::{
     forwarders::{Between, Conduct},
     guests::{greet, introduce},
     liars::next,
-    resident, serves,
+    measures_memory, resident, serves,
 };
 
 /// Hosts with keys of their own among the crowd; every other one never reads an answer.
@@ -76,6 +76,7 @@ fn press(n: u8, server: SocketAddr, question: &[u8], reads: bool, tally: Arc<Tal
 }
 
 async fn amid_a_crowd(what: &str, question: Vec<u8>) {
+    let _measuring = measures_memory().await;
     let (server, guest) = (host(1).await, host(2).await);
     let keeper = Between::before(server.address(), Conduct::Keeping).await;
     let (begun, tally) = (Instant::now(), Arc::new(Tally::default()));

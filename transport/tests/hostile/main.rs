@@ -50,6 +50,13 @@ async fn serves(host: &Host, guest: &Host) -> (Link, Link) {
     served.expect("the host doesn't serve an honest guest")
 }
 
+static MEMORY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// To be held by whoever measures the memory of this process, all of whose tests share it: those that do use much of it.
+async fn measures_memory() -> tokio::sync::MutexGuard<'static, ()> {
+    MEMORY.lock().await
+}
+
 /// Resident memory of this process in bytes; other tests in the same process blur it.
 fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();

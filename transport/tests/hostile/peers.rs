@@ -9,7 +9,7 @@ use webmesh_transport::{ALPN, InstanceId};
 use crate::{
     attacker::{Attacker, Shows},
     common::{Host, host, host_with, reference},
-    resident, serves,
+    measures_memory, resident, serves,
 };
 
 /// What the host said when it closed the connection.
@@ -156,6 +156,7 @@ async fn a_byte_after_the_hello_that_means_nothing_ends_the_link() {
 
 #[tokio::test]
 async fn a_flood_of_notes_costs_no_memory() {
+    let _measuring = measures_memory().await;
     let (host, guest) = (host(1).await, host(2).await);
     let attacker = Attacker::with_key(50);
     let mut link = greeted(&attacker, &host, 1).await;
@@ -191,6 +192,7 @@ async fn one_key_cannot_pile_up_links() {
 
 #[tokio::test]
 async fn many_keys_cannot_pile_up_links_without_end() {
+    let _measuring = measures_memory().await;
     let host = host_with(1, |config| config.limits.connections_max = 100).await;
     let before = resident();
     let mut links = Vec::new();
