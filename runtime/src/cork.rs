@@ -4,6 +4,7 @@
 //! packets beside it. Corked, it wakes it once, and the answers leave together. An actor that takes its time isn't held
 //! back: as soon as one handler took longer than [`BRISK`], wake-ups go out at once for the rest of the turn.
 
+use crate::stream::Express;
 use std::cell::RefCell;
 use std::task::Waker;
 use std::time::Duration;
@@ -12,13 +13,45 @@ use tokio::time::Instant;
 /// A handler that takes longer makes others wait for what is corked. A guess: well below a round trip between hosts.
 const BRISK: Duration = Duration::from_micros(50);
 
+/// Messages in a turn whose answers the actor's own thread sends. With more of them this thread has enough to do, and one wake-up
+/// serves many. A guess; asks in flight are as fast with any number.
+const FEW: u32 = 8;
+
 thread_local! {
     static HELD: RefCell<Option<Held>> = const { RefCell::new(None) };
 }
 
 struct Held {
     wakers: Vec<Waker>,
+    /// Writers of streams, and how to send in their place.
+    writers: Vec<(Waker, Option<Express>)>,
     since: Option<Instant>,
+    /// Messages that were handled since the turn began.
+    messages: u32,
+}
+
+impl Held {
+    fn new() -> Self {
+        Self { wakers: Vec::new(), writers: Vec::new(), since: None, messages: 0 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.wakers.is_empty() && self.writers.is_empty()
+    }
+
+    fn release(mut self) {
+        self.wakers.into_iter().for_each(Waker::wake);
+        // Few answers to one peer are sent here, which takes no longer than to wake the network's thread. Whose actor panics has
+        // no mind for it.
+        if let [(_, Some(_))] = self.writers[..]
+            && self.messages <= FEW
+            && !std::thread::panicking()
+            && let Some((writer, Some(express))) = self.writers.pop()
+        {
+            express.send(writer);
+        }
+        self.writers.into_iter().for_each(|(writer, _)| writer.wake());
+    }
 }
 
 /// While it lives, [`wake`] on this thread waits.
@@ -31,7 +64,7 @@ impl Cork {
         HELD.with_borrow_mut(|held| {
             let outermost = held.is_none();
             if outermost {
-                *held = Some(Held { wakers: Vec::new(), since: None });
+                *held = Some(Held::new());
             }
             Self { outermost }
         })
@@ -43,7 +76,9 @@ impl Cork {
             return;
         }
         let slow = HELD.with_borrow_mut(|held| {
-            let since = held.as_mut()?.since.as_mut()?;
+            let held = held.as_mut()?;
+            held.messages += 1;
+            let since = held.since.as_mut()?;
             let now = Instant::now();
             let slow = now.duration_since(*since) > BRISK;
             *since = now;
@@ -57,14 +92,13 @@ impl Cork {
     /// Whether somebody waits for it to let go.
     pub(crate) fn holds(&self) -> bool {
         self.outermost
-            && HELD.with_borrow(|held| held.as_ref().is_some_and(|held| !held.wakers.is_empty()))
+            && HELD.with_borrow(|held| held.as_ref().is_some_and(|held| !held.is_empty()))
     }
 
     /// Lets go, for the rest of the turn.
     pub(crate) fn pull(&mut self) {
         if std::mem::take(&mut self.outermost) {
-            let held = HELD.take();
-            held.into_iter().flat_map(|held| held.wakers).for_each(Waker::wake);
+            HELD.take().into_iter().for_each(Held::release);
         }
     }
 }
@@ -87,6 +121,24 @@ pub(crate) fn wake(waker: Waker) {
     });
     if let Some(waker) = now {
         waker.wake();
+    }
+}
+
+/// Has the writer of a stream sent what was put into its buffer, now or at the end of the turn. If it was the `last` that
+/// was waited for, or the turn's, that may happen on this thread.
+pub(crate) fn send(writer: Waker, express: Option<&Express>, last: bool) {
+    let now = HELD.with_borrow_mut(|held| match held {
+        Some(held) => {
+            held.since.get_or_insert_with(Instant::now);
+            held.writers.push((writer, express.cloned()));
+            None
+        }
+        None => Some(writer),
+    });
+    match (now, express) {
+        (Some(writer), Some(express)) if last => express.send(writer),
+        (Some(writer), _) => writer.wake(),
+        (None, _) => {}
     }
 }
 

@@ -379,6 +379,7 @@ impl Drop for Links {
                 state.core.shut_down(&Fault::ShutDown, fx);
                 // Its tasks may have gone with their thread; a lane and its session must not keep each other.
                 state.session = None;
+                state.express = None;
             });
         }
     }

@@ -4,8 +4,8 @@ use crate::body::send_bodies;
 use crate::frame::FrameError;
 use crate::outbound::core::Output;
 use quinn::{ReadError, RecvStream, SendStream, VarInt};
-use std::task::{Context, Poll};
-use webmesh_transport::Link;
+use std::task::{Context, Poll, Waker};
+use webmesh_transport::{Inline, Link, is_inline};
 
 /// A stream that the other side gave up, in QUIC's terms.
 pub(crate) const STREAM_GONE: VarInt = VarInt::from_u32(1);
@@ -35,6 +35,10 @@ pub(crate) async fn write(
     loop {
         match std::future::poll_fn(|cx| source.poll_output(cx)).await {
             Output::Write { bytes, bodies } => {
+                if send.write_chunk(bytes.into()).await.is_err() {
+                    return;
+                }
+                // Not before: they could fill the connection's window, and nobody reads them who doesn't know of them.
                 for group in bodies {
                     let (link, source) = (link.clone(), source.clone());
                     drop(tokio::spawn(async move {
@@ -45,10 +49,10 @@ pub(crate) async fn write(
                         source.written(bytes);
                     }));
                 }
-                if send.write_chunk(bytes.into()).await.is_err() {
-                    return;
+                // Who sends in passing has nothing to add.
+                if !is_inline() {
+                    tokio::task::yield_now().await;
                 }
-                tokio::task::yield_now().await;
             }
             Output::Finish => {
                 let _ = send.finish();
@@ -58,6 +62,29 @@ pub(crate) async fn write(
                 let _ = send.reset(STREAM_GONE);
                 return;
             }
+        }
+    }
+}
+
+/// The writer of a stream, for who has just put something small into its buffer that is waited for.
+#[derive(Clone, Debug)]
+pub(crate) struct Express {
+    link: Link,
+    writer: Inline,
+}
+
+impl Express {
+    pub(crate) fn new(link: Link, writer: Inline) -> Self {
+        Self { link, writer }
+    }
+
+    /// Writes and sends it on this thread, instead of waking the writer. If the network's thread is at work for the link
+    /// already, it is told. Nothing may be locked that a writer or a source locks.
+    pub(crate) fn send(&self, writer: Waker) {
+        let mut written = false;
+        self.link.send_here(|| written = self.writer.run_here());
+        if !written {
+            writer.wake();
         }
     }
 }

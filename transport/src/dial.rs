@@ -13,6 +13,7 @@ use crate::{
     endpoint::Shared,
     hello::{self, Hello, HelloError, LinkStream},
     identity::PeerId,
+    inline::Inline,
     lease::Lease,
     link::code,
     path::{candidates, pulse::Secrets},
@@ -88,6 +89,7 @@ const ABSENT_TIME: Duration = Duration::from_secs(3);
 /// A connection whose peer proved its key and said HELLO.
 pub(crate) struct Authenticated {
     pub(crate) connection: quinn::Connection,
+    pub(crate) driver: Inline,
     pub(crate) lease: Lease,
     pub(crate) secrets: Secrets,
     pub(crate) peer: PeerId,
@@ -99,6 +101,7 @@ pub(crate) struct Authenticated {
 /// A connection whose peer proved its key.
 struct Proven {
     connection: quinn::Connection,
+    driver: Inline,
     lease: Lease,
     secrets: Secrets,
     peer: PeerId,
@@ -133,7 +136,7 @@ async fn authenticate(
     shared.nat64_known().await;
     let addresses = shared.translated(addresses);
     let roads = candidates::roads(&shared.socket.handles(), addresses);
-    let Proven { connection, lease, secrets, peer } =
+    let Proven { connection, driver, lease, secrets, peer } =
         race(shared, peer, roads, late, worst).await?;
     let begun = hello::begin(&connection, &shared.hello()).await;
     let begun = begun.and_then(|(hello, stream)| Ok((hello.check(peer)?, stream)));
@@ -144,7 +147,7 @@ async fn authenticate(
             return Err(ConnectError::Hello(Arc::new(e)));
         }
     };
-    Ok(Authenticated { connection, lease, secrets, peer, hello, stream, dialled: true })
+    Ok(Authenticated { connection, driver, lease, secrets, peer, hello, stream, dialled: true })
 }
 
 /// First one handshake over all roads, then one per road, and one for each road that is found later. `worst` is the most
@@ -219,13 +222,15 @@ async fn attempt(
 ) -> Result<Proven, ConnectError> {
     let handle = shared.socket.handles().dial(roads);
     let quic = &shared.quic;
-    let (connecting, cid) = shared.cids.watch(|| {
+    let ((connecting, driver), cid) = shared.cids.watch(|| {
         let name = tls::server_name(peer);
-        quic.endpoint.connect_with(quic.client(peer.is_some()), handle, &name)
+        quic.watch(|| quic.endpoint.connect_with(quic.client(peer.is_some()), handle, &name))
     });
-    let (connecting, lease) = match (connecting, cid) {
-        (Ok(connecting), Some(cid)) => (connecting, Lease::new(&shared.socket, cid, handle, None)),
-        (outcome, _) => {
+    let (connecting, driver, lease) = match (connecting, driver, cid) {
+        (Ok(connecting), Some(driver), Some(cid)) => {
+            (connecting, driver, Lease::new(&shared.socket, cid, handle, None))
+        }
+        (outcome, ..) => {
             shared.socket.handles().abandon(handle);
             return Err(match outcome {
                 Err(quinn::ConnectError::EndpointStopping) => ConnectError::Closed,
@@ -256,7 +261,7 @@ async fn attempt(
     }
     let secrets = Secrets::export(&connection).ok_or_else(|| refused("no keys to export"))?;
     lease.settle();
-    Ok(Proven { connection, lease, secrets, peer: found })
+    Ok(Proven { connection, driver, lease, secrets, peer: found })
 }
 
 /// Takes a handshake that somebody began as far as its HELLO. `slot` counts it as half open meanwhile.
@@ -283,8 +288,9 @@ pub(crate) async fn accept(
 
 async fn welcome(shared: &Arc<Shared>, incoming: quinn::Incoming) -> Result<Authenticated, String> {
     let (handle, local) = (incoming.remote_address(), incoming.local_ip());
-    let (connecting, cid) = shared.cids.watch(|| incoming.accept());
+    let ((connecting, driver), cid) = shared.cids.watch(|| shared.quic.watch(|| incoming.accept()));
     let connecting = connecting.map_err(|e| e.to_string())?;
+    let driver = driver.ok_or("nothing drives the connection")?;
     let cid = cid.ok_or("no connection id was given out")?;
     let lease = Lease::new(&shared.socket, cid, handle, local);
     let connection = connecting.await.map_err(|e| e.to_string())?;
@@ -301,5 +307,5 @@ async fn welcome(shared: &Arc<Shared>, incoming: quinn::Incoming) -> Result<Auth
     let greeted = hello::answer(&connection, &shared.hello()).await;
     let greeted = greeted.and_then(|(hello, stream)| Ok((hello.check(peer)?, stream)));
     let (hello, stream) = greeted.map_err(|e| refuse(&e.to_string()))?;
-    Ok(Authenticated { connection, lease, secrets, peer, hello, stream, dialled: false })
+    Ok(Authenticated { connection, driver, lease, secrets, peer, hello, stream, dialled: false })
 }

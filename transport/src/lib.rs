@@ -28,6 +28,7 @@ mod endpoint;
 pub mod fuzzing;
 pub mod hello;
 pub mod identity;
+mod inline;
 mod lease;
 pub mod limits;
 mod link;
@@ -52,6 +53,7 @@ pub use dial::ConnectError;
 pub use endpoint::{Drops, Endpoint};
 pub use hello::InstanceId;
 pub use identity::{KeyFileError, PeerId, PeerIdError, SecretKey, SignatureError};
+pub use inline::{Inline, is_inline};
 pub use limits::Limits;
 pub use link::{Link, LinkDown, Observer, PathKind};
 pub use path::{

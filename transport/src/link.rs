@@ -8,6 +8,7 @@ use crate::{
     connection::Order,
     hello::InstanceId,
     identity::PeerId,
+    inline::Inline,
     lease::Lease,
     path::pulse::{Expecting, PingError, Pulse},
     socket::handles::Road,
@@ -157,6 +158,7 @@ struct Inner {
     serves: bool,
     rank: [u8; 16],
     connection: quinn::Connection,
+    driver: Inline,
     lease: Lease,
     pulse: Arc<Pulse>,
     orders: actix::WeakRecipient<Order>,
@@ -174,6 +176,8 @@ pub(crate) struct Parts {
     /// The same on both sides, and like nothing else: settles which of two equal links stays.
     pub(crate) rank: [u8; 16],
     pub(crate) connection: quinn::Connection,
+    /// The task that drives it.
+    pub(crate) driver: Inline,
     pub(crate) lease: Lease,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) orders: actix::WeakRecipient<Order>,
@@ -192,6 +196,7 @@ impl Link {
             dialled,
             rank,
             connection,
+            driver,
             lease,
             pulse,
             orders,
@@ -206,6 +211,7 @@ impl Link {
             serves,
             rank,
             connection,
+            driver,
             lease,
             pulse,
             orders,
@@ -242,6 +248,13 @@ impl Link {
     /// The QUIC connection. Its first two-way stream is taken (HELLO); all others are the user's.
     pub fn quic(&self) -> &quinn::Connection {
         &self.inner.connection
+    }
+
+    /// Runs `write` and sends at once, on this thread, what it wrote to streams of the connection, rather than waking the
+    /// network thread for it: for little that is waited for. `false`, and `write` was not run: the connection
+    /// has ended, or the network thread is at work on it, or this is that thread. It must neither wait nor send to the same link in this way.
+    pub fn send_here(&self, write: impl FnOnce()) -> bool {
+        self.inner.driver.run_after(write)
     }
 
     /// QUIC's estimate of the round-trip time.

@@ -16,6 +16,7 @@ use tokio::{runtime::Handle, time::sleep_until};
 
 use crate::{
     identity::SecretKey,
+    inline::Inline,
     limits::Limits,
     path::congestion::PerRoadConfig,
     placement::Placement,
@@ -120,6 +121,7 @@ pub(crate) struct Quic {
     pub(crate) endpoint: quinn::Endpoint,
     named: quinn::ClientConfig,
     anyone: quinn::ClientConfig,
+    runtime: Arc<NetworkRuntime>,
 }
 
 impl Quic {
@@ -167,10 +169,28 @@ impl Quic {
             client
         };
         let (named, anyone) = (client(&tls.named), client(&tls.anyone));
-        let runtime = Arc::new(NetworkRuntime(placement.network().clone()));
-        let endpoint =
-            quinn::Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)?;
-        Ok(Self { endpoint, named, anyone })
+        let runtime = Arc::new(NetworkRuntime {
+            network: placement.network().clone(),
+            driver: Mutex::new(Watched::Nobody),
+        });
+        let endpoint = quinn::Endpoint::new_with_abstract_socket(
+            config,
+            Some(server),
+            socket,
+            runtime.clone(),
+        )?;
+        Ok(Self { endpoint, named, anyone, runtime })
+    }
+
+    /// Runs `make`, which makes a connection, and says which task drives that.
+    ///
+    /// quinn starts it inside `connect` and `accept`; all of its calls come from the network thread, so the task started
+    /// meanwhile is the one.
+    pub(crate) fn watch<T>(&self, make: impl FnOnce() -> T) -> (T, Option<Inline>) {
+        *self.runtime.driver.lock() = Watched::Awaited;
+        let made = make();
+        let driver = std::mem::replace(&mut *self.runtime.driver.lock(), Watched::Nobody);
+        (made, if let Watched::Started(driver) = driver { Some(driver) } else { None })
     }
 
     /// The configuration for a dial to a known key, or to whoever answers.
@@ -201,16 +221,34 @@ fn token_key(secret: &SecretKey) -> Arc<dyn quinn::crypto::HandshakeTokenKey> {
 /// quinn's view of the network runtime: its tasks run there whoever starts them, and its clock is
 /// tokio's, which may be paused.
 #[derive(Debug)]
-struct NetworkRuntime(Handle);
+struct NetworkRuntime {
+    network: Handle,
+    /// The task of the connection that is being made.
+    driver: Mutex<Watched>,
+}
+
+#[derive(Debug)]
+enum Watched {
+    /// Whatever quinn starts is its own affair.
+    Nobody,
+    /// The next task is a connection's.
+    Awaited,
+    Started(Inline),
+}
 
 impl quinn::Runtime for NetworkRuntime {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
-        let _inside = self.0.enter();
+        let _inside = self.network.enter();
         Box::pin(sleep_until(at.into()))
     }
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        self.0.spawn(future);
+        let mut driver = self.driver.lock();
+        if matches!(*driver, Watched::Awaited) {
+            *driver = Watched::Started(Inline::spawn_boxed(&self.network, future));
+        } else {
+            self.network.spawn(future);
+        }
     }
 
     fn wrap_udp_socket(&self, _: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {

@@ -9,9 +9,10 @@ use crate::objects::ReplyPort;
 use crate::outbound::core::{Bodies, Output};
 use crate::payload::{EncodeError, Encoder};
 use crate::scratch::with_encoder;
+use crate::stream::Express;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 /// Bytes of replies that wait for the asker to read them before no more of its asks are handled. A guess. What those add
@@ -27,6 +28,8 @@ pub(crate) struct Replies {
     limit: usize,
     budget: Arc<Budget>,
     state: Mutex<State>,
+    /// The way to the stream for whoever has answered all that was asked.
+    express: OnceLock<Express>,
 }
 
 #[derive(Debug, Default)]
@@ -88,7 +91,12 @@ impl State {
 impl Replies {
     /// `limit`: the largest reply with its bodies, in bytes. `budget`: for what exceeds the lane's own backlog.
     pub(crate) fn new(limit: usize, budget: Arc<Budget>) -> Self {
-        Self { limit, budget, state: Mutex::new(State::default()) }
+        Self { limit, budget, state: Mutex::new(State::default()), express: OnceLock::new() }
+    }
+
+    /// The stream has its writer. Set once.
+    pub(crate) fn set_express(&self, express: Express) {
+        let _ = self.express.set(express);
     }
 
     /// One more ask (or flush) will be answered.
@@ -202,7 +210,7 @@ impl Replies {
     }
 
     fn answer(&self, put: impl FnOnce(&mut State)) {
-        let (writer, lane) = {
+        let (writer, lane, last) = {
             let mut state = self.state.lock();
             if state.closed {
                 return;
@@ -219,9 +227,12 @@ impl Replies {
             } else {
                 None
             };
-            (state.wake_writer(), lane)
+            (state.wake_writer(), lane, state.unanswered == 0)
         };
-        writer.into_iter().chain(lane).for_each(cork::wake);
+        lane.into_iter().for_each(cork::wake);
+        if let Some(writer) = writer {
+            cork::send(writer, self.express.get(), last);
+        }
     }
 }
 

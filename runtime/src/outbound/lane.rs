@@ -9,6 +9,7 @@ use crate::mesh::WeakMesh;
 use crate::payload::EncodeError;
 use crate::remote::{AskSlot, OutKind, OutMessage, Queued, RemoteTarget, WhenFull};
 use crate::session::Session;
+use crate::stream::Express;
 use crate::watch::{WatchId, WatchSink};
 use crate::wire_ref::WireRef;
 use parking_lot::Mutex;
@@ -23,6 +24,8 @@ pub(crate) struct State {
     pub(crate) core: Core<AskSlot>,
     /// The link that carries the stream in use.
     pub(crate) session: Option<Arc<Session>>,
+    /// The way to that stream for an ask that nothing else is under way with.
+    pub(crate) express: Option<Express>,
     /// Keeps the peer probed while asks are in flight, over the link of this id.
     expecting: Option<(u64, Expecting)>,
 }
@@ -73,6 +76,7 @@ impl Lane {
             state: Mutex::new(State {
                 core: Core::new(wire.object.0, &wire.protocol),
                 session: None,
+                express: None,
                 expecting: None,
             }),
         }
@@ -159,8 +163,22 @@ impl Lane {
                     if let OutKind::Ask(slot) = kind { Want::Answer(slot) } else { Want::Nothing }
                 }
             };
-            let submitted =
-                self.change(|state, fx| state.core.submit(want, id, encoder, refuse, fx))?;
+            let mut alone = None;
+            let submitted = self.change(|state, fx| {
+                let submitted = state.core.submit(want, id, encoder, refuse, fx);
+                // The first that is waited for: whoever asks has no more to send for now, as far as can be known.
+                if fx.expecting
+                    && let Some(express) = &state.express
+                    && let Some(writer) = fx.writer.take()
+                {
+                    alone = Some((express.clone(), writer));
+                }
+                submitted
+            });
+            if let Some((express, writer)) = alone {
+                express.send(writer);
+            }
+            let submitted = submitted?;
             Ok(match submitted {
                 Submitted::Accepted => Queued::Accepted,
                 Submitted::Waiting(ticket) => {

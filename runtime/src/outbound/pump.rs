@@ -9,13 +9,14 @@ use crate::frame::splitter::{Frames, Span, Splitter};
 use crate::frame::{FrameError, LANE_FRAME_MAX, stream_kind, varint};
 use crate::remote::{AskSlot, OwnedPayload};
 use crate::session::Session;
-use crate::stream::{CHUNKS, Source, poll_read, refuse, write};
+use crate::stream::{CHUNKS, Express, Source, poll_read, refuse, write};
 use bytes::Bytes;
-use quinn::{ConnectionError, ReadError, RecvStream, SendStream};
+use quinn::{ConnectionError, ReadError, RecvStream};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::task::JoinSet;
+use webmesh_transport::Inline;
 
 /// How long a lane waits for the peer to allow one more stream before another lane must make room. A guess.
 const STREAM_WITHIN: Duration = Duration::from_millis(200);
@@ -66,20 +67,18 @@ pub(crate) async fn open(session: &Arc<Session>, lane: &Arc<Lane>) -> Result<(),
     if session.is_draining() {
         lane.change(|state, fx| state.core.drain(fx));
     }
-    drop(tokio::spawn(forwards(
-        session.clone(),
-        Forwards { lane: lane.clone(), stream },
-        id,
-        send,
-    )));
+    let source = Forwards { lane: lane.clone(), stream };
+    let writer = write(session.link().clone(), id, send, source);
+    let writer = Inline::spawn(&tokio::runtime::Handle::current(), writer);
+    lane.change(|state, _| {
+        if state.core.is_current(stream) {
+            state.express = Some(Express::new(session.link().clone(), writer));
+        }
+    });
     let (session, lane) = (session.clone(), lane.clone());
     let reader = Reader { session, lane, stream, id, group: 0, fetches: JoinSet::new() };
     drop(tokio::spawn(reader.run(recv)));
     Ok(())
-}
-
-async fn forwards(session: Arc<Session>, source: Forwards, id: u64, send: SendStream) {
-    write(session.link().clone(), id, send, source).await;
 }
 
 /// Reads what the object's side sends back.
@@ -112,6 +111,7 @@ impl Reader {
             state.core.ended(self.stream, outcome, fx);
             if !state.core.is_open() {
                 state.session = None;
+                state.express = None;
             }
         });
         self.session.lane_closed(self.id);

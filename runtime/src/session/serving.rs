@@ -8,11 +8,14 @@ use crate::frame::splitter::{Frames, Splitter};
 use crate::frame::{FrameError, LANE_FRAME_MAX, stream_kind};
 use crate::inbound::lane::{InLane, LaneError, Setting};
 use crate::inbound::replies::Replies;
-use crate::stream::{STREAM_GONE, refuse, write};
+use crate::stream::{Express, STREAM_GONE, refuse, write};
 use crate::wire_ref::ObjectId;
 use quinn::{RecvStream, SendStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use webmesh_transport::Inline;
 
 impl Session {
     pub(super) async fn accept_lanes(self: Arc<Self>) {
@@ -115,6 +118,7 @@ impl Session {
             }
             Ok(object) => {
                 self.replies.lock().insert(id, replies.clone());
+                let answers = replies.clone();
                 let lane = InLane::new(Setting {
                     caller: Caller::new(caller),
                     object,
@@ -128,9 +132,14 @@ impl Session {
                     splitter,
                     frames,
                 });
-                let writer = tokio::spawn(writer);
+                let (done, written) = oneshot::channel::<()>();
+                let writer = Inline::spawn(&Handle::current(), async move {
+                    writer.await;
+                    drop(done);
+                });
+                answers.set_express(Express::new(self.link.clone(), writer));
                 let outcome = lane.run().await;
-                let _ = writer.await;
+                let _ = written.await;
                 self.replies.lock().remove(&id);
                 outcome
             }

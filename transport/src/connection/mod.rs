@@ -303,7 +303,7 @@ impl Connection {
     }
 
     fn establish(&mut self, authenticated: Authenticated, ctx: &mut Context<Self>) {
-        let Authenticated { connection, lease, secrets, hello, stream, dialled, peer } =
+        let Authenticated { connection, driver, lease, secrets, hello, stream, dialled, peer } =
             authenticated;
         let Some(road) = lease.road() else { return };
         self.replace_older(hello.instance);
@@ -333,6 +333,7 @@ impl Connection {
             dialled,
             rank,
             connection,
+            driver,
             lease,
             pulse,
             orders,

@@ -241,7 +241,7 @@ impl<S> Core<S> {
     }
 
     /// Whether this is the stream in use: a drained one keeps its number until the next is open.
-    pub(super) fn is_current(&self, stream: u64) -> bool {
+    pub(crate) fn is_current(&self, stream: u64) -> bool {
         stream == self.stream_number && self.is_open()
     }
 
