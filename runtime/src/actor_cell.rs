@@ -6,7 +6,7 @@ use crate::caller::Caller;
 use crate::dispatch::{Delivery, Dispatch, Marker, RemoteActor, ServedBy, Surroundings};
 use crate::error::Fault;
 use crate::inlet::{Hand, Inlet, InletLane};
-use crate::mesh::{DecodeScope, Mesh, WeakMesh};
+use crate::mesh::{Mesh, WeakMesh};
 use crate::objects::{Exposed, Inbound, RemoteReply, WayBack};
 use crate::payload::{DecodeError, Payload};
 use crate::remote::{OwnedPayload, Queued, WhenFull};
@@ -340,8 +340,11 @@ impl<A: RemoteActor> Inbound for Lane<A> {
         let Some(dispatch) = self.table.get(usize::from(index)) else {
             return Err((no_such_number(), reply));
         };
-        let _scope = DecodeScope::enter(&mut self.mesh);
         dispatch.decode(payload, caller, reply, &mut self.staged)
+    }
+
+    fn mesh(&self) -> WeakMesh {
+        self.mesh.clone()
     }
 
     fn stage_large(

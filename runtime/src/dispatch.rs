@@ -141,12 +141,13 @@ where
         Ok(message) => message,
         Err(error) => return Err((error, reply)),
     };
-    let parcel = RemoteParcel { message, caller, reply };
     let run =
         staged.last_mut().and_then(|last| last.run()).and_then(|run| run.downcast_mut::<Run<M>>());
     match run {
-        Some(run) => run.0.push_back(parcel),
-        None => staged.push(Box::new(Run(VecDeque::from([parcel])))),
+        Some(run) => run.parcels.push_back((message, reply)),
+        None => {
+            staged.push(Box::new(Run { caller, parcels: VecDeque::from([(message, reply)]) }));
+        }
     }
     Ok(())
 }
@@ -325,15 +326,12 @@ pub(crate) fn handle<A, M>(
     }
 }
 
-/// A decoded message from the network.
-struct RemoteParcel<M> {
-    message: M,
-    caller: Caller,
-    reply: Option<RemoteReply>,
-}
-
 /// Messages of one type that came by one lane in one batch: allocated together, for they are freed on another thread.
-struct Run<M>(VecDeque<RemoteParcel<M>>);
+struct Run<M> {
+    /// Of all of them: a lane has one sender.
+    caller: Caller,
+    parcels: VecDeque<(M, Option<RemoteReply>)>,
+}
 
 impl<A, M> Delivery<A> for Run<M>
 where
@@ -341,23 +339,23 @@ where
     M: Message,
 {
     fn deliver(&mut self, actor: &mut A, ctx: &mut Context<A>, around: &Surroundings) {
-        if let Some(RemoteParcel { message, caller, reply }) = self.0.pop_front() {
-            handle(message, caller, reply, actor, ctx, around);
+        if let Some((message, reply)) = self.parcels.pop_front() {
+            handle(message, self.caller, reply, actor, ctx, around);
         }
     }
 
     fn refuse(&mut self, why: Fault) {
-        for reply in self.0.drain(..).filter_map(|parcel| parcel.reply) {
+        for reply in self.parcels.drain(..).filter_map(|(_, reply)| reply) {
             reply.fault(why.clone());
         }
     }
 
     fn count(&self) -> usize {
-        self.0.len()
+        self.parcels.len()
     }
 
     fn far_tells(&self) -> usize {
-        self.0.iter().filter(|parcel| parcel.reply.is_none()).count()
+        self.parcels.iter().filter(|(_, reply)| reply.is_none()).count()
     }
 
     fn run(&mut self) -> Option<&mut dyn Any> {

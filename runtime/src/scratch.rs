@@ -11,10 +11,11 @@ use std::cell::RefCell;
 const KEEP_MAX: usize = 128 * 1024;
 
 thread_local! {
-    static SCRATCH: RefCell<Encoder> = RefCell::new(Encoder::new(0));
+    static SCRATCH: RefCell<Encoder> = const { RefCell::new(Encoder::new(0)) };
 }
 
 /// Runs `f` with an empty encoder for values of at most `limit` bytes.
+#[inline]
 pub(crate) fn with_encoder<R>(limit: usize, f: impl FnOnce(&mut Encoder) -> R) -> R {
     SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
         Ok(mut encoder) => {

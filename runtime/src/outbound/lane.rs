@@ -6,7 +6,7 @@ use crate::cork;
 use crate::error::Fault;
 use crate::links::Links;
 use crate::mesh::WeakMesh;
-use crate::payload::EncodeError;
+use crate::payload::{EncodeError, Encoder};
 use crate::remote::{AskSlot, OutKind, OutMessage, Queued, RemoteTarget, WhenFull};
 use crate::session::Session;
 use crate::watch::{WatchId, WatchSink};
@@ -110,6 +110,9 @@ impl Lane {
     }
 
     fn carry_out(self: &Arc<Self>, fx: Effects<AskSlot>) {
+        if fx.is_nothing() {
+            return;
+        }
         fx.writer.into_iter().chain(fx.wake).for_each(cork::wake);
         for (slot, fault) in fx.failed {
             slot.fault(fault);
@@ -159,14 +162,33 @@ impl Lane {
                     if let OutKind::Ask(slot) = kind { Want::Answer(slot) } else { Want::Nothing }
                 }
             };
-            let submitted =
-                self.change(|state, fx| state.core.submit(want, id, encoder, refuse, fx))?;
-            Ok(match submitted {
-                Submitted::Accepted => Queued::Accepted,
-                Submitted::Waiting(ticket) => {
-                    Queued::Waiting(Box::pin(InLine { lane: self.clone(), ticket }))
+            let want = if encoder.bodies().is_empty() {
+                match self.state.lock().core.append(want, id, encoder.bytes()) {
+                    Ok(()) => return Ok(Queued::Accepted),
+                    Err(want) => want,
                 }
-            })
+            } else {
+                want
+            };
+            self.submit(want, id, encoder, refuse)
+        })
+    }
+
+    /// The long way of a message, with all that may follow from it.
+    fn submit(
+        self: &Arc<Self>,
+        want: Want<AskSlot>,
+        id: &'static str,
+        encoder: &mut Encoder,
+        refuse: bool,
+    ) -> Result<Queued, Fault> {
+        let submitted =
+            self.change(|state, fx| state.core.submit(want, id, encoder, refuse, fx))?;
+        Ok(match submitted {
+            Submitted::Accepted => Queued::Accepted,
+            Submitted::Waiting(ticket) => {
+                Queued::Waiting(Box::pin(InLine { lane: self.clone(), ticket }))
+            }
         })
     }
 }

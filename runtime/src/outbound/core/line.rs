@@ -30,6 +30,53 @@ struct Message<'a, S> {
 }
 
 impl<S> Core<S> {
+    /// The short way for what most messages are while they stream: small, without bodies, within credit, of an id that
+    /// the stream knows, behind others that its writer has yet to take. Such a message has no effects. Any other is given
+    /// back, for [`Self::submit`].
+    pub(crate) fn append(
+        &mut self,
+        want: Want<S>,
+        id: &'static str,
+        payload: &[u8],
+    ) -> Result<(), Want<S>> {
+        let stream = &mut self.stream;
+        let flows = self.state == State::Open
+            && stream.accepted
+            && !self.out.is_empty()
+            && self.queue.is_empty()
+            && !self.held
+            && self.lost == 0
+            && self.over.is_none();
+        let fits = payload.len() <= PAYLOAD_INLINE_MAX
+            && payload.len() as u64 <= self.limit
+            && stream.unconfirmed.sent_count() < stream.messages_max;
+        if !flows || !fits {
+            return Err(want);
+        }
+        let Some(number) = stream.number(id) else { return Err(want) };
+        let ask = match &want {
+            Want::Nothing => None,
+            // The first in flight has an effect.
+            Want::Answer(_) if !self.asks.is_empty() => Some(self.next_ask),
+            Want::Answer(_) | Want::Flushed(_) => return Err(want),
+        };
+        let size = frames::message_size(ask, number, payload.len());
+        let bytes = stream.bytes + size as u64;
+        if bytes > stream.bytes_max {
+            return Err(want);
+        }
+        stream.bytes = bytes;
+        frames::put_message(&mut self.out, ask, number, payload);
+        self.touched = true;
+        let message = stream.unconfirmed.sent(ask.is_none());
+        if let Want::Answer(slot) = want {
+            let stream = self.stream_number;
+            self.asks.insert(self.next_ask, Ask { slot, stream, message, flush: false });
+            self.next_ask += 1;
+        }
+        Ok(())
+    }
+
     /// Takes a message's place in line. The encoder's bodies are taken out of it, its bytes are copied.
     ///
     /// # Errors
@@ -159,10 +206,7 @@ impl<S> Core<S> {
                 (false, Some(slot))
             }
             want => {
-                let known = stream
-                    .numbers
-                    .iter()
-                    .position(|id| std::ptr::eq(*id, message.id) || *id == message.id);
+                let known = stream.number(message.id);
                 let number = known.unwrap_or(stream.numbers.len());
                 let beside = (!message.bodies.is_empty()).then(|| Beside {
                     lens: message.bodies.iter().map(|body| body.len() as u64).collect(),
