@@ -54,8 +54,38 @@ type Decode<A> = fn(
     Payload<'_>,
     Caller,
     Option<RemoteReply>,
-    &mut Vec<Box<dyn Delivery<A>>>,
+    &mut Staged<A>,
 ) -> Result<(), (DecodeError, Option<RemoteReply>)>;
+
+/// What came by one lane in one batch, decoded.
+pub(crate) struct Staged<A: Actor> {
+    pub(crate) deliveries: Vec<Box<dyn Delivery<A>>>,
+    /// How long the last run of the batch before was.
+    run_before: usize,
+}
+
+impl<A: Actor> Staged<A> {
+    pub(crate) fn new() -> Self {
+        Self { deliveries: Vec::new(), run_before: 0 }
+    }
+
+    /// Everything, for a caller who takes it out. The next batch follows.
+    pub(crate) fn take_all(&mut self) -> &mut Vec<Box<dyn Delivery<A>>> {
+        self.run_before = self.before();
+        &mut self.deliveries
+    }
+
+    fn before(&self) -> usize {
+        self.deliveries.last().map_or(self.run_before, |last| last.count())
+    }
+
+    /// Messages that a new run gets room for: as many as the last one had, rounded up. Where messages stream one run is
+    /// as long as the other, and growing each from nothing would copy it again and again. A sender that mixes its
+    /// messages costs no more memory for that than for the messages themselves.
+    fn room(&self) -> usize {
+        self.before().next_power_of_two()
+    }
+}
 
 /// How one message reaches actors of type `A`.
 #[doc(hidden)]
@@ -90,7 +120,7 @@ impl<A: Actor<Context = Context<A>>> Dispatch<A> {
         payload: Payload<'_>,
         caller: Caller,
         reply: Option<RemoteReply>,
-        staged: &mut Vec<Box<dyn Delivery<A>>>,
+        staged: &mut Staged<A>,
     ) -> Result<(), (DecodeError, Option<RemoteReply>)> {
         (self.remote)(payload, caller, reply, staged)
     }
@@ -131,7 +161,7 @@ fn decode<A, M>(
     payload: Payload<'_>,
     caller: Caller,
     reply: Option<RemoteReply>,
-    staged: &mut Vec<Box<dyn Delivery<A>>>,
+    staged: &mut Staged<A>,
 ) -> Result<(), (DecodeError, Option<RemoteReply>)>
 where
     A: Actor<Context = Context<A>> + Handler<M>,
@@ -141,12 +171,13 @@ where
         Ok(message) => message,
         Err(error) => return Err((error, reply)),
     };
-    let run =
-        staged.last_mut().and_then(|last| last.run()).and_then(|run| run.downcast_mut::<Run<M>>());
-    match run {
+    let run = staged.deliveries.last_mut().and_then(|last| last.run());
+    match run.and_then(|run| run.downcast_mut::<Run<M>>()) {
         Some(run) => run.parcels.push_back((message, reply)),
         None => {
-            staged.push(Box::new(Run { caller, parcels: VecDeque::from([(message, reply)]) }));
+            let mut parcels = VecDeque::with_capacity(staged.room());
+            parcels.push_back((message, reply));
+            staged.deliveries.push(Box::new(Run { caller, parcels }));
         }
     }
     Ok(())
@@ -288,6 +319,7 @@ impl Fate {
 }
 
 /// Hands a message from the network to its handler, and sends the reply when there is one.
+#[inline]
 pub(crate) fn handle<A, M>(
     message: M,
     caller: Caller,

@@ -235,6 +235,7 @@ impl Payload<'_> {
     ///
     /// # Errors
     /// [`DecodeError`]: another type, leftover bytes, nesting deeper than [`DEPTH_MAX`], or lengths that lie.
+    #[inline]
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         let _scope = (!self.bodies.is_empty()).then(|| Attached::enter(self.bodies));
         // A user's `Deserialize`: its panic must not take the network's thread with it, nor end the actor, for any peer

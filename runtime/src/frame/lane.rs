@@ -210,28 +210,32 @@ impl MessageHeader<'_> {
     }
 }
 
-/// Size on the wire of a message without bodies whose id is known.
+/// Appends a tell without bodies whose id is known, if it takes at most `room` bytes of the stream. Says how many.
 #[inline]
-pub(crate) fn message_size(ask: Option<u64>, number: usize, payload_len: usize) -> usize {
-    let body = 1 + ask.map_or(0, varint::len) + varint::len(number as u64) + payload_len;
-    varint::len(body as u64) + body
-}
-
-/// Appends a message without bodies whose id is known.
-#[inline]
-pub(crate) fn put_message(out: &mut Vec<u8>, ask: Option<u64>, number: usize, payload: &[u8]) {
-    let body = 1 + varint::len(number as u64) + payload.len();
-    match usual_header(number, body as u64).filter(|_| ask.is_none()) {
+pub(crate) fn put_tell(out: &mut Vec<u8>, number: usize, payload: &[u8], room: u64) -> Option<u64> {
+    let payload_len = payload.len();
+    let size = match usual_header(number, payload_len as u64 + 2) {
         Some(header) => {
-            out.reserve(header.len() + payload.len());
+            let size = header.len() + payload_len;
+            if size as u64 > room {
+                return None;
+            }
+            out.reserve(size);
             out.extend_from_slice(&header);
+            size
         }
         None => {
-            let payload_len = payload.len();
-            MessageHeader { ask, number, id: None, beside: None, payload_len }.put(out);
+            let header = MessageHeader { ask: None, number, id: None, beside: None, payload_len };
+            let size = header.size();
+            if size as u64 > room {
+                return None;
+            }
+            header.put(out);
+            size
         }
-    }
+    };
     out.extend_from_slice(payload);
+    Some(size as u64)
 }
 
 /// The header of a tell of the usual size, 64 B to 16 KiB, with one of the first 64 ids: four bytes, in one go.

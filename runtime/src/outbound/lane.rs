@@ -6,7 +6,7 @@ use crate::cork;
 use crate::error::Fault;
 use crate::links::Links;
 use crate::mesh::WeakMesh;
-use crate::payload::{EncodeError, Encoder};
+use crate::payload::Encoder;
 use crate::remote::{AskSlot, OutKind, OutMessage, Queued, RemoteTarget, WhenFull};
 use crate::session::Session;
 use crate::watch::{WatchId, WatchSink};
@@ -150,31 +150,29 @@ impl Lane {
 
     fn send(self: &Arc<Self>, message: OutMessage<'_>) -> Result<Queued, Fault> {
         let OutMessage { id, kind, encode, when_full } = message;
-        let refuse = when_full == WhenFull::Refuse;
         crate::scratch::with_encoder(self.message_max, |encoder| {
             let want = match kind {
                 OutKind::Flush(slot) => Want::Flushed(slot),
-                OutKind::Tell | OutKind::Ask(_) => {
-                    encode(encoder).map_err(|error| match error {
-                        EncodeError::TooLarge { limit } => Fault::TooLarge { limit: limit as u64 },
-                        EncodeError::Unencodable(why) => Fault::Unencodable(why),
-                    })?;
-                    if let OutKind::Ask(slot) = kind { Want::Answer(slot) } else { Want::Nothing }
+                OutKind::Tell => {
+                    encode(encoder)?;
+                    if encoder.bodies().is_empty()
+                        && self.state.lock().core.append_tell(id, encoder.bytes())
+                    {
+                        return Ok(Queued::Accepted);
+                    }
+                    Want::Nothing
+                }
+                OutKind::Ask(slot) => {
+                    encode(encoder)?;
+                    Want::Answer(slot)
                 }
             };
-            let want = if encoder.bodies().is_empty() {
-                match self.state.lock().core.append(want, id, encoder.bytes()) {
-                    Ok(()) => return Ok(Queued::Accepted),
-                    Err(want) => want,
-                }
-            } else {
-                want
-            };
-            self.submit(want, id, encoder, refuse)
+            self.submit(want, id, encoder, when_full == WhenFull::Refuse)
         })
     }
 
-    /// The long way of a message, with all that may follow from it.
+    /// The long way of a message, with all that may follow from it. Apart, so that the short one needs little stack.
+    #[inline(never)]
     fn submit(
         self: &Arc<Self>,
         want: Want<AskSlot>,

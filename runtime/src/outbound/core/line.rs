@@ -30,15 +30,11 @@ struct Message<'a, S> {
 }
 
 impl<S> Core<S> {
-    /// The short way for what most messages are while they stream: small, without bodies, within credit, of an id that
-    /// the stream knows, behind others that its writer has yet to take. Such a message has no effects. Any other is given
-    /// back, for [`Self::submit`].
-    pub(crate) fn append(
-        &mut self,
-        want: Want<S>,
-        id: &'static str,
-        payload: &[u8],
-    ) -> Result<(), Want<S>> {
+    /// The short way of what most messages are while they stream: a small tell without bodies, within credit, of an id
+    /// that the stream knows, behind others that its writer has yet to take. It has no effects. `false`: nothing was done,
+    /// the message is one for [`Self::submit`].
+    #[inline]
+    pub(crate) fn append_tell(&mut self, id: &'static str, payload: &[u8]) -> bool {
         let stream = &mut self.stream;
         let flows = self.state == State::Open
             && stream.accepted
@@ -51,30 +47,17 @@ impl<S> Core<S> {
             && payload.len() as u64 <= self.limit
             && stream.unconfirmed.sent_count() < stream.messages_max;
         if !flows || !fits {
-            return Err(want);
+            return false;
         }
-        let Some(number) = stream.number(id) else { return Err(want) };
-        let ask = match &want {
-            Want::Nothing => None,
-            // The first in flight has an effect.
-            Want::Answer(_) if !self.asks.is_empty() => Some(self.next_ask),
-            Want::Answer(_) | Want::Flushed(_) => return Err(want),
+        let Some(number) = stream.number(id) else { return false };
+        let room = stream.bytes_max.saturating_sub(stream.bytes);
+        let Some(size) = frames::put_tell(&mut self.out, number, payload, room) else {
+            return false;
         };
-        let size = frames::message_size(ask, number, payload.len());
-        let bytes = stream.bytes + size as u64;
-        if bytes > stream.bytes_max {
-            return Err(want);
-        }
-        stream.bytes = bytes;
-        frames::put_message(&mut self.out, ask, number, payload);
+        stream.bytes += size;
+        stream.unconfirmed.sent(true);
         self.touched = true;
-        let message = stream.unconfirmed.sent(ask.is_none());
-        if let Want::Answer(slot) = want {
-            let stream = self.stream_number;
-            self.asks.insert(self.next_ask, Ask { slot, stream, message, flush: false });
-            self.next_ask += 1;
-        }
-        Ok(())
+        true
     }
 
     /// Takes a message's place in line. The encoder's bodies are taken out of it, its bytes are copied.
