@@ -319,7 +319,6 @@ impl Fate {
 }
 
 /// Hands a message from the network to its handler, and sends the reply when there is one.
-#[inline]
 pub(crate) fn handle<A, M>(
     message: M,
     caller: Caller,

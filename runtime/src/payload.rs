@@ -235,7 +235,6 @@ impl Payload<'_> {
     ///
     /// # Errors
     /// [`DecodeError`]: another type, leftover bytes, nesting deeper than [`DEPTH_MAX`], or lengths that lie.
-    #[inline]
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         let _scope = (!self.bodies.is_empty()).then(|| Attached::enter(self.bodies));
         // A user's `Deserialize`: its panic must not take the network's thread with it, nor end the actor, for any peer
@@ -385,10 +384,32 @@ mod tests {
                 self.0.serialize(serializer)
             }
         }
+        let large = |byte| Bytes::from(vec![byte; INLINE_MAX + 1]);
         let mut encoder = Encoder::new(1 << 30);
-        encoder.encode(&Outer(vec![9; INLINE_MAX + 1].into())).unwrap();
-        assert_eq!(encoder.bodies().len(), 1);
-        assert_eq!(encoder.bodies()[0][0], 9);
+        // Before, around and behind the inner one; and behind another value.
+        for _ in 0..2 {
+            encoder.encode(&(large(8), Outer(large(9)), large(10))).unwrap();
+        }
+        let first: Vec<u8> = encoder.bodies().iter().map(|body| body[0]).collect();
+        assert_eq!(first, [8, 9, 10, 8, 9, 10]);
+    }
+
+    #[test]
+    fn a_panic_in_the_midst_of_encoding_leaves_no_bodies_behind() {
+        struct Bomb;
+        impl Serialize for Bomb {
+            fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+                panic!("boom")
+            }
+        }
+        let large = Bytes::from(vec![8; INLINE_MAX + 1]);
+        let value = (large.clone(), Bomb);
+        let panicked = catch_unwind(|| Encoder::new(1 << 30).encode(&value));
+        assert!(panicked.is_err());
+        assert_eq!(set_aside(&bytes::Bytes::new()), None);
+        let mut next = Encoder::new(1 << 30);
+        next.encode(&large).unwrap();
+        assert_eq!(next.bodies().len(), 1);
     }
 
     #[test]
