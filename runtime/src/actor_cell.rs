@@ -3,10 +3,10 @@
 
 use crate::actor_ref::{ActorRef, LocalTarget, Target};
 use crate::caller::Caller;
-use crate::dispatch::{Delivery, Dispatch, Marker, RemoteActor, ServedBy, Surroundings};
+use crate::dispatch::{Dispatch, Marker, RemoteActor, ServedBy, Staged, Surroundings};
 use crate::error::Fault;
 use crate::inlet::{Hand, Inlet, InletLane};
-use crate::mesh::{DecodeScope, Mesh, WeakMesh};
+use crate::mesh::{Mesh, WeakMesh};
 use crate::objects::{Exposed, Inbound, RemoteReply, WayBack};
 use crate::payload::{DecodeError, Payload};
 use crate::remote::{OwnedPayload, Queued, WhenFull};
@@ -298,7 +298,7 @@ impl<A: RemoteActor> Exposed for Facet<A> {
     fn inbound(&self) -> Box<dyn Inbound> {
         Box::new(Lane {
             lane: self.cell.inlet.open_lane(),
-            staged: Vec::new(),
+            staged: Staged::new(),
             table: self.table,
             mesh: self.cell.mesh.clone(),
         })
@@ -320,7 +320,7 @@ impl<A: RemoteActor> Exposed for Facet<A> {
 /// A lane's way in: decodes by the protocol's table.
 struct Lane<A: Actor> {
     lane: InletLane<A>,
-    staged: Vec<Box<dyn Delivery<A>>>,
+    staged: Staged<A>,
     table: &'static [Dispatch<A>],
     mesh: WeakMesh,
 }
@@ -340,8 +340,11 @@ impl<A: RemoteActor> Inbound for Lane<A> {
         let Some(dispatch) = self.table.get(usize::from(index)) else {
             return Err((no_such_number(), reply));
         };
-        let _scope = DecodeScope::enter(&mut self.mesh);
         dispatch.decode(payload, caller, reply, &mut self.staged)
+    }
+
+    fn mesh(&self) -> WeakMesh {
+        self.mesh.clone()
     }
 
     fn stage_large(
@@ -354,12 +357,12 @@ impl<A: RemoteActor> Inbound for Lane<A> {
         let Some(dispatch) = self.table.get(usize::from(index)) else {
             return Err((no_such_number(), way_back));
         };
-        self.staged.push(dispatch.defer(payload, caller, way_back, self.mesh.clone()));
+        self.staged.deliveries.push(dispatch.defer(payload, caller, way_back, self.mesh.clone()));
         Ok(())
     }
 
     fn stage_flush(&mut self, reply: RemoteReply) {
-        self.staged.push(Box::new(Some(Marker::Remote(reply))));
+        self.staged.deliveries.push(Box::new(Some(Marker::Remote(reply))));
     }
 
     fn poll_reserve(&mut self, cx: &mut Context<'_>, want: u32) -> Poll<u32> {
@@ -370,7 +373,7 @@ impl<A: RemoteActor> Inbound for Lane<A> {
     }
 
     fn commit(&mut self) {
-        self.lane.commit(&mut self.staged);
+        self.lane.commit(self.staged.take_all());
     }
 
     fn poll_taken(&mut self, cx: &mut Context<'_>) -> u64 {

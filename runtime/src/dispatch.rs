@@ -54,8 +54,38 @@ type Decode<A> = fn(
     Payload<'_>,
     Caller,
     Option<RemoteReply>,
-    &mut Vec<Box<dyn Delivery<A>>>,
+    &mut Staged<A>,
 ) -> Result<(), (DecodeError, Option<RemoteReply>)>;
+
+/// What came by one lane in one batch, decoded.
+pub(crate) struct Staged<A: Actor> {
+    pub(crate) deliveries: Vec<Box<dyn Delivery<A>>>,
+    /// How long the last run of the batch before was.
+    run_before: usize,
+}
+
+impl<A: Actor> Staged<A> {
+    pub(crate) fn new() -> Self {
+        Self { deliveries: Vec::new(), run_before: 0 }
+    }
+
+    /// Everything, for a caller who takes it out. The next batch follows.
+    pub(crate) fn take_all(&mut self) -> &mut Vec<Box<dyn Delivery<A>>> {
+        self.run_before = self.before();
+        &mut self.deliveries
+    }
+
+    fn before(&self) -> usize {
+        self.deliveries.last().map_or(self.run_before, |last| last.count())
+    }
+
+    /// Messages that a new run gets room for: as many as the last one had, rounded up. Where messages stream one run is
+    /// as long as the other, and growing each from nothing would copy it again and again. A sender that mixes its
+    /// messages costs no more memory for that than for the messages themselves.
+    fn room(&self) -> usize {
+        self.before().next_power_of_two()
+    }
+}
 
 /// How one message reaches actors of type `A`.
 #[doc(hidden)]
@@ -90,7 +120,7 @@ impl<A: Actor<Context = Context<A>>> Dispatch<A> {
         payload: Payload<'_>,
         caller: Caller,
         reply: Option<RemoteReply>,
-        staged: &mut Vec<Box<dyn Delivery<A>>>,
+        staged: &mut Staged<A>,
     ) -> Result<(), (DecodeError, Option<RemoteReply>)> {
         (self.remote)(payload, caller, reply, staged)
     }
@@ -131,7 +161,7 @@ fn decode<A, M>(
     payload: Payload<'_>,
     caller: Caller,
     reply: Option<RemoteReply>,
-    staged: &mut Vec<Box<dyn Delivery<A>>>,
+    staged: &mut Staged<A>,
 ) -> Result<(), (DecodeError, Option<RemoteReply>)>
 where
     A: Actor<Context = Context<A>> + Handler<M>,
@@ -141,12 +171,14 @@ where
         Ok(message) => message,
         Err(error) => return Err((error, reply)),
     };
-    let parcel = RemoteParcel { message, caller, reply };
-    let run =
-        staged.last_mut().and_then(|last| last.run()).and_then(|run| run.downcast_mut::<Run<M>>());
-    match run {
-        Some(run) => run.0.push_back(parcel),
-        None => staged.push(Box::new(Run(VecDeque::from([parcel])))),
+    let run = staged.deliveries.last_mut().and_then(|last| last.run());
+    match run.and_then(|run| run.downcast_mut::<Run<M>>()) {
+        Some(run) => run.parcels.push_back((message, reply)),
+        None => {
+            let mut parcels = VecDeque::with_capacity(staged.room());
+            parcels.push_back((message, reply));
+            staged.deliveries.push(Box::new(Run { caller, parcels }));
+        }
     }
     Ok(())
 }
@@ -325,15 +357,12 @@ pub(crate) fn handle<A, M>(
     }
 }
 
-/// A decoded message from the network.
-struct RemoteParcel<M> {
-    message: M,
-    caller: Caller,
-    reply: Option<RemoteReply>,
-}
-
 /// Messages of one type that came by one lane in one batch: allocated together, for they are freed on another thread.
-struct Run<M>(VecDeque<RemoteParcel<M>>);
+struct Run<M> {
+    /// Of all of them: a lane has one sender.
+    caller: Caller,
+    parcels: VecDeque<(M, Option<RemoteReply>)>,
+}
 
 impl<A, M> Delivery<A> for Run<M>
 where
@@ -341,23 +370,23 @@ where
     M: Message,
 {
     fn deliver(&mut self, actor: &mut A, ctx: &mut Context<A>, around: &Surroundings) {
-        if let Some(RemoteParcel { message, caller, reply }) = self.0.pop_front() {
-            handle(message, caller, reply, actor, ctx, around);
+        if let Some((message, reply)) = self.parcels.pop_front() {
+            handle(message, self.caller, reply, actor, ctx, around);
         }
     }
 
     fn refuse(&mut self, why: Fault) {
-        for reply in self.0.drain(..).filter_map(|parcel| parcel.reply) {
+        for reply in self.parcels.drain(..).filter_map(|(_, reply)| reply) {
             reply.fault(why.clone());
         }
     }
 
     fn count(&self) -> usize {
-        self.0.len()
+        self.parcels.len()
     }
 
     fn far_tells(&self) -> usize {
-        self.0.iter().filter(|parcel| parcel.reply.is_none()).count()
+        self.parcels.iter().filter(|(_, reply)| reply.is_none()).count()
     }
 
     fn run(&mut self) -> Option<&mut dyn Any> {

@@ -1,6 +1,8 @@
 //! What can go wrong with a message. `Fault` is the one list that the runtime and the wire format share; the public
 //! enums are its views, so that a caller matches on exactly what can happen to that call.
 
+use crate::payload::EncodeError;
+
 /// Why a message, a flush or an ask came to nothing. Crate-internal: users see the enums below.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -40,6 +42,16 @@ pub(crate) enum Fault {
     ShutDown,
     /// The other side doesn't support this (yet).
     Unsupported,
+}
+
+/// What a sender hears of its own message. Nothing was sent.
+impl From<EncodeError> for Fault {
+    fn from(error: EncodeError) -> Self {
+        match error {
+            EncodeError::TooLarge { limit } => Self::TooLarge { limit: limit as u64 },
+            EncodeError::Unencodable(why) => Self::Unencodable(why),
+        }
+    }
 }
 
 /// Why [`ActorRef::ask`](crate::ActorRef::ask) brought no reply.

@@ -5,6 +5,7 @@ use crate::access::Access;
 use crate::actor_ref::LocalTarget;
 use crate::caller::Caller;
 use crate::error::Fault;
+use crate::mesh::WeakMesh;
 use crate::payload::{DecodeError, EncodeError, Encoder, Payload};
 use crate::remote::OwnedPayload;
 use crate::watch::{WatchId, WatchSink};
@@ -32,7 +33,8 @@ pub(crate) trait Exposed: Send + Sync {
 
 /// One lane's way into an inlet. Messages are staged (decoded) one by one, then committed together: one lock, one wake-up.
 pub(crate) trait Inbound: Send {
-    /// Decodes a message and keeps it for the next `commit`. On an error nothing is kept, and the reply is untouched.
+    /// Decodes a message and keeps it for the next `commit`. On an error nothing is kept, and the reply is untouched. To
+    /// be called within a `DecodeScope` of [`Self::mesh`], one for many messages.
     fn stage(
         &mut self,
         index: u16,
@@ -40,6 +42,8 @@ pub(crate) trait Inbound: Send {
         caller: Caller,
         reply: Option<RemoteReply>,
     ) -> Result<(), (DecodeError, Option<RemoteReply>)>;
+    /// The mesh that refs in messages are bound to.
+    fn mesh(&self) -> WeakMesh;
     /// Keeps a large message for the next `commit` as it came: decoding it takes long, which is the actor's time.
     fn stage_large(
         &mut self,

@@ -5,7 +5,7 @@
 //! `Serialize`, hence one thread-local each, set for the length of one call and restored afterwards (also by a panic).
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -49,17 +49,25 @@ pub enum DecodeError {
 }
 
 thread_local! {
-    static ASIDE: RefCell<Option<Vec<bytes::Bytes>>> = const { RefCell::new(None) };
+    /// The bodies that the messages under way have set aside: one within the other, the innermost one's last.
+    static ASIDE: RefCell<Vec<bytes::Bytes>> = const { RefCell::new(Vec::new()) };
+    /// How many those are, and at which the innermost message's begin; `None`: this thread encodes nothing. Apart from
+    /// them, so that the many messages without any don't touch what has to be dropped.
+    static ASIDE_LEN: Cell<usize> = const { Cell::new(0) };
+    static ASIDE_FROM: Cell<Option<usize>> = const { Cell::new(None) };
     static ATTACHED: RefCell<Vec<bytes::Bytes>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Takes a body out of the message that this thread is encoding. `None`: there is none, or it has set enough aside.
 pub(crate) fn set_aside(body: &bytes::Bytes) -> Option<u32> {
-    ASIDE.with_borrow_mut(|aside| {
-        let aside = aside.as_mut().filter(|aside| aside.len() < BODIES_MAX)?;
-        aside.push(body.clone());
-        u32::try_from(aside.len() - 1).ok()
-    })
+    let from = ASIDE_FROM.get()?;
+    let (len, index) = (ASIDE_LEN.get(), ASIDE_LEN.get() - from);
+    if index >= BODIES_MAX {
+        return None;
+    }
+    ASIDE.with_borrow_mut(|aside| aside.push(body.clone()));
+    ASIDE_LEN.set(len + 1);
+    u32::try_from(index).ok()
 }
 
 /// The body that a placeholder of the message in hand stands for.
@@ -78,7 +86,7 @@ pub struct Encoder {
 
 impl Encoder {
     /// An encoder for values of at most `limit` bytes, bodies included.
-    pub fn new(limit: usize) -> Self {
+    pub const fn new(limit: usize) -> Self {
         Self { bytes: Vec::new(), bodies: Vec::new(), bodies_len: 0, limit }
     }
 
@@ -89,12 +97,12 @@ impl Encoder {
     pub fn encode<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
         let (start, bodies_before) = (self.bytes.len(), self.bodies.len());
         let outcome = {
-            let mut scope = Aside::enter(&mut self.bodies);
+            let scope = Aside::enter(&mut self.bodies);
             let room = self.limit.saturating_sub(self.bodies_len);
             let mut out = Bounded { bytes: &mut self.bytes, limit: room, exceeded: false };
             let mut serializer = rmp_serde::Serializer::new(&mut out).with_struct_map();
             let outcome = value.serialize(&mut serializer);
-            scope.leave();
+            drop(scope);
             match outcome {
                 _ if out.exceeded => Err(EncodeError::TooLarge { limit: self.limit }),
                 Err(error) => Err(EncodeError::Unencodable(shorten(error.to_string()))),
@@ -144,7 +152,9 @@ impl Encoder {
         if self.bytes.capacity() > keep {
             self.bytes = Vec::new();
         }
-        self.bodies.clear();
+        if !self.bodies.is_empty() {
+            self.bodies.clear();
+        }
         self.bodies_len = 0;
         self.limit = limit;
     }
@@ -155,29 +165,31 @@ impl Encoder {
     }
 }
 
-/// While it lives, this thread's encoding collects bodies into `home`.
+/// While it lives, this thread's encoding collects bodies, for `home`.
 struct Aside<'a> {
     home: &'a mut Vec<bytes::Bytes>,
-    outer: Option<Vec<bytes::Bytes>>,
-    entered: bool,
+    from: usize,
+    outer: Option<usize>,
 }
 
 impl<'a> Aside<'a> {
     fn enter(home: &'a mut Vec<bytes::Bytes>) -> Self {
-        let outer = ASIDE.replace(Some(std::mem::take(home)));
-        Self { home, outer, entered: true }
-    }
-
-    fn leave(&mut self) {
-        if std::mem::take(&mut self.entered) {
-            *self.home = ASIDE.replace(self.outer.take()).unwrap_or_default();
+        let from = ASIDE_LEN.get();
+        if !home.is_empty() {
+            ASIDE_LEN.set(from + home.len());
+            ASIDE.with_borrow_mut(|aside| aside.append(home));
         }
+        Self { home, from, outer: ASIDE_FROM.replace(Some(from)) }
     }
 }
 
 impl Drop for Aside<'_> {
     fn drop(&mut self) {
-        self.leave();
+        ASIDE_FROM.set(self.outer);
+        if ASIDE_LEN.get() > self.from {
+            ASIDE_LEN.set(self.from);
+            *self.home = ASIDE.with_borrow_mut(|aside| aside.split_off(self.from));
+        }
     }
 }
 
@@ -235,7 +247,11 @@ impl Payload<'_> {
             // The deserializer that borrows doesn't tell how far it came, but reading one more marker does: only at the
             // end of the slice is there none.
             match u8::deserialize(&mut deserializer) {
-                Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
+                // Moved out, for dropping the whole error looks at every kind of it.
+                Err(rmp_serde::decode::Error::InvalidMarkerRead(end)) => {
+                    drop(end);
+                    Ok(value)
+                }
                 _ => Err(DecodeError::Trailing),
             }
         }))
@@ -368,10 +384,32 @@ mod tests {
                 self.0.serialize(serializer)
             }
         }
+        let large = |byte| Bytes::from(vec![byte; INLINE_MAX + 1]);
         let mut encoder = Encoder::new(1 << 30);
-        encoder.encode(&Outer(vec![9; INLINE_MAX + 1].into())).unwrap();
-        assert_eq!(encoder.bodies().len(), 1);
-        assert_eq!(encoder.bodies()[0][0], 9);
+        // Before, around and behind the inner one; and behind another value.
+        for _ in 0..2 {
+            encoder.encode(&(large(8), Outer(large(9)), large(10))).unwrap();
+        }
+        let first: Vec<u8> = encoder.bodies().iter().map(|body| body[0]).collect();
+        assert_eq!(first, [8, 9, 10, 8, 9, 10]);
+    }
+
+    #[test]
+    fn a_panic_in_the_midst_of_encoding_leaves_no_bodies_behind() {
+        struct Bomb;
+        impl Serialize for Bomb {
+            fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+                panic!("boom")
+            }
+        }
+        let large = Bytes::from(vec![8; INLINE_MAX + 1]);
+        let value = (large.clone(), Bomb);
+        let panicked = catch_unwind(|| Encoder::new(1 << 30).encode(&value));
+        assert!(panicked.is_err());
+        assert_eq!(set_aside(&bytes::Bytes::new()), None);
+        let mut next = Encoder::new(1 << 30);
+        next.encode(&large).unwrap();
+        assert_eq!(next.bodies().len(), 1);
     }
 
     #[test]

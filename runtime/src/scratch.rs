@@ -11,17 +11,26 @@ use std::cell::RefCell;
 const KEEP_MAX: usize = 128 * 1024;
 
 thread_local! {
-    static SCRATCH: RefCell<Encoder> = RefCell::new(Encoder::new(0));
+    static SCRATCH: RefCell<Encoder> = const { RefCell::new(Encoder::new(0)) };
 }
 
 /// Runs `f` with an empty encoder for values of at most `limit` bytes.
+#[inline]
 pub(crate) fn with_encoder<R>(limit: usize, f: impl FnOnce(&mut Encoder) -> R) -> R {
-    SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
-        Ok(mut encoder) => {
-            encoder.reset(limit, KEEP_MAX);
-            f(&mut encoder)
-        }
-        // A `Serialize` that itself sends a message.
-        Err(_) => f(&mut Encoder::new(limit)),
+    SCRATCH.with(|scratch| {
+        let (mut kept, mut own);
+        let encoder = match scratch.try_borrow_mut() {
+            Ok(encoder) => {
+                kept = encoder;
+                kept.reset(limit, KEEP_MAX);
+                &mut *kept
+            }
+            // A `Serialize` that itself sends a message.
+            Err(_) => {
+                own = Encoder::new(limit);
+                &mut own
+            }
+        };
+        f(encoder)
     })
 }

@@ -93,6 +93,15 @@ pub(crate) enum Forward<'a> {
     Need { messages: u64, bytes: u64 },
 }
 
+/// Reads the frame that most are while messages stream, a tell without bodies and with one of the first 64 ids: its
+/// number and payload. `None`: another one, for [`forward`].
+#[inline]
+pub(crate) fn usual_tell(frame: &[u8], known: usize) -> Option<(usize, &[u8])> {
+    let [kind::TELL, number @ 0..0x40, payload @ ..] = frame else { return None };
+    let number = usize::from(*number);
+    (number < known).then_some((number, payload))
+}
+
 /// Reads a forward frame. `known` is how many message ids the lane has introduced so far; `total_max` bounds the bodies.
 pub(crate) fn forward(
     frame: &[u8],
@@ -155,6 +164,7 @@ pub(crate) struct MessageHeader<'a> {
 }
 
 impl MessageHeader<'_> {
+    #[inline]
     fn body_len(&self) -> usize {
         let ask = self.ask.map_or(0, varint::len);
         let id = self.id.map_or(0, |id| varint::len(id.len() as u64) + id.len());
@@ -174,15 +184,13 @@ impl MessageHeader<'_> {
     #[inline]
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         let body = self.body_len() as u64;
-        // The usual small message: four bytes, in one go.
-        if let (None, None, None, 0..0x40, 0x40..0x4000) =
-            (self.ask, self.id, self.beside, self.number, body)
+        if let (None, None, None) = (self.ask, self.id, self.beside)
+            && let Some(header) = usual_header(self.number, body)
         {
-            let [high, low] = (body as u16 | 0x4000).to_be_bytes();
-            out.extend_from_slice(&[high, low, kind::TELL, self.number as u8]);
+            out.extend_from_slice(&header);
             return;
         }
-        varint::put(out, self.body_len() as u64);
+        varint::put(out, body);
         out.push(match (self.ask.is_some(), self.beside.is_some()) {
             (false, false) => kind::TELL,
             (true, false) => kind::ASK,
@@ -200,6 +208,42 @@ impl MessageHeader<'_> {
             beside.put(out);
         }
     }
+}
+
+/// Appends a tell without bodies whose id is known, if it takes at most `room` bytes of the stream. Says how many.
+#[inline]
+pub(crate) fn put_tell(out: &mut Vec<u8>, number: usize, payload: &[u8], room: u64) -> Option<u64> {
+    let payload_len = payload.len();
+    let size = match usual_header(number, payload_len as u64 + 2) {
+        Some(header) => {
+            let size = header.len() + payload_len;
+            if size as u64 > room {
+                return None;
+            }
+            out.reserve(size);
+            out.extend_from_slice(&header);
+            size
+        }
+        None => {
+            let header = MessageHeader { ask: None, number, id: None, beside: None, payload_len };
+            let size = header.size();
+            if size as u64 > room {
+                return None;
+            }
+            header.put(out);
+            size
+        }
+    };
+    out.extend_from_slice(payload);
+    Some(size as u64)
+}
+
+/// The header of a tell of the usual size, 64 B to 16 KiB, with one of the first 64 ids: four bytes, in one go.
+#[inline]
+fn usual_header(number: usize, body: u64) -> Option<[u8; 4]> {
+    let (0..0x40, 0x40..0x4000) = (number, body) else { return None };
+    let [high, low] = (body as u16 | 0x4000).to_be_bytes();
+    Some([high, low, kind::TELL, number as u8])
 }
 
 /// Size of a FLUSH on the wire.

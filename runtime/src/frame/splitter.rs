@@ -1,10 +1,15 @@
 //! Cuts what a stream delivers into whole frames.
 //!
 //! A frame that lies within one chunk is named by its place in it; only one that straddles chunks is put together in a
-//! buffer. Nothing is allocated by an announced length: the buffer grows with what has really arrived.
+//! buffer. Beyond [`ANNOUNCED_MAX`] nothing is allocated by an announced length: the buffer grows with what has really
+//! arrived.
 
 use super::{FrameError, varint};
 use bytes::Bytes;
+
+/// Bytes that are allocated for a frame of which only the length and the beginning are here. Most frames are smaller, and
+/// are put together without the buffer having to grow. Less than is kept for any stream anyway.
+const ANNOUNCED_MAX: usize = 1024;
 
 /// Where a whole frame lies: `sources[source][start..end]`, without its length. `size` counts the length in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,8 +114,20 @@ impl Splitter {
         }
         let source = frames.sources.len();
         let mut used = false;
-        while at < chunk.len() {
-            let rest = &chunk[at..];
+        let bytes = &chunk[..];
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            // What most frames are, with less to look at.
+            if let Some(len) = varint::get_usual(rest)
+                && len <= self.frame_max as u64
+                && len as usize + 2 <= rest.len()
+            {
+                let (start, end) = (at + 2, at + 2 + len as usize);
+                frames.spans.push(Span { source, start, end, size: 2 + len as usize });
+                used = true;
+                at = end;
+                continue;
+            }
             match self.frame_at(rest)? {
                 Some((prefix, len)) if prefix + len <= rest.len() => {
                     let start = at + prefix;
@@ -118,7 +135,9 @@ impl Splitter {
                     used = true;
                     at = start + len;
                 }
-                _ => {
+                begun => {
+                    let whole = begun.map_or(0, |(prefix, len)| prefix + len);
+                    self.partial.reserve_exact(rest.len().max(whole.min(ANNOUNCED_MAX)));
                     self.partial.extend_from_slice(rest);
                     break;
                 }

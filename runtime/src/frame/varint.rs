@@ -58,6 +58,15 @@ pub(crate) fn get(bytes: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
     Ok(Some((value, size)))
 }
 
+/// Reads a number of exactly two bytes off the front of `bytes`, 64 to 16,383, which most lengths are. `None`: it is another
+/// one, or none, for [`get`].
+#[inline]
+pub(crate) fn get_usual(bytes: &[u8]) -> Option<u64> {
+    let [first @ 0x40..0x80, second, ..] = bytes else { return None };
+    let value = u64::from(first & 0x3f) << 8 | u64::from(*second);
+    (value >= 0x40).then_some(value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +85,7 @@ mod tests {
             assert_eq!(out, bytes);
         }
         assert_eq!(get(&[0x40, 0x25]), Err(FrameError::LongNumber));
+        assert_eq!(get_usual(&[0x40, 0x25]), None);
         assert_eq!(get(&[0x80, 0, 0x3f]), Ok(None));
     }
 
@@ -86,6 +96,7 @@ mod tests {
             put(&mut out, value);
             assert_eq!(out.len(), len(value));
             assert_eq!(get(&out), Ok(Some((value, out.len()))));
+            assert_eq!(get_usual(&out), Some(value).filter(|_| out.len() == 2));
         }
     }
 }

@@ -19,6 +19,14 @@ const WINDOW_MESSAGES: (u64, u64) = (512, 16 * 1024);
 /// Bytes in a lane's window at its start and at the most. Guesses: the upper one is one round trip of 50 ms at 2.5 Gbit/s.
 const WINDOW_BYTES: (u64, u64) = (128 * 1024, 16 << 20);
 
+/// Messages one behind the other that were charged the same and went the same way.
+#[derive(Debug)]
+struct Charges {
+    bytes: u64,
+    count: u32,
+    to_inlet: bool,
+}
+
 /// What is known of one lane's traffic.
 #[derive(Debug)]
 pub(crate) struct Credit {
@@ -30,8 +38,8 @@ pub(crate) struct Credit {
     /// Messages that the handler has taken, or that went no further than here, in the order they came.
     taken: u64,
     released_bytes: u64,
-    /// What each message that is not taken yet was charged, and whether it went to the inlet.
-    charges: VecDeque<(u64, bool)>,
+    /// What the messages that are not taken yet were charged, in the order they came.
+    charges: VecDeque<Charges>,
     /// Of the inlet's own count.
     inlet_taken: u64,
     granted_messages: u64,
@@ -84,26 +92,44 @@ impl Credit {
     /// The next message, charged so much, went to the inlet.
     #[inline]
     pub(crate) fn passed_on(&mut self, bytes: u64) {
-        self.charges.push_back((bytes, true));
+        self.charged(bytes, true);
     }
 
     /// The next message went no further.
     pub(crate) fn dropped(&mut self, bytes: u64) {
-        self.charges.push_back((bytes, false));
+        self.charged(bytes, false);
+    }
+
+    #[inline]
+    fn charged(&mut self, bytes: u64, to_inlet: bool) {
+        match self.charges.back_mut() {
+            Some(last)
+                if last.bytes == bytes && last.to_inlet == to_inlet && last.count < u32::MAX =>
+            {
+                last.count += 1
+            }
+            _ => self.charges.push_back(Charges { bytes, to_inlet, count: 1 }),
+        }
     }
 
     /// The inlet says how many of this lane's messages the handler has taken since the lane began.
     pub(crate) fn taken_from_inlet(&mut self, inlet_taken: u64) {
-        while let Some(&(bytes, went_to_inlet)) = self.charges.front() {
-            if went_to_inlet {
-                if self.inlet_taken == inlet_taken {
+        while let Some(first) = self.charges.front_mut() {
+            let mut count = first.count;
+            if first.to_inlet {
+                let taken = inlet_taken.saturating_sub(self.inlet_taken);
+                count = count.min(u32::try_from(taken).unwrap_or(u32::MAX));
+                if count == 0 {
                     break;
                 }
-                self.inlet_taken += 1;
+                self.inlet_taken += u64::from(count);
             }
-            self.taken += 1;
-            self.released_bytes += bytes;
-            self.charges.pop_front();
+            self.taken += u64::from(count);
+            self.released_bytes += u64::from(count) * first.bytes;
+            first.count -= count;
+            if first.count == 0 {
+                self.charges.pop_front();
+            }
         }
         if self.needed.is_some() && self.taken == self.received {
             // The handler keeps up: the window is what slows the sender.

@@ -12,9 +12,10 @@ use super::succession::Term;
 use crate::body::{BodyError, Meeting, receive};
 use crate::caller::Caller;
 use crate::error::Fault;
-use crate::frame::lane::{Backward, Beside, Forward, forward};
+use crate::frame::lane::{Backward, Beside, Forward, forward, usual_tell};
 use crate::frame::splitter::{Frames, Span, Splitter};
 use crate::frame::{FrameError, LANE_FRAME_MAX, NUMBERS_MAX, PAYLOAD_INLINE_MAX};
+use crate::mesh::{DecodeScope, WeakMesh};
 use crate::objects::{Exposed, Inbound, RemoteReply, ReplyPort, WayBack};
 use crate::outbound::core::{INITIAL_BYTES, Output};
 use crate::payload::Payload;
@@ -135,6 +136,8 @@ pub(crate) struct InLane {
     /// Until everything has been passed on.
     term: Option<Term>,
     inbound: Box<dyn Inbound>,
+    /// What `inbound` decodes for.
+    mesh: WeakMesh,
     meeting: Arc<Meeting>,
     replies: Arc<Replies>,
     port: Arc<dyn ReplyPort>,
@@ -179,9 +182,11 @@ impl InLane {
             splitter,
             frames,
         } = setting;
+        let inbound = object.inbound();
         Self {
             caller,
-            inbound: object.inbound(),
+            mesh: inbound.mesh(),
+            inbound,
             object,
             term: Some(term),
             meeting,
@@ -282,10 +287,15 @@ impl InLane {
     fn take_frames(&mut self, cx: &mut Context<'_>) -> Result<(), LaneError> {
         let mut frames = std::mem::take(&mut self.frames);
         let count = frames.spans().len();
-        let outcome = (0..count).try_for_each(|at| {
-            let left = u32::try_from(count - at).unwrap_or(u32::MAX);
-            self.take_frame(&frames, frames.spans()[at], left, cx)
-        });
+        let mut mesh = std::mem::take(&mut self.mesh);
+        let outcome = {
+            let _scope = DecodeScope::enter(&mut mesh);
+            (0..count).try_for_each(|at| {
+                let left = u32::try_from(count - at).unwrap_or(u32::MAX);
+                self.take_frame(&frames, frames.spans()[at], left, cx)
+            })
+        };
+        self.mesh = mesh;
         frames.clear();
         self.frames = frames;
         self.commit();
@@ -302,40 +312,54 @@ impl InLane {
         cx: &mut Context<'_>,
     ) -> Result<(), LaneError> {
         let mut charge = span.size as u64;
-        let (what, beside, payload) = match forward(
-            frames.get(span),
-            self.numbers.len(),
-            self.message_max.max(INITIAL_BYTES),
-        )? {
-            Forward::Open { .. } => return Err(FrameError::Unexpected("OPEN").into()),
-            Forward::Need { bytes, .. } => {
-                self.learn_taken(cx);
-                // A sender that doesn't know our limit yet may ask for more, and will find out.
-                self.credit.need(bytes.min(self.message_max + LANE_FRAME_MAX as u64));
-                return Ok(());
-            }
-            Forward::Flush { ask } => {
-                self.replies.expect();
-                (What::Flush { ask }, None, &[][..])
-            }
-            Forward::Message { ask, number, id, beside, payload } => {
-                if let Some(id) = id {
-                    if self.numbers.len() >= NUMBERS_MAX {
-                        return Err(FrameError::Unexpected("so many message ids").into());
-                    }
-                    self.numbers.push(self.object.message_index(id));
+        let frame = frames.get(span);
+        // What most frames are, without all that a frame can be being passed around.
+        if let Some((number, payload)) = usual_tell(frame, self.numbers.len())
+            && self.places > 0
+            && self.held.is_empty()
+            && let Some(&Some(index)) = self.numbers.get(number)
+        {
+            self.credit.received(charge)?;
+            let payload = Payload { bytes: payload, bodies: &[] };
+            match self.inbound.stage(index, payload, self.caller, None) {
+                Ok(()) => self.staged_one(charge),
+                Err((error, _)) => {
+                    self.failed(charge, None, Fault::BadPayload(error.to_string()));
                 }
-                charge += beside.as_ref().map_or(0, Beside::total);
-                if ask.is_some() {
+            }
+            return Ok(());
+        }
+        let (what, beside, payload) =
+            match forward(frame, self.numbers.len(), self.message_max.max(INITIAL_BYTES))? {
+                Forward::Open { .. } => return Err(FrameError::Unexpected("OPEN").into()),
+                Forward::Need { bytes, .. } => {
+                    self.learn_taken(cx);
+                    // A sender that doesn't know our limit yet may ask for more, and will find out.
+                    self.credit.need(bytes.min(self.message_max + LANE_FRAME_MAX as u64));
+                    return Ok(());
+                }
+                Forward::Flush { ask } => {
                     self.replies.expect();
+                    (What::Flush { ask }, None, &[][..])
                 }
-                (
-                    What::Message { ask, index: self.numbers.get(number).copied().flatten() },
-                    beside,
-                    payload,
-                )
-            }
-        };
+                Forward::Message { ask, number, id, beside, payload } => {
+                    if let Some(id) = id {
+                        if self.numbers.len() >= NUMBERS_MAX {
+                            return Err(FrameError::Unexpected("so many message ids").into());
+                        }
+                        self.numbers.push(self.object.message_index(id));
+                    }
+                    charge += beside.as_ref().map_or(0, Beside::total);
+                    if ask.is_some() {
+                        self.replies.expect();
+                    }
+                    (
+                        What::Message { ask, index: self.numbers.get(number).copied().flatten() },
+                        beside,
+                        payload,
+                    )
+                }
+            };
         self.credit.received(charge)?;
         let head = Head { what, charge };
         if self.held.is_empty() && beside.is_none() && self.place(left, cx) {
@@ -422,22 +446,41 @@ impl InLane {
             }
         };
         match failed {
-            None => {
-                self.places = self.places.saturating_sub(1);
-                self.staged = true;
-                self.credit.passed_on(charge);
-            }
-            Some((reply, fault)) => {
-                self.credit.dropped(charge);
-                match reply {
-                    Some(reply) => reply.fault(fault),
-                    None => self.undelivered = (self.undelivered.0 + 1, fault),
-                }
-            }
+            None => self.staged_one(charge),
+            Some((reply, fault)) => self.failed(charge, reply, fault),
+        }
+    }
+
+    #[inline]
+    fn staged_one(&mut self, charge: u64) {
+        self.places = self.places.saturating_sub(1);
+        self.staged = true;
+        self.credit.passed_on(charge);
+    }
+
+    fn failed(&mut self, charge: u64, reply: Option<RemoteReply>, fault: Fault) {
+        self.credit.dropped(charge);
+        match reply {
+            Some(reply) => reply.fault(fault),
+            None => self.undelivered = (self.undelivered.0 + 1, fault),
         }
     }
 
     fn pass_on_held(&mut self, cx: &mut Context<'_>) -> Result<(), LaneError> {
+        if !self.held.is_empty() {
+            let mut mesh = std::mem::take(&mut self.mesh);
+            let outcome = {
+                let _scope = DecodeScope::enter(&mut mesh);
+                self.stage_held(cx)
+            };
+            self.mesh = mesh;
+            outcome?;
+        }
+        self.commit();
+        Ok(())
+    }
+
+    fn stage_held(&mut self, cx: &mut Context<'_>) -> Result<(), LaneError> {
         while let Some(held) = self.held.front_mut() {
             let mut bodies = Vec::new();
             let mut payload_is_last = false;
@@ -480,7 +523,6 @@ impl InLane {
                 );
             }
         }
-        self.commit();
         Ok(())
     }
 

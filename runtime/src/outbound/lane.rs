@@ -6,7 +6,7 @@ use crate::cork;
 use crate::error::Fault;
 use crate::links::Links;
 use crate::mesh::WeakMesh;
-use crate::payload::EncodeError;
+use crate::payload::Encoder;
 use crate::remote::{AskSlot, OutKind, OutMessage, Queued, RemoteTarget, WhenFull};
 use crate::session::Session;
 use crate::stream::Express;
@@ -114,6 +114,9 @@ impl Lane {
     }
 
     fn carry_out(self: &Arc<Self>, fx: Effects<AskSlot>) {
+        if fx.is_nothing() {
+            return;
+        }
         fx.writer.into_iter().chain(fx.wake).for_each(cork::wake);
         for (slot, fault) in fx.failed {
             slot.fault(fault);
@@ -151,40 +154,56 @@ impl Lane {
 
     fn send(self: &Arc<Self>, message: OutMessage<'_>) -> Result<Queued, Fault> {
         let OutMessage { id, kind, encode, when_full } = message;
-        let refuse = when_full == WhenFull::Refuse;
         crate::scratch::with_encoder(self.message_max, |encoder| {
             let want = match kind {
                 OutKind::Flush(slot) => Want::Flushed(slot),
-                OutKind::Tell | OutKind::Ask(_) => {
-                    encode(encoder).map_err(|error| match error {
-                        EncodeError::TooLarge { limit } => Fault::TooLarge { limit: limit as u64 },
-                        EncodeError::Unencodable(why) => Fault::Unencodable(why),
-                    })?;
-                    if let OutKind::Ask(slot) = kind { Want::Answer(slot) } else { Want::Nothing }
+                OutKind::Tell => {
+                    encode(encoder)?;
+                    if encoder.bodies().is_empty()
+                        && self.state.lock().core.append_tell(id, encoder.bytes())
+                    {
+                        return Ok(Queued::Accepted);
+                    }
+                    Want::Nothing
+                }
+                OutKind::Ask(slot) => {
+                    encode(encoder)?;
+                    Want::Answer(slot)
                 }
             };
-            let mut alone = None;
-            let submitted = self.change(|state, fx| {
-                let submitted = state.core.submit(want, id, encoder, refuse, fx);
-                // The first that is waited for: whoever asks has no more to send for now, as far as can be known.
-                if fx.expecting
-                    && let Some(express) = &state.express
-                    && let Some(writer) = fx.writer.take()
-                {
-                    alone = Some((express.clone(), writer));
-                }
-                submitted
-            });
-            if let Some((express, writer)) = alone {
-                express.send(writer);
+            self.submit(want, id, encoder, when_full == WhenFull::Refuse)
+        })
+    }
+
+    /// The long way of a message, with all that may follow from it. Apart, so that the short one needs little stack.
+    #[inline(never)]
+    fn submit(
+        self: &Arc<Self>,
+        want: Want<AskSlot>,
+        id: &'static str,
+        encoder: &mut Encoder,
+        refuse: bool,
+    ) -> Result<Queued, Fault> {
+        let mut alone = None;
+        let submitted = self.change(|state, fx| {
+            let submitted = state.core.submit(want, id, encoder, refuse, fx);
+            // The first that is waited for: whoever asks has no more to send for now, as far as can be known.
+            if fx.expecting
+                && let Some(express) = &state.express
+                && let Some(writer) = fx.writer.take()
+            {
+                alone = Some((express.clone(), writer));
             }
-            let submitted = submitted?;
-            Ok(match submitted {
-                Submitted::Accepted => Queued::Accepted,
-                Submitted::Waiting(ticket) => {
-                    Queued::Waiting(Box::pin(InLine { lane: self.clone(), ticket }))
-                }
-            })
+            submitted
+        });
+        if let Some((express, writer)) = alone {
+            express.send(writer);
+        }
+        Ok(match submitted? {
+            Submitted::Accepted => Queued::Accepted,
+            Submitted::Waiting(ticket) => {
+                Queued::Waiting(Box::pin(InLine { lane: self.clone(), ticket }))
+            }
         })
     }
 }

@@ -72,11 +72,23 @@ impl Lane {
     }
 
     fn tell(&mut self, n: u64) -> Result<Submitted, Fault> {
-        self.with(|core, fx| core.submit(Want::Nothing, "tell", &mut encoder(&n), false, fx))
+        self.tell_or_refuse(n, false)
     }
 
     fn try_tell(&mut self, n: u64) -> Result<Submitted, Fault> {
-        self.with(|core, fx| core.submit(Want::Nothing, "tell", &mut encoder(&n), true, fx))
+        self.tell_or_refuse(n, true)
+    }
+
+    fn tell_or_refuse(&mut self, n: u64, refuse: bool) -> Result<Submitted, Fault> {
+        if self.append(n) {
+            return Ok(Submitted::Accepted);
+        }
+        self.with(|core, fx| core.submit(Want::Nothing, "tell", &mut encoder(&n), refuse, fx))
+    }
+
+    /// The short way, which every tell tries first.
+    fn append(&mut self, n: u64) -> bool {
+        self.core.append_tell("tell", encoder(&n).bytes())
     }
 
     fn ask(&mut self, slot: u32, n: u64) -> Result<Submitted, Fault> {
@@ -192,6 +204,38 @@ fn messages_beyond_the_credit_wait_in_line_and_nobody_overtakes() {
     assert!(matches!(seen[1], Seen::Need(_)));
     lane.credit(stream, 1002, 1 << 20, 900);
     assert_eq!(lane.seen(stream), [Seen::Ask(1, 1001)]);
+}
+
+#[test]
+fn the_short_way_is_for_tells_that_follow_others_and_nothing_else() {
+    let (mut lane, stream) = Lane::opened();
+    assert!(!lane.append(1), "the id is not introduced");
+    assert!(matches!(lane.tell(1), Ok(Submitted::Accepted)));
+    assert!(lane.append(2));
+    lane.with(|core, fx| core.hold(true, fx));
+    assert!(!lane.append(3), "the peer is silent");
+    lane.with(|core, fx| core.hold(false, fx));
+    assert_eq!(lane.seen(stream), [Seen::Tell(1), Seen::Tell(2)]);
+    assert!(!lane.append(3), "nobody would wake the writer");
+    assert!(matches!(lane.tell(3), Ok(Submitted::Accepted)));
+    for _ in 4..1000 {
+        assert!(lane.append(3));
+    }
+    assert!(!lane.append(4), "there is no credit");
+    let in_line = waiting(lane.tell(4));
+    lane.credit(stream, 2000, 1 << 20, 0);
+    assert_eq!(poll(&in_line), Poll::Ready(Ok(())));
+    let seen = lane.seen(stream);
+    assert_eq!(seen[..997], vec![Seen::Tell(3); 997]);
+    assert_eq!(seen[997..], [Seen::Need(1025), Seen::Tell(4)]);
+    // Both ways count alike: what was taken, and what is in doubt.
+    assert!(matches!(lane.tell(5), Ok(Submitted::Accepted)));
+    assert!(lane.append(6));
+    lane.credit(stream, 2000, 1 << 20, 1001);
+    lane.with(|core, fx| core.ended(stream, Err(Fault::PeerGone), fx));
+    assert_eq!(lane.lost, 2);
+    assert!(!lane.append(7), "there are losses to be told");
+    assert!(matches!(lane.tell(7), Err(Fault::LostTells { at_most: 2 })));
 }
 
 #[test]

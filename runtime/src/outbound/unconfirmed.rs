@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 /// Runs of tells and of other messages (asks, flushes) in the order they were sent.
 #[derive(Debug, Default)]
 pub(super) struct Unconfirmed {
+    /// All but the last, which is apart because each message extends it.
     runs: VecDeque<(bool, u64)>,
+    last: (bool, u64),
     tells: u64,
     sent: u64,
     taken: u64,
@@ -17,10 +19,13 @@ impl Unconfirmed {
     /// One more message was sent. Returns its number on this stream, from 1.
     #[inline]
     pub(super) fn sent(&mut self, tell: bool) -> u64 {
-        match self.runs.back_mut() {
-            Some((kind, count)) if *kind == tell => *count += 1,
-            _ => self.runs.push_back((tell, 1)),
+        if self.last.0 != tell {
+            let before = std::mem::replace(&mut self.last, (tell, 0));
+            if before.1 > 0 {
+                self.runs.push_back(before);
+            }
         }
+        self.last.1 += 1;
         self.tells += u64::from(tell);
         self.unanswered += u64::from(!tell);
         self.sent += 1;
@@ -33,14 +38,15 @@ impl Unconfirmed {
             return false;
         }
         while self.taken < taken {
-            let Some((tell, count)) = self.runs.front_mut() else { break };
+            let earlier = !self.runs.is_empty();
+            let (tell, count) = self.runs.front_mut().unwrap_or(&mut self.last);
             let step = (*count).min(taken - self.taken);
             *count -= step;
             self.taken += step;
             if *tell {
                 self.tells -= step;
             }
-            if *count == 0 {
+            if earlier && *count == 0 {
                 self.runs.pop_front();
             }
         }

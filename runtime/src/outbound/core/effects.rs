@@ -51,6 +51,14 @@ impl<S> Default for Effects<S> {
     }
 }
 
+impl<S> Effects<S> {
+    /// Whether there is nothing to carry out behind the lock: the usual case while messages stream.
+    pub(crate) fn is_nothing(&self) -> bool {
+        let Self { open, writer, wake, failed, lost, expecting: _ } = self;
+        !open && writer.is_none() && wake.is_empty() && failed.is_empty() && *lost == 0
+    }
+}
+
 /// What the stream's writer has to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Output {

@@ -30,6 +30,36 @@ struct Message<'a, S> {
 }
 
 impl<S> Core<S> {
+    /// The short way of what most messages are while they stream: a small tell without bodies, within credit, of an id
+    /// that the stream knows, behind others that its writer has yet to take. It has no effects. `false`: nothing was done,
+    /// the message is one for [`Self::submit`].
+    #[inline]
+    pub(crate) fn append_tell(&mut self, id: &'static str, payload: &[u8]) -> bool {
+        let stream = &mut self.stream;
+        let flows = self.state == State::Open
+            && stream.accepted
+            && !self.out.is_empty()
+            && self.queue.is_empty()
+            && !self.held
+            && self.lost == 0
+            && self.over.is_none();
+        let fits = payload.len() <= PAYLOAD_INLINE_MAX
+            && payload.len() as u64 <= self.limit
+            && stream.unconfirmed.sent_count() < stream.messages_max;
+        if !flows || !fits {
+            return false;
+        }
+        let Some(number) = stream.number(id) else { return false };
+        let room = stream.bytes_max.saturating_sub(stream.bytes);
+        let Some(size) = frames::put_tell(&mut self.out, number, payload, room) else {
+            return false;
+        };
+        stream.bytes += size;
+        stream.unconfirmed.sent(true);
+        self.touched = true;
+        true
+    }
+
     /// Takes a message's place in line. The encoder's bodies are taken out of it, its bytes are copied.
     ///
     /// # Errors
@@ -159,10 +189,7 @@ impl<S> Core<S> {
                 (false, Some(slot))
             }
             want => {
-                let known = stream
-                    .numbers
-                    .iter()
-                    .position(|id| std::ptr::eq(*id, message.id) || *id == message.id);
+                let known = stream.number(message.id);
                 let number = known.unwrap_or(stream.numbers.len());
                 let beside = (!message.bodies.is_empty()).then(|| Beside {
                     lens: message.bodies.iter().map(|body| body.len() as u64).collect(),

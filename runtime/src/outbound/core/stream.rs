@@ -56,6 +56,12 @@ impl Stream {
             early: Vec::new(),
         }
     }
+
+    /// The number under which the stream has introduced a message id.
+    #[inline]
+    pub(super) fn number(&self, id: &'static str) -> Option<usize> {
+        self.numbers.iter().position(|known| std::ptr::eq(*known, id) || *known == id)
+    }
 }
 
 impl<S> Core<S> {
