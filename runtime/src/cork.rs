@@ -13,10 +13,6 @@ use tokio::time::Instant;
 /// A handler that takes longer makes others wait for what is corked. A guess: well below a round trip between hosts.
 const BRISK: Duration = Duration::from_micros(50);
 
-/// Messages in a turn whose answers the actor's own thread sends. With more of them this thread has enough to do, and one wake-up
-/// serves many. A guess; asks in flight are as fast with any number.
-const FEW: u32 = 8;
-
 thread_local! {
     static HELD: RefCell<Option<Held>> = const { RefCell::new(None) };
 }
@@ -26,13 +22,11 @@ struct Held {
     /// Writers of streams, and how to send in their place.
     writers: Vec<(Waker, Option<Express>)>,
     since: Option<Instant>,
-    /// Messages that were handled since the turn began.
-    messages: u32,
 }
 
 impl Held {
     fn new() -> Self {
-        Self { wakers: Vec::new(), writers: Vec::new(), since: None, messages: 0 }
+        Self { wakers: Vec::new(), writers: Vec::new(), since: None }
     }
 
     fn is_empty(&self) -> bool {
@@ -41,10 +35,9 @@ impl Held {
 
     fn release(mut self) {
         self.wakers.into_iter().for_each(Waker::wake);
-        // Few answers to one peer are sent here, which takes no longer than to wake the network's thread. Whose actor panics has
-        // no mind for it.
+        // A single answer is sent here, which takes no longer than to wake the network's thread. That has several sent while this
+        // thread goes on. Whose actor panics has no mind for it.
         if let [(_, Some(_))] = self.writers[..]
-            && self.messages <= FEW
             && !std::thread::panicking()
             && let Some((writer, Some(express))) = self.writers.pop()
         {
@@ -76,9 +69,7 @@ impl Cork {
             return;
         }
         let slow = HELD.with_borrow_mut(|held| {
-            let held = held.as_mut()?;
-            held.messages += 1;
-            let since = held.since.as_mut()?;
+            let since = held.as_mut()?.since.as_mut()?;
             let now = Instant::now();
             let slow = now.duration_since(*since) > BRISK;
             *since = now;
@@ -124,9 +115,9 @@ pub(crate) fn wake(waker: Waker) {
     }
 }
 
-/// Has the writer of a stream sent what was put into its buffer, now or at the end of the turn. If it was the `last` that
-/// was waited for, or the turn's, that may happen on this thread.
-pub(crate) fn send(writer: Waker, express: Option<&Express>, last: bool) {
+/// Has the writer of a stream sent what was put into its buffer, now or at the end of the turn; by `express`, if given, on this
+/// thread.
+pub(crate) fn send(writer: Waker, express: Option<&Express>) {
     let now = HELD.with_borrow_mut(|held| match held {
         Some(held) => {
             held.since.get_or_insert_with(Instant::now);
@@ -136,8 +127,8 @@ pub(crate) fn send(writer: Waker, express: Option<&Express>, last: bool) {
         None => Some(writer),
     });
     match (now, express) {
-        (Some(writer), Some(express)) if last => express.send(writer),
-        (Some(writer), _) => writer.wake(),
+        (Some(writer), Some(express)) => express.send(writer),
+        (Some(writer), None) => writer.wake(),
         (None, _) => {}
     }
 }

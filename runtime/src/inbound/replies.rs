@@ -28,7 +28,7 @@ pub(crate) struct Replies {
     limit: usize,
     budget: Arc<Budget>,
     state: Mutex<State>,
-    /// The way to the stream for whoever has answered all that was asked.
+    /// The way to the stream for the answer to an ask that no other was under way with.
     express: OnceLock<Express>,
 }
 
@@ -44,6 +44,8 @@ struct State {
     /// Taken out of the budget.
     paid: u64,
     unanswered: u64,
+    /// The most of them since there were none.
+    at_once: u64,
     writer: Option<Waker>,
     lane: Option<Waker>,
     finish: bool,
@@ -101,7 +103,10 @@ impl Replies {
 
     /// One more ask (or flush) will be answered.
     pub(crate) fn expect(&self) {
-        self.state.lock().unanswered += 1;
+        let mut state = self.state.lock();
+        state.at_once =
+            if state.unanswered == 0 { 1 } else { state.at_once.max(state.unanswered + 1) };
+        state.unanswered += 1;
     }
 
     /// Sends a frame that answers no ask.
@@ -210,7 +215,7 @@ impl Replies {
     }
 
     fn answer(&self, put: impl FnOnce(&mut State)) {
-        let (writer, lane, last) = {
+        let (writer, lane, alone) = {
             let mut state = self.state.lock();
             if state.closed {
                 return;
@@ -227,11 +232,11 @@ impl Replies {
             } else {
                 None
             };
-            (state.wake_writer(), lane, state.unanswered == 0)
+            (state.wake_writer(), lane, state.at_once <= 1)
         };
         lane.into_iter().for_each(cork::wake);
         if let Some(writer) = writer {
-            cork::send(writer, self.express.get(), last);
+            cork::send(writer, self.express.get().filter(|_| alone));
         }
     }
 }

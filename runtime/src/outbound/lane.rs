@@ -187,8 +187,8 @@ impl Lane {
         let mut alone = None;
         let submitted = self.change(|state, fx| {
             let submitted = state.core.submit(want, id, encoder, refuse, fx);
-            // The first that is waited for: whoever asks has no more to send for now, as far as can be known.
-            if fx.expecting
+            // Whoever asks one thing after the other has no more to send for now.
+            if fx.alone
                 && let Some(express) = &state.express
                 && let Some(writer) = fx.writer.take()
             {

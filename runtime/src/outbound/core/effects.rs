@@ -36,6 +36,8 @@ pub(crate) struct Effects<S> {
     pub(crate) lost: u64,
     /// Whether the lane went from "no asks in flight" to some.
     pub(crate) expecting: bool,
+    /// Whether such an ask looks like one of those that come one after the other: no others were under way with the last.
+    pub(crate) alone: bool,
 }
 
 impl<S> Default for Effects<S> {
@@ -47,6 +49,7 @@ impl<S> Default for Effects<S> {
             failed: Vec::new(),
             lost: 0,
             expecting: false,
+            alone: false,
         }
     }
 }
@@ -54,7 +57,7 @@ impl<S> Default for Effects<S> {
 impl<S> Effects<S> {
     /// Whether there is nothing to carry out behind the lock: the usual case while messages stream.
     pub(crate) fn is_nothing(&self) -> bool {
-        let Self { open, writer, wake, failed, lost, expecting: _ } = self;
+        let Self { open, writer, wake, failed, lost, expecting: _, alone: _ } = self;
         !open && writer.is_none() && wake.is_empty() && failed.is_empty() && *lost == 0
     }
 }

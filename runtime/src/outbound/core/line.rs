@@ -229,10 +229,14 @@ impl<S> Core<S> {
         };
         let number = stream.unconfirmed.sent(is_tell);
         if let Some(slot) = slot {
-            fx.expecting |= self.asks.is_empty();
+            if self.asks.is_empty() {
+                fx.expecting = true;
+                fx.alone = std::mem::take(&mut self.at_once) <= 1;
+            }
             let stream = self.stream_number;
             self.asks.insert(self.next_ask, Ask { slot, stream, message: number, flush });
             self.next_ask += 1;
+            self.at_once = self.at_once.max(self.asks.len());
         }
         if was_empty {
             fx.writer = self.writer.take().or(fx.writer.take());

@@ -50,6 +50,8 @@ pub(crate) struct Core<S> {
     next_place: u64,
     asks: HashMap<u64, Ask<S>, Consecutive>,
     next_ask: u64,
+    /// The most asks in flight since there were none.
+    at_once: usize,
     out: Vec<u8>,
     out_hint: usize,
     out_bodies: Vec<Bodies>,
@@ -78,6 +80,7 @@ impl<S> Core<S> {
             next_place: 0,
             asks: HashMap::default(),
             next_ask: 0,
+            at_once: 0,
             out: Vec::new(),
             out_hint: 0,
             out_bodies: Vec::new(),
