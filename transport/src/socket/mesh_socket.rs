@@ -292,10 +292,8 @@ impl AsyncUdpSocket for MeshSocket {
 
     fn try_send(&self, transmit: &Transmit) -> io::Result<()> {
         let mut handles = self.handles.lock();
-        match handles.way(transmit.destination, transmit.src_ip) {
-            Way::One(road) => {
-                let Sending { look, mirror } = handles.sending(transmit.destination, transmit);
-                let whole = handles.is_whole(transmit.destination);
+        match handles.sending(transmit) {
+            (Way::One(road), Sending { whole, look, mirror }) => {
                 drop(handles);
                 if look {
                     self.look_for_silence();
@@ -313,7 +311,7 @@ impl AsyncUdpSocket for MeshSocket {
                     self.send_in_pieces(road, transmit)
                 }
             }
-            Way::Each(roads) => {
+            (Way::Each(roads), _) => {
                 // Nobody waits for the slowest of several roads: full if all are.
                 let mut sent = None;
                 for road in roads {
@@ -324,7 +322,7 @@ impl AsyncUdpSocket for MeshSocket {
                 }
                 sent.unwrap_or(Ok(()))
             }
-            Way::Nowhere => {
+            (Way::Nowhere, _) => {
                 count(&self.counters.send_nowhere);
                 Ok(())
             }
@@ -345,9 +343,10 @@ impl AsyncUdpSocket for MeshSocket {
         while barren < BARREN_BATCHES_MAX {
             let mut idle = true;
             let first = self.next_wire.load(Ordering::Relaxed);
-            for turn in 0..self.wires.len() {
-                let index = (first + turn) % self.wires.len();
-                match self.wires[index].poll_recv(cx, bufs, metas) {
+            let (before, from) = self.wires.split_at(first.min(self.wires.len()));
+            let from = from.iter().zip(first..);
+            for (wire, index) in from.chain(before.iter().zip(0..)) {
+                match wire.poll_recv(cx, bufs, metas) {
                     Poll::Pending => {}
                     Poll::Ready(Ok(received)) => {
                         idle = false;

@@ -3,7 +3,7 @@
 use std::{
     io::{self, IoSliceMut},
     net::SocketAddr,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     task::{Context, Poll, ready},
 };
 
@@ -35,6 +35,8 @@ pub(crate) struct UdpWire {
     io: tokio::net::UdpSocket,
     /// Replaced when quinn-udp has drawn a wrong conclusion, see [`UdpWire::mend`].
     state: RwLock<UdpSocketState>,
+    /// What that says of segments per transmit, for quinn asks before each: written only while `state` is locked.
+    segments: AtomicUsize,
     local: SocketAddr,
     buffers: BufferSizes,
     /// Routers that a datagram passes at most.
@@ -71,8 +73,10 @@ impl UdpWire {
         let local = socket.local_addr()?;
         let hops = if local.is_ipv4() { socket.ttl()? } else { NEAR_HOPS };
         let io = tokio::net::UdpSocket::from_std(socket)?;
+        let segments = AtomicUsize::new(state.max_gso_segments());
         let state = RwLock::new(state);
-        Ok(Self { io, state, local, buffers, hops, offload_lost: AtomicBool::new(false) })
+        let offload_lost = AtomicBool::new(false);
+        Ok(Self { io, state, segments, local, buffers, hops, offload_lost })
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -85,7 +89,16 @@ impl UdpWire {
 
     pub(crate) fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let before = self.max_transmit_segments();
-        let send = || self.state.read().try_send((&self.io).into(), transmit);
+        let send = || {
+            let state = self.state.read();
+            let sent = state.try_send((&self.io).into(), transmit);
+            // It may have given up offload whatever became of this one.
+            let segments = state.max_gso_segments();
+            if segments != before {
+                self.segments.store(segments, Ordering::Relaxed);
+            }
+            sent
+        };
         let sent = self.io.try_io(Interest::WRITABLE, send);
         let segmented = transmit.segment_size.is_some_and(|size| size < transmit.contents.len());
         match &sent {
@@ -121,7 +134,11 @@ impl UdpWire {
     #[cold]
     fn mend(&self) {
         match UdpSocketState::new((&self.io).into()) {
-            Ok(state) => *self.state.write() = state,
+            Ok(state) => {
+                let mut known = self.state.write();
+                self.segments.store(state.max_gso_segments(), Ordering::Relaxed);
+                *known = state;
+            }
             Err(e) => tracing::debug!("segmentation offload stays off: {e}"),
         }
     }
@@ -154,7 +171,7 @@ impl UdpWire {
     }
 
     pub(crate) fn max_transmit_segments(&self) -> usize {
-        self.state.read().max_gso_segments()
+        self.segments.load(Ordering::Relaxed)
     }
 
     pub(crate) fn max_receive_segments(&self) -> usize {
