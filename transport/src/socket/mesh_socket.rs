@@ -149,7 +149,9 @@ pub(crate) struct MeshSocket {
     pub(super) forwarded: Mutex<Forwarded>,
     pub(super) pieces: Mutex<Pieces>,
     pub(super) next_piece: AtomicU32,
+    /// Which socket is read first, and which one had something last.
     next_wire: AtomicUsize,
+    last_wire: AtomicUsize,
     runtime: Handle,
     /// For tasks that must not keep it alive.
     this: Weak<Self>,
@@ -185,6 +187,7 @@ impl MeshSocket {
             pieces: Mutex::default(),
             next_piece: AtomicU32::new(0),
             next_wire: AtomicUsize::new(0),
+            last_wire: AtomicUsize::new(0),
             runtime: placement.network().clone(),
             this: Weak::new(),
             relay: relay.map(Mutex::new),
@@ -353,6 +356,7 @@ impl AsyncUdpSocket for MeshSocket {
                         if self.sort(index, &mut bufs[..received], &mut metas[..received]) {
                             // The other family goes first next time.
                             self.next_wire.store(index + 1, Ordering::Relaxed);
+                            self.last_wire.store(index, Ordering::Relaxed);
                             return Poll::Ready(Ok(received));
                         }
                     }
@@ -379,6 +383,8 @@ impl AsyncUdpSocket for MeshSocket {
                 }
             }
             if idle {
+                // None has been kept waiting, so that the likeliest may go first again.
+                self.next_wire.store(self.last_wire.load(Ordering::Relaxed), Ordering::Relaxed);
                 return Poll::Pending;
             }
             barren += 1;

@@ -30,6 +30,10 @@ pub struct BufferSizes {
     pub send: usize,
 }
 
+/// Whether a read that leaves buffers unused has seen the socket empty: Linux fills all of them if it can (`recvmmsg`), and says
+/// so again once there is more (edge-triggered `epoll`). To ask once more costs a system call for each datagram that comes alone.
+const SHORT_IS_LAST: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 #[derive(Debug)]
 pub(crate) struct UdpWire {
     io: tokio::net::UdpSocket,
@@ -151,9 +155,18 @@ impl UdpWire {
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.io.poll_recv_ready(cx))?;
+            let mut last = None;
             let received = self.io.try_io(Interest::READABLE, || {
-                self.state.read().recv((&self.io).into(), bufs, metas)
+                let received = self.state.read().recv((&self.io).into(), bufs, metas)?;
+                if SHORT_IS_LAST && received < bufs.len() {
+                    last = Some(received);
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(received)
             });
+            if let Some(received) = last {
+                return Poll::Ready(Ok(received));
+            }
             match received {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 received => return Poll::Ready(received),
@@ -202,7 +215,55 @@ fn enlarge(socket: &Socket) -> BufferSizes {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::{future::poll_fn, time::Duration};
+
     use super::*;
+
+    /// What is there to be read, each datagram's first byte.
+    async fn read(wire: &UdpWire, buffers: usize) -> io::Result<Vec<u8>> {
+        poll_fn(|cx| {
+            let mut room = vec![[0; 64]; buffers];
+            let mut bufs: Vec<_> = room.iter_mut().map(|r| IoSliceMut::new(r)).collect();
+            let mut metas = vec![RecvMeta::default(); buffers];
+            let count = ready!(wire.poll_recv(cx, &mut bufs, &mut metas))?;
+            Poll::Ready(Ok(bufs[..count].iter().map(|buf| buf[1]).collect()))
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_a_short_read_is_read_and_so_is_what_did_not_fit() {
+        let wire = UdpWire::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let send = |n: u8| sender.send_to(&[[0x40, n].as_slice(), &[0; 28]].concat(), wire.local);
+        for round in 0..3 {
+            for n in 0..5 {
+                send(5 * round + n).unwrap();
+            }
+            let mut received = Vec::new();
+            while received.len() < 5 {
+                let more = tokio::time::timeout(Duration::from_secs(10), read(&wire, 2)).await;
+                received.extend(more.expect("nothing is read, though it is there").unwrap());
+            }
+            assert_eq!(received, Vec::from_iter(5 * round..5 * round + 5));
+            let more = std::pin::pin!(read(&wire, 2));
+            assert!(futures_util::poll!(more).is_pending());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_read_that_leaves_room_is_the_last_until_more_comes() {
+        let wire = UdpWire::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let send = |n: u8| sender.send_to(&[[0x40, n].as_slice(), &[0; 28]].concat(), wire.local);
+        send(1).unwrap();
+        assert_eq!(read(&wire, 2).await.unwrap(), [1]);
+        send(2).unwrap();
+        // The driver has had no turn to say so yet.
+        let mut more = std::pin::pin!(read(&wire, 2));
+        assert!(futures_util::poll!(more.as_mut()).is_pending());
+        assert_eq!(more.await.unwrap(), [2]);
+    }
 
     #[tokio::test]
     async fn an_address_that_nothing_can_be_sent_to_or_from_does_not_cost_the_offload() {
