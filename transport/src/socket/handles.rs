@@ -7,7 +7,7 @@
 //! number of connections bounds the table.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
     time::{Duration, Instant},
 };
@@ -18,6 +18,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use super::{
     cid::Cid,
     sift::{Kind, kind},
+    table::{Table, table},
 };
 use crate::{
     own_ref::interface_addresses,
@@ -114,6 +115,50 @@ impl Handle {
             elsewhere: None,
         }
     }
+
+    /// Where to send what QUIC addresses to it.
+    fn way(&self) -> Way<'_> {
+        match self.stage {
+            Stage::Racing => Way::Each(&self.roads),
+            Stage::Pinned { road, .. } | Stage::Settled { road } => {
+                self.roads.get(road).copied().map_or(Way::Nowhere, Way::One)
+            }
+        }
+    }
+
+    /// Notes what is being sent along its road; `waiting` are the handles that nothing has come back for.
+    fn sending(&mut self, waiting: &mut Vec<SocketAddr>, transmit: &Transmit<'_>) -> Sending {
+        let handle = transmit.destination;
+        let begins = self.watched && self.unanswered.is_none();
+        let first = begins && waiting.is_empty();
+        if begins {
+            self.unanswered = Some(tokio::time::Instant::now().into_std());
+            self.elsewhere = None;
+            if !waiting.contains(&handle) {
+                waiting.push(handle);
+            }
+        }
+        if let Kind::Short(cid) = kind(transmit.contents) {
+            // Peers are endpoints like this one: their ids have the same length.
+            self.peer_cid = Some(*cid);
+        }
+        let mut sending = Sending { whole: self.whole, look: first, mirror: None };
+        // Wherever there is a mirror, there is an echo.
+        let Some(echo) = &mut self.echo else { return sending };
+        let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
+        if let Some(mirror) = &mut self.mirror {
+            let datagrams = transmit.contents.len().div_ceil(segment);
+            let takes = mirror.takes(datagrams, tokio::time::Instant::now().into_std());
+            sending.mirror = takes.then_some((mirror.road, mirror.whole));
+        }
+        for datagram in transmit.contents.chunks(segment) {
+            if echo.len() >= ECHO_MAX {
+                echo.pop_front();
+            }
+            echo.push_back((datagram.to_vec(), sending.mirror.is_some()));
+        }
+        sending
+    }
 }
 
 /// A second road for what is sent, within bounds.
@@ -147,12 +192,20 @@ impl Mirror {
 }
 
 /// What sending something to a handle entails.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Sending {
+    /// Whether the road takes datagrams as long as QUIC's get; of a stranger's nothing is known.
+    pub(crate) whole: bool,
     /// Somebody has to look for silence from now on.
     pub(crate) look: bool,
     /// It goes along this road too, which takes datagrams as long as QUIC's get, or doesn't.
     pub(crate) mirror: Option<(Road, bool)>,
+}
+
+impl Default for Sending {
+    fn default() -> Self {
+        Self { whole: true, look: false, mirror: None }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -193,13 +246,13 @@ pub(crate) struct Handles {
     rng: StdRng,
     /// Local address of each socket.
     wires: Vec<SocketAddr>,
-    handles: HashMap<SocketAddr, Handle>,
-    cids: HashMap<Cid, SocketAddr>,
+    handles: Table<SocketAddr, Handle>,
+    cids: Table<Cid, SocketAddr>,
     /// Handles whose proven roads lead to a source, newest last.
-    sources: HashMap<Source, Vec<SocketAddr>>,
+    sources: Table<Source, Vec<SocketAddr>>,
     /// The flows through relays.
     pub(crate) legs: Legs,
-    /// Watched handles to which something was sent that nothing had come back for.
+    /// Watched handles to which something was sent that nothing had come back for. Whoever is unanswered is among them.
     waiting: Vec<SocketAddr>,
 }
 
@@ -212,9 +265,9 @@ impl Handles {
         Self {
             rng,
             wires,
-            handles: HashMap::new(),
-            cids: HashMap::new(),
-            sources: HashMap::new(),
+            handles: table(),
+            cids: table(),
+            sources: table(),
             legs: Legs::default(),
             waiting: Vec::new(),
         }
@@ -257,7 +310,7 @@ impl Handles {
     /// Datagrams to `cid` are of `handle` from now on. A literal handle keeps sending from `local`.
     pub(crate) fn attach(&mut self, cid: Cid, handle: SocketAddr, local: Option<IpAddr>) {
         if !self.handles.contains_key(&handle) {
-            let Some(road) = self.literal_road(handle, local) else { return };
+            let Some(road) = literal_road(handle, local, &self.wires, &self.legs) else { return };
             let stage = Stage::Settled { road: 0 };
             self.handles.insert(handle, Handle::new(vec![road], stage));
         }
@@ -326,15 +379,26 @@ impl Handles {
 
     /// Where to send what QUIC addresses to `handle`.
     pub(crate) fn way(&self, handle: SocketAddr, local: Option<IpAddr>) -> Way<'_> {
-        let Some(entry) = self.handles.get(&handle) else {
-            return self.literal_road(handle, local).map_or(Way::Nowhere, Way::One);
-        };
-        match entry.stage {
-            Stage::Racing => Way::Each(&entry.roads),
-            Stage::Pinned { road, .. } | Stage::Settled { road } => {
-                entry.roads.get(road).copied().map_or(Way::Nowhere, Way::One)
-            }
+        match self.handles.get(&handle) {
+            Some(entry) => entry.way(),
+            None => literal_way(handle, local, &self.wires, &self.legs),
         }
+    }
+
+    /// The same for what is being sent, which is noted if it goes along one road.
+    pub(crate) fn sending(&mut self, transmit: &Transmit<'_>) -> (Way<'_>, Sending) {
+        let (handle, local) = (transmit.destination, transmit.src_ip);
+        let Some(entry) = self.handles.get_mut(&handle) else {
+            let way = literal_way(handle, local, &self.wires, &self.legs);
+            return (way, Sending::default());
+        };
+        let sending = match entry.stage {
+            Stage::Racing => Sending::default(),
+            Stage::Pinned { .. } | Stage::Settled { .. } => {
+                entry.sending(&mut self.waiting, transmit)
+            }
+        };
+        (entry.way(), sending)
     }
 
     /// Keeps (or forgets) the last datagrams that are sent to `handle`.
@@ -386,6 +450,10 @@ impl Handles {
 
     /// Something of the connection behind `handle` came from `source`.
     pub(super) fn heard(&mut self, handle: SocketAddr, source: Source) {
+        if self.waiting.is_empty() {
+            // As nearly always; this is asked for every batch.
+            return;
+        }
         // What comes along another road says nothing about the one in use.
         if let Some(entry) = self.handles.get_mut(&handle)
             && entry.unanswered.is_some()
@@ -429,40 +497,6 @@ impl Handles {
         (silent, !self.waiting.is_empty())
     }
 
-    /// Notes what is being sent to `handle`.
-    pub(crate) fn sending(&mut self, handle: SocketAddr, transmit: &Transmit<'_>) -> Sending {
-        let Some(entry) = self.handles.get_mut(&handle) else { return Sending::default() };
-        let begins = entry.watched && entry.unanswered.is_none();
-        let first = begins && self.waiting.is_empty();
-        if begins {
-            entry.unanswered = Some(tokio::time::Instant::now().into_std());
-            entry.elsewhere = None;
-            if !self.waiting.contains(&handle) {
-                self.waiting.push(handle);
-            }
-        }
-        if let Kind::Short(cid) = kind(transmit.contents) {
-            // Peers are endpoints like this one: their ids have the same length.
-            entry.peer_cid = Some(*cid);
-        }
-        let mut sending = Sending { look: first, mirror: None };
-        // Wherever there is a mirror, there is an echo.
-        let Some(echo) = &mut entry.echo else { return sending };
-        let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
-        if let Some(mirror) = &mut entry.mirror {
-            let datagrams = transmit.contents.len().div_ceil(segment);
-            let takes = mirror.takes(datagrams, tokio::time::Instant::now().into_std());
-            sending.mirror = takes.then_some((mirror.road, mirror.whole));
-        }
-        for datagram in transmit.contents.chunks(segment) {
-            if echo.len() >= ECHO_MAX {
-                echo.pop_front();
-            }
-            echo.push_back((datagram.to_vec(), sending.mirror.is_some()));
-        }
-        sending
-    }
-
     /// The road in use by `handle`, and the id by which the peer knows the connection.
     pub(crate) fn peer_cid(&self, handle: SocketAddr) -> Option<(Road, Cid)> {
         Some((self.active(handle)?, self.handles.get(&handle)?.peer_cid?))
@@ -498,6 +532,17 @@ impl Handles {
         let Some(handle) = self.cids.get(cid).copied() else { return Match::Unknown };
         self.heard(handle, source);
         Match::Handle(handle)
+    }
+
+    /// The handle of what came for `cid` from `source`, if there is no doubt: that of the id, or the only one whose proven
+    /// roads lead there.
+    pub(super) fn one(&mut self, cid: &Cid, source: Source) -> Option<SocketAddr> {
+        if let Match::Handle(handle) = self.short(cid, source) {
+            return Some(handle);
+        }
+        let [owner] = *self.at(source) else { return None };
+        self.heard(owner, source);
+        Some(owner)
     }
 
     /// A handshake packet to `destination` came from `source`. The first answer to a dial decides
@@ -567,27 +612,6 @@ impl Handles {
         plain.into()
     }
 
-    /// The road that a literal handle spells out.
-    fn literal_road(&self, handle: SocketAddr, local: Option<IpAddr>) -> Option<Road> {
-        let SocketAddr::V6(v6) = handle else { return None };
-        if is_dialled(handle) {
-            return None;
-        }
-        if v6.ip().segments()[..3] == RELAYED {
-            let token = FlowToken((v6.ip().to_bits() & u128::from(u64::MAX)) as u64);
-            let (wire, remote) = self.legs.relay(token)?;
-            return Some(Road { wire, remote, local: None, flow: Some(token) });
-        }
-        let remote = match v6.ip().to_ipv4_mapped() {
-            Some(ip) => SocketAddr::new(ip.into(), v6.port()),
-            None => SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into(),
-        };
-        let sibling = usize::try_from(v6.flowinfo() >> 1).ok()?;
-        let family = |(_, local): &(usize, &SocketAddr)| local.is_ipv4() == remote.is_ipv4();
-        let (wire, _) = self.wires.iter().enumerate().filter(family).nth(sibling)?;
-        Some(Road { wire, remote, local, flow: None })
-    }
-
     fn bind(&mut self, road: Road, handle: SocketAddr) {
         let owners = self.sources.entry(road.source()).or_default();
         owners.retain(|owner| *owner != handle);
@@ -614,6 +638,42 @@ impl Handles {
     pub(crate) fn is_empty(&self) -> bool {
         self.handles.is_empty() && self.cids.is_empty() && self.sources.is_empty()
     }
+}
+
+/// Where to send what is addressed to a handle that nothing is known of.
+fn literal_way<'a>(
+    handle: SocketAddr,
+    local: Option<IpAddr>,
+    wires: &[SocketAddr],
+    legs: &Legs,
+) -> Way<'a> {
+    literal_road(handle, local, wires, legs).map_or(Way::Nowhere, Way::One)
+}
+
+/// The road that a literal handle spells out.
+fn literal_road(
+    handle: SocketAddr,
+    local: Option<IpAddr>,
+    wires: &[SocketAddr],
+    legs: &Legs,
+) -> Option<Road> {
+    let SocketAddr::V6(v6) = handle else { return None };
+    if is_dialled(handle) {
+        return None;
+    }
+    if v6.ip().segments()[..3] == RELAYED {
+        let token = FlowToken((v6.ip().to_bits() & u128::from(u64::MAX)) as u64);
+        let (wire, remote) = legs.relay(token)?;
+        return Some(Road { wire, remote, local: None, flow: Some(token) });
+    }
+    let remote = match v6.ip().to_ipv4_mapped() {
+        Some(ip) => SocketAddr::new(ip.into(), v6.port()),
+        None => SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into(),
+    };
+    let sibling = usize::try_from(v6.flowinfo() >> 1).ok()?;
+    let family = |(_, local): &(usize, &SocketAddr)| local.is_ipv4() == remote.is_ipv4();
+    let (wire, _) = wires.iter().enumerate().filter(family).nth(sibling)?;
+    Some(Road { wire, remote, local, flow: None })
 }
 
 /// Datagrams repeated to a peer that was silent (docs/architecture.md). Few, for the acknowledgment of an old one makes QUIC

@@ -13,7 +13,7 @@ use super::{
     handles::{self, Match, Road, Source},
     mesh_socket::{MeshSocket, count},
     pieces::PIECE,
-    sift::{Kind, Verdict, kind, sift},
+    sift::{Kind, Verdict, kind, sift, uniform},
 };
 use crate::{
     relay::frame::{self, FORWARDED, FlowToken, HEADER_BYTES},
@@ -31,23 +31,36 @@ impl MeshSocket {
         bufs: &mut [IoSliceMut<'_>],
         metas: &mut [RecvMeta],
     ) -> bool {
-        let mut forwarded = self.forwarded.lock();
-        let mut staged = self.staged.lock();
-        let dropped = staged.dropped;
+        let mut locked = None;
         let mut any = false;
         for (buf, meta) in bufs.iter_mut().zip(metas) {
             let source = Source { wire, remote: meta.addr, flow: None };
+            if let Some(cid) = uniform(buf, meta)
+                && let Some(handle) = self.handles.lock().one(&cid, source)
+            {
+                // As nearly always: nothing to take out, to forward or to stage.
+                meta.addr = handle;
+                any = true;
+                continue;
+            }
+            let (forwarded, staged, _) = locked.get_or_insert_with(|| {
+                let (forwarded, staged) = (self.forwarded.lock(), self.staged.lock());
+                let dropped = staged.dropped;
+                (forwarded, staged, dropped)
+            });
             let local = meta.dst_ip;
             if let Some(relay) = &self.relay {
-                self.forward(&mut relay.lock(), &mut forwarded, buf, meta, source);
+                self.forward(&mut relay.lock(), forwarded, buf, meta, source);
             }
             let judge = |datagram: &[u8]| self.judge(datagram, source, local);
-            any |= sift(buf, meta, &mut staged, judge);
+            any |= sift(buf, meta, staged, judge);
         }
-        self.send_forwarded(&mut forwarded);
-        // What is staged must not wait for the next datagram to arrive.
-        any |= !staged.is_empty();
-        self.counters.staging_full.fetch_add(staged.dropped - dropped, Ordering::Relaxed);
+        if let Some((mut forwarded, staged, dropped)) = locked {
+            self.send_forwarded(&mut forwarded);
+            // What is staged must not wait for the next datagram to arrive.
+            any |= !staged.is_empty();
+            self.counters.staging_full.fetch_add(staged.dropped - dropped, Ordering::Relaxed);
+        }
         any
     }
 
@@ -191,14 +204,10 @@ impl MeshSocket {
 
     fn judge_short(&self, cid: &Cid, source: Source) -> Verdict {
         let mut handles = self.handles.lock();
-        if let Match::Handle(handle) = handles.short(cid, source) {
+        if let Some(handle) = handles.one(cid, source) {
             return Verdict::Quic(handle);
         }
         let owners = handles.at(source);
-        if let [owner] = *owners {
-            handles.heard(owner, source);
-            return Verdict::Quic(owner);
-        }
         let ours = self.cids.is_ours(cid);
         // quinn's servers change to a later id of their client as soon as they have one, its clients
         // never do: an id of ours that isn't in the table is that of a dialled connection. A foreign id

@@ -149,7 +149,9 @@ pub(crate) struct MeshSocket {
     pub(super) forwarded: Mutex<Forwarded>,
     pub(super) pieces: Mutex<Pieces>,
     pub(super) next_piece: AtomicU32,
+    /// Which socket is read first, and which one had something last.
     next_wire: AtomicUsize,
+    last_wire: AtomicUsize,
     runtime: Handle,
     /// For tasks that must not keep it alive.
     this: Weak<Self>,
@@ -185,6 +187,7 @@ impl MeshSocket {
             pieces: Mutex::default(),
             next_piece: AtomicU32::new(0),
             next_wire: AtomicUsize::new(0),
+            last_wire: AtomicUsize::new(0),
             runtime: placement.network().clone(),
             this: Weak::new(),
             relay: relay.map(Mutex::new),
@@ -292,10 +295,8 @@ impl AsyncUdpSocket for MeshSocket {
 
     fn try_send(&self, transmit: &Transmit) -> io::Result<()> {
         let mut handles = self.handles.lock();
-        match handles.way(transmit.destination, transmit.src_ip) {
-            Way::One(road) => {
-                let Sending { look, mirror } = handles.sending(transmit.destination, transmit);
-                let whole = handles.is_whole(transmit.destination);
+        match handles.sending(transmit) {
+            (Way::One(road), Sending { whole, look, mirror }) => {
                 drop(handles);
                 if look {
                     self.look_for_silence();
@@ -313,7 +314,7 @@ impl AsyncUdpSocket for MeshSocket {
                     self.send_in_pieces(road, transmit)
                 }
             }
-            Way::Each(roads) => {
+            (Way::Each(roads), _) => {
                 // Nobody waits for the slowest of several roads: full if all are.
                 let mut sent = None;
                 for road in roads {
@@ -324,7 +325,7 @@ impl AsyncUdpSocket for MeshSocket {
                 }
                 sent.unwrap_or(Ok(()))
             }
-            Way::Nowhere => {
+            (Way::Nowhere, _) => {
                 count(&self.counters.send_nowhere);
                 Ok(())
             }
@@ -345,15 +346,17 @@ impl AsyncUdpSocket for MeshSocket {
         while barren < BARREN_BATCHES_MAX {
             let mut idle = true;
             let first = self.next_wire.load(Ordering::Relaxed);
-            for turn in 0..self.wires.len() {
-                let index = (first + turn) % self.wires.len();
-                match self.wires[index].poll_recv(cx, bufs, metas) {
+            let (before, from) = self.wires.split_at(first.min(self.wires.len()));
+            let from = from.iter().zip(first..);
+            for (wire, index) in from.chain(before.iter().zip(0..)) {
+                match wire.poll_recv(cx, bufs, metas) {
                     Poll::Pending => {}
                     Poll::Ready(Ok(received)) => {
                         idle = false;
                         if self.sort(index, &mut bufs[..received], &mut metas[..received]) {
                             // The other family goes first next time.
                             self.next_wire.store(index + 1, Ordering::Relaxed);
+                            self.last_wire.store(index, Ordering::Relaxed);
                             return Poll::Ready(Ok(received));
                         }
                     }
@@ -380,6 +383,8 @@ impl AsyncUdpSocket for MeshSocket {
                 }
             }
             if idle {
+                // None has been kept waiting, so that the likeliest may go first again.
+                self.next_wire.store(self.last_wire.load(Ordering::Relaxed), Ordering::Relaxed);
                 return Poll::Pending;
             }
             barren += 1;

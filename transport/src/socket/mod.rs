@@ -3,6 +3,7 @@
 //! - `mesh_socket`: what quinn sees; puts the parts below together
 //! - `incoming`, `outgoing`: what becomes of what comes in, and how things are sent
 //! - `handles`: which addresses quinn sees, and where datagrams really go
+//! - `table`: the maps that are asked for every datagram
 //! - `sift`: sorts received batches
 //! - `forward`: passes on what is for others
 //! - `pieces`: datagrams that are too long for a road
@@ -21,6 +22,7 @@ pub(crate) mod mesh_socket;
 mod outgoing;
 pub(crate) mod pieces;
 pub(crate) mod sift;
+mod table;
 pub(crate) mod udp;
 
 pub use udp::BufferSizes;

@@ -130,6 +130,19 @@ impl Staged {
     }
 }
 
+/// The connection id of a received batch all of whose datagrams are of one connection. Its length and stride are then what
+/// [`sift`] would make of them.
+pub(crate) fn uniform(batch: &[u8], meta: &RecvMeta) -> Option<Cid> {
+    // Which sift mends.
+    if meta.stride == 0 {
+        return None;
+    }
+    let mut datagrams = batch.get(..meta.len)?.chunks(meta.stride);
+    let Kind::Short(first) = kind(datagrams.next()?) else { return None };
+    let same = |datagram: &[u8]| matches!(kind(datagram), Kind::Short(cid) if cid == first);
+    datagrams.all(same).then_some(*first)
+}
+
 /// Sorts one received batch. `judge` is asked once per datagram, except for those that continue the
 /// connection of the datagram before. Returns whether QUIC has something to read in it; if not, its
 /// length is zero afterwards (but something may be staged).
@@ -248,6 +261,34 @@ mod tests {
         assert_eq!(batch, parts.concat());
         assert_eq!((meta.addr, meta.stride, asked), (handle(7), STRIDE, 1));
         assert!(staged.is_empty());
+    }
+
+    #[test]
+    fn uniform_is_what_sifting_leaves_as_it_is() {
+        let one = || short(7, 1, STRIDE);
+        for (parts, expected) in [
+            (vec![one()], Some(7)),
+            (vec![one(), one(), short(7, 3, 25)], Some(7)),
+            (vec![one(), one(), short(7, 3, 20)], None),
+            (vec![one(), short(8, 1, STRIDE), one()], None),
+            (vec![one(), frame(STRIDE)], None),
+            (vec![frame(STRIDE), one()], None),
+            (vec![vec![0x40; 20]], None),
+            (vec![], None),
+        ] {
+            let batch = parts.concat();
+            let whole = RecvMeta { len: batch.len(), stride: STRIDE, ..Default::default() };
+            let cid = expected.map(|n| [n; CID_LEN]);
+            assert_eq!(uniform(&batch, &whole), cid, "{parts:?}");
+            let (sifted, meta, staged, _) = sift_batch(&parts);
+            let untouched = !batch.is_empty() && sifted == batch && staged.is_empty();
+            assert_eq!(untouched, expected.is_some(), "{parts:?}");
+            if untouched {
+                assert_eq!((meta.len, meta.stride), (whole.len, whole.stride));
+            }
+        }
+        let nothing = RecvMeta { len: 30, stride: 0, ..Default::default() };
+        assert_eq!(uniform(&one(), &nothing), None);
     }
 
     #[test]

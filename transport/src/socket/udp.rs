@@ -3,7 +3,7 @@
 use std::{
     io::{self, IoSliceMut},
     net::SocketAddr,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     task::{Context, Poll, ready},
 };
 
@@ -30,11 +30,17 @@ pub struct BufferSizes {
     pub send: usize,
 }
 
+/// Whether a read that leaves buffers unused has seen the socket empty: Linux fills all of them if it can (`recvmmsg`), and says
+/// so again once there is more (edge-triggered `epoll`). To ask once more costs a system call for each datagram that comes alone.
+const SHORT_IS_LAST: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 #[derive(Debug)]
 pub(crate) struct UdpWire {
     io: tokio::net::UdpSocket,
     /// Replaced when quinn-udp has drawn a wrong conclusion, see [`UdpWire::mend`].
     state: RwLock<UdpSocketState>,
+    /// What that says of segments per transmit, for quinn asks before each: written only while `state` is locked.
+    segments: AtomicUsize,
     local: SocketAddr,
     buffers: BufferSizes,
     /// Routers that a datagram passes at most.
@@ -71,8 +77,10 @@ impl UdpWire {
         let local = socket.local_addr()?;
         let hops = if local.is_ipv4() { socket.ttl()? } else { NEAR_HOPS };
         let io = tokio::net::UdpSocket::from_std(socket)?;
+        let segments = AtomicUsize::new(state.max_gso_segments());
         let state = RwLock::new(state);
-        Ok(Self { io, state, local, buffers, hops, offload_lost: AtomicBool::new(false) })
+        let offload_lost = AtomicBool::new(false);
+        Ok(Self { io, state, segments, local, buffers, hops, offload_lost })
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -85,7 +93,16 @@ impl UdpWire {
 
     pub(crate) fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let before = self.max_transmit_segments();
-        let send = || self.state.read().try_send((&self.io).into(), transmit);
+        let send = || {
+            let state = self.state.read();
+            let sent = state.try_send((&self.io).into(), transmit);
+            // It may have given up offload whatever became of this one.
+            let segments = state.max_gso_segments();
+            if segments != before {
+                self.segments.store(segments, Ordering::Relaxed);
+            }
+            sent
+        };
         let sent = self.io.try_io(Interest::WRITABLE, send);
         let segmented = transmit.segment_size.is_some_and(|size| size < transmit.contents.len());
         match &sent {
@@ -121,7 +138,11 @@ impl UdpWire {
     #[cold]
     fn mend(&self) {
         match UdpSocketState::new((&self.io).into()) {
-            Ok(state) => *self.state.write() = state,
+            Ok(state) => {
+                let mut known = self.state.write();
+                self.segments.store(state.max_gso_segments(), Ordering::Relaxed);
+                *known = state;
+            }
             Err(e) => tracing::debug!("segmentation offload stays off: {e}"),
         }
     }
@@ -134,9 +155,18 @@ impl UdpWire {
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.io.poll_recv_ready(cx))?;
+            let mut last = None;
             let received = self.io.try_io(Interest::READABLE, || {
-                self.state.read().recv((&self.io).into(), bufs, metas)
+                let received = self.state.read().recv((&self.io).into(), bufs, metas)?;
+                if SHORT_IS_LAST && received < bufs.len() {
+                    last = Some(received);
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(received)
             });
+            if let Some(received) = last {
+                return Poll::Ready(Ok(received));
+            }
             match received {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 received => return Poll::Ready(received),
@@ -154,7 +184,7 @@ impl UdpWire {
     }
 
     pub(crate) fn max_transmit_segments(&self) -> usize {
-        self.state.read().max_gso_segments()
+        self.segments.load(Ordering::Relaxed)
     }
 
     pub(crate) fn max_receive_segments(&self) -> usize {
@@ -185,7 +215,55 @@ fn enlarge(socket: &Socket) -> BufferSizes {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::{future::poll_fn, time::Duration};
+
     use super::*;
+
+    /// What is there to be read, each datagram's first byte.
+    async fn read(wire: &UdpWire, buffers: usize) -> io::Result<Vec<u8>> {
+        poll_fn(|cx| {
+            let mut room = vec![[0; 64]; buffers];
+            let mut bufs: Vec<_> = room.iter_mut().map(|r| IoSliceMut::new(r)).collect();
+            let mut metas = vec![RecvMeta::default(); buffers];
+            let count = ready!(wire.poll_recv(cx, &mut bufs, &mut metas))?;
+            Poll::Ready(Ok(bufs[..count].iter().map(|buf| buf[1]).collect()))
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_a_short_read_is_read_and_so_is_what_did_not_fit() {
+        let wire = UdpWire::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let send = |n: u8| sender.send_to(&[[0x40, n].as_slice(), &[0; 28]].concat(), wire.local);
+        for round in 0..3 {
+            for n in 0..5 {
+                send(5 * round + n).unwrap();
+            }
+            let mut received = Vec::new();
+            while received.len() < 5 {
+                let more = tokio::time::timeout(Duration::from_secs(10), read(&wire, 2)).await;
+                received.extend(more.expect("nothing is read, though it is there").unwrap());
+            }
+            assert_eq!(received, Vec::from_iter(5 * round..5 * round + 5));
+            let more = std::pin::pin!(read(&wire, 2));
+            assert!(futures_util::poll!(more).is_pending());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_read_that_leaves_room_is_the_last_until_more_comes() {
+        let wire = UdpWire::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let send = |n: u8| sender.send_to(&[[0x40, n].as_slice(), &[0; 28]].concat(), wire.local);
+        send(1).unwrap();
+        assert_eq!(read(&wire, 2).await.unwrap(), [1]);
+        send(2).unwrap();
+        // The driver has had no turn to say so yet.
+        let mut more = std::pin::pin!(read(&wire, 2));
+        assert!(futures_util::poll!(more.as_mut()).is_pending());
+        assert_eq!(more.await.unwrap(), [2]);
+    }
 
     #[tokio::test]
     async fn an_address_that_nothing_can_be_sent_to_or_from_does_not_cost_the_offload() {

@@ -149,35 +149,31 @@ fn in_doubt_a_few_datagrams_a_round_trip_go_along_another_road_and_a_switch_repe
     let contents: Vec<u8> = (0..10).flat_map(|n| [0x40 + n; 100]).collect();
     let (ecn, src_ip, segment_size) = (None, None, Some(100));
     let batch = Transmit { destination: handle, ecn, contents: &contents, segment_size, src_ip };
-    assert_eq!(handles.sending(handle, &batch), Sending::default());
+    assert_eq!(handles.sending(&batch).1, Sending::default());
     assert_eq!(handles.echo(handle), None, "nothing is kept while there is no doubt");
     let now = tokio::time::Instant::now().into_std();
     let hour = Duration::from_secs(3600);
     // Some silence: what is sent from now on is kept, until something comes.
     handles.watch(handle, true);
-    assert!(handles.sending(handle, &batch).look);
+    assert!(handles.sending(&batch).1.look);
     assert_eq!(handles.silent(now - hour), (vec![], true));
-    handles.sending(handle, &batch);
+    handles.sending(&batch);
     assert_eq!(handles.echo(handle).unwrap().1.len(), ECHO_MAX);
     assert_eq!(handles.short(&CID, used.source()), Match::Handle(handle));
     assert_eq!(handles.echo(handle), None);
-    handles.sending(handle, &batch);
+    handles.sending(&batch);
     assert_eq!(handles.silent(now - hour), (vec![], true));
-    handles.sending(handle, &batch);
+    handles.sending(&batch);
     let last = handles.mirror(handle, Some(Mirror::new(other, false, hour, now)));
     assert_eq!(last.len(), ECHO_MAX);
     let mirrored = (0..20).filter(|_| {
-        let mirror = handles.sending(handle, &batch).mirror;
+        let mirror = handles.sending(&batch).1.mirror;
         assert!(mirror.is_none_or(|to| to == (other, false)));
         mirror.is_some()
     });
     assert_eq!(mirrored.count(), MIRRORED_MAX / 10);
     let last = Transmit { contents: &[0x41; 9], segment_size: None, ..batch };
-    assert_eq!(
-        handles.sending(handle, &last).mirror,
-        Some((other, false)),
-        "there is room for four"
-    );
+    assert_eq!(handles.sending(&last).1.mirror, Some((other, false)), "there is room for four");
     let repeated = |handles: &Handles| handles.echo(handle).unwrap().1.len();
     assert_eq!(repeated(&handles), ECHO_MAX);
     // Along the road that has had the last one already, that isn't sent again.
@@ -189,7 +185,7 @@ fn in_doubt_a_few_datagrams_a_round_trip_go_along_another_road_and_a_switch_repe
     assert_eq!(handles.echo(handle), None);
     handles.keep_echo(handle, true);
     handles.mirror(handle, Some(Mirror::new(other, true, hour, now)));
-    handles.sending(handle, &last);
+    handles.sending(&last);
     handles.mirror(handle, None);
     assert_eq!(repeated(&handles), 1, "somebody else wants it");
 }
