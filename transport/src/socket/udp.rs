@@ -8,7 +8,7 @@ use std::{
 };
 
 use parking_lot::RwLock;
-use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn::udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 
@@ -158,7 +158,7 @@ impl UdpWire {
             let mut last = None;
             let received = self.io.try_io(Interest::READABLE, || {
                 let received = self.state.read().recv((&self.io).into(), bufs, metas)?;
-                if SHORT_IS_LAST && received < bufs.len() {
+                if SHORT_IS_LAST && received < bufs.len().min(BATCH_SIZE) {
                     last = Some(received);
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
