@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 const CID: Cid = [1; super::super::cid::CID_LEN];
