@@ -72,8 +72,10 @@ fn malformed_frames_endless_lengths_and_deep_nesting_are_refused_and_others_go_o
             };
             let attacker = Endpoint::bind(config, placement, ends.clone()).await.unwrap();
             let link = attacker.connect(&host.peer_ref()).await.unwrap();
+            let mut first = None;
             if what == "a second control stream" {
-                let (mut send, _recv) = link.quic().open_bi().await.unwrap();
+                // Kept, for its end is refused too.
+                let (send, _recv) = first.insert(link.quic().open_bi().await.unwrap());
                 send.write_all(&[1]).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
