@@ -5,10 +5,11 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    alone::{is_alone, resident},
     common::{echo, host, host_with},
     flood::share_amid,
     guests::{Guest, introduce, received, victim},
-    measures_memory, resident, serves,
+    serves,
 };
 use webmesh_transport::{ConnectError, Relaying, Service};
 
@@ -39,7 +40,11 @@ const QUESTIONS: u64 = 1_000;
 
 #[tokio::test]
 async fn a_guest_that_asks_without_end_is_answered_at_its_rate_and_others_are_served() {
-    let _measuring = measures_memory().await;
+    if !is_alone(
+        "abuse::a_guest_that_asks_without_end_is_answered_at_its_rate_and_others_are_served",
+    ) {
+        return;
+    }
     let host = host(1).await;
     let (mut greedy, before) = (Guest::of(8, &host).await, resident());
     let question = introduce(9);

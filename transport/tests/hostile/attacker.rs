@@ -86,6 +86,14 @@ impl Attacker {
         self
     }
 
+    /// Keeps its connections from being idle.
+    pub fn that_stays(mut self) -> Self {
+        let mut transport = quinn::TransportConfig::default();
+        transport.keep_alive_interval(Some(std::time::Duration::from_secs(5)));
+        self.config.transport_config(Arc::new(transport));
+        self
+    }
+
     /// A handshake with whoever is at `address`.
     pub async fn dial(
         &self,

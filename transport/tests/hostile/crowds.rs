@@ -14,13 +14,14 @@ use std::{
 
 use crate::{
     Dice,
+    alone::{is_alone, resident},
     attacker::Attacker,
     common::host,
     flood::{Flood, PER_SECOND, share_amid},
     forwarders::{Between, Conduct},
     guests::{greet, introduce},
     liars::next,
-    measures_memory, resident, serves,
+    serves,
 };
 
 /// Hosts with keys of their own among the crowd; every other one never reads an answer.
@@ -76,7 +77,6 @@ fn press(n: u8, server: SocketAddr, question: &[u8], reads: bool, tally: Arc<Tal
 }
 
 async fn amid_a_crowd(what: &str, question: Vec<u8>) {
-    let _measuring = measures_memory().await;
     let (server, guest) = (host(1).await, host(2).await);
     let keeper = Between::before(server.address(), Conduct::Keeping).await;
     let (begun, tally) = (Instant::now(), Arc::new(Tally::default()));
@@ -119,16 +119,21 @@ async fn amid_a_crowd(what: &str, question: Vec<u8>) {
         grown >> 10
     );
     assert!(answered > 0 && answered <= due, "{answered} answers, {due} were due");
-    // Other tests are of this process as well.
     assert!(grown < 96 << 20, "memory grew by {} MiB", grown >> 20);
 }
 
 #[tokio::test]
 async fn honest_traffic_goes_on_amid_a_crowd_that_wants_introductions() {
+    if !is_alone("crowds::honest_traffic_goes_on_amid_a_crowd_that_wants_introductions") {
+        return;
+    }
     amid_a_crowd("introductions, and what bore them once more", introduce(9)).await;
 }
 
 #[tokio::test]
 async fn honest_traffic_goes_on_amid_a_crowd_that_wants_sessions() {
+    if !is_alone("crowds::honest_traffic_goes_on_amid_a_crowd_that_wants_sessions") {
+        return;
+    }
     amid_a_crowd("reservations, and what bore them once more", vec![1]).await;
 }

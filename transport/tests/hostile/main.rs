@@ -13,6 +13,7 @@
 mod common;
 
 mod abuse;
+mod alone;
 mod attacker;
 mod bystanders;
 mod crowds;
@@ -48,20 +49,6 @@ async fn serves(host: &Host, guest: &Host) -> (Link, Link) {
     };
     let served = tokio::time::timeout(Duration::from_secs(20), served).await;
     served.expect("the host doesn't serve an honest guest")
-}
-
-static MEMORY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
-/// To be held by whoever measures the memory of this process, all of whose tests share it: those that do use much of it.
-async fn measures_memory() -> tokio::sync::MutexGuard<'static, ()> {
-    MEMORY.lock().await
-}
-
-/// Resident memory of this process in bytes; other tests in the same process blur it.
-fn resident() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());
-    pages.unwrap_or(0) * 4096
 }
 
 /// A small generator of our own (xorshift64*), so that every run sends the same garbage.

@@ -7,9 +7,10 @@ use std::{
 
 use crate::{
     Dice,
+    alone::{is_alone, resident},
     common::{address_only, echo, host, host_with},
     flood::{Flood, share_amid},
-    measures_memory, resident, serves,
+    serves,
 };
 
 /// One datagram of garbage: every first byte, many lengths, some with the beginning of something real.
@@ -67,7 +68,9 @@ async fn garbage_of_every_shape_is_dropped_and_stores_nothing() {
 
 #[tokio::test]
 async fn a_guest_is_let_in_amid_spoofed_initials() {
-    let _measuring = measures_memory().await;
+    if !is_alone("strangers::a_guest_is_let_in_amid_spoofed_initials") {
+        return;
+    }
     let (host, guest) = (host(1).await, host(2).await);
     let before = resident();
     let flood = Flood::start(host.address(), Some(20_000), junk_initial);
@@ -146,7 +149,11 @@ async fn honest_traffic_goes_on_amid_fifty_thousand_garbage_datagrams_a_second()
 
 #[tokio::test]
 async fn a_flood_at_line_rate_is_survived_within_bounds_and_forgotten_within_a_second() {
-    let _measuring = measures_memory().await;
+    if !is_alone(
+        "strangers::a_flood_at_line_rate_is_survived_within_bounds_and_forgotten_within_a_second",
+    ) {
+        return;
+    }
     let (host, guest) = (host(1).await, host(2).await);
     let (at_guest, at_host) = serves(&host, &guest).await;
     let before = resident();
