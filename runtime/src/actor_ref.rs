@@ -1,8 +1,9 @@
 //! [`ActorRef`]: what an application holds of an actor, near or far.
 
 use crate::calls::{Ask, Flush, Tell};
-use crate::dispatch::{LocalReply, Parcel};
+use crate::dispatch::Parcel;
 use crate::error::{AskError, Fault, TellError, TrySendError};
+use crate::fate::LocalReply;
 use crate::mesh::DecodeScope;
 use crate::message::{Accepts, Message, Protocol, Streams};
 use crate::remote::{AskSlot, OutKind, OutMessage, Queued, RemoteTarget, WhenFull};
@@ -127,10 +128,10 @@ impl<P: Protocol> ActorRef<P> {
     {
         match &self.target {
             Target::Local(target) => {
-                let (reply, answer, fate) = LocalReply::new();
+                let (reply, answer) = LocalReply::new(target.status());
                 let mut slot = Some(Parcel { message, reply: Some(reply) });
                 let queued = target.send(P::INDEX, &mut slot, WhenFull::Queue);
-                Ask::near(queued, answer, fate, target.clone())
+                Ask::near(queued, answer, target.clone())
             }
             Target::Remote(target) => {
                 let (slot, answer) = AskSlot::new();

@@ -2,8 +2,8 @@
 //! wait, and each can be dropped at any time.
 
 use crate::actor_ref::LocalTarget;
-use crate::dispatch::Fate;
 use crate::error::{AskError, Fault, TellError};
+use crate::fate::Answer;
 use crate::mesh::DecodeScope;
 use crate::message::Message;
 use crate::payload::DecodeError;
@@ -31,7 +31,7 @@ pub struct Ask<M: Message> {
 }
 
 enum AskState<M: Message> {
-    Near { answer: oneshot::Receiver<M::Result>, fate: Arc<Fate>, target: Arc<dyn LocalTarget> },
+    Near { answer: Answer<M::Result>, target: Arc<dyn LocalTarget> },
     Far { answer: AskAnswer, target: Arc<dyn RemoteTarget> },
     Failed(Fault),
 }
@@ -51,11 +51,10 @@ impl<M: Message> Ask<M> {
 
     pub(crate) fn near(
         queued: Result<Queued, Fault>,
-        answer: oneshot::Receiver<M::Result>,
-        fate: Arc<Fate>,
+        answer: Answer<M::Result>,
         target: Arc<dyn LocalTarget>,
     ) -> Self {
-        Self::new(queued, AskState::Near { answer, fate, target })
+        Self::new(queued, AskState::Near { answer, target })
     }
 
     pub(crate) fn far(
@@ -79,10 +78,9 @@ impl<M: Message> Ask<M> {
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<M::Result, AskError>> {
         Poll::Ready(match &mut self.state {
-            AskState::Near { answer, fate, target } => match ready!(Pin::new(answer).poll(cx)) {
-                Ok(value) => Ok(value),
-                Err(_) => Err(fate.verdict(target.status()).into()),
-            },
+            AskState::Near { answer, target } => {
+                ready!(answer.poll(cx, target.status())).map_err(AskError::from)
+            }
             AskState::Far { answer, target } => match ready!(Pin::new(answer).poll(cx)) {
                 Ok(Ok(payload)) => decode::<M>(&payload, target.as_ref()),
                 // What this side couldn't encode never got as far as a slot.

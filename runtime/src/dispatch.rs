@@ -7,6 +7,7 @@
 use crate::attach::Attach;
 use crate::caller::{Caller, CallerScope};
 use crate::error::Fault;
+use crate::fate::{Answer, LocalReply};
 use crate::large::{Defer, defer};
 use crate::mesh::WeakMesh;
 use crate::message::{Message, Protocol};
@@ -14,12 +15,13 @@ use crate::objects::{RemoteReply, WayBack};
 use crate::payload::{DecodeError, Payload};
 use crate::remote::OwnedPayload;
 use crate::status::Status;
-use actix::dev::{MessageResponse, OneshotSender};
+use actix::dev::MessageResponse;
 use actix::{Actor, Context, Handler};
 use std::any::Any;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use tokio::sync::oneshot;
 
 /// That actors of type `A` can stand behind an `ActorRef<Self>`: they handle every message of the protocol. Emitted by
@@ -239,7 +241,7 @@ where
     fn deliver(&mut self, actor: &mut A, ctx: &mut Context<A>, around: &Surroundings) {
         let Some(Parcel { message, reply }) = self.take() else { return };
         if let Some(reply) = &reply {
-            reply.fate.handled_by(around.incarnation);
+            reply.fate().handled_by(around.incarnation);
         }
         let response = {
             let _scope = CallerScope::enter(around.own);
@@ -250,71 +252,12 @@ where
 
     fn refuse(&mut self, why: Fault) {
         if let Some(Parcel { reply: Some(reply), .. }) = self.take() {
-            reply.fate.refused(&why);
+            reply.fate().refused(&why);
         }
     }
 
     fn reusable(&mut self) -> Option<&mut dyn Any> {
         (size_of::<Self>() <= REUSABLE_BYTES_MAX).then_some(self)
-    }
-}
-
-/// The obligation to answer a local ask.
-pub(crate) struct LocalReply<M: Message> {
-    sender: Option<OneshotSender<M::Result>>,
-    fate: Arc<Fate>,
-}
-
-impl<M: Message> LocalReply<M> {
-    /// An obligation, the end at which the answer arrives, and what is known if none does.
-    pub(crate) fn new() -> (Self, oneshot::Receiver<M::Result>, Arc<Fate>) {
-        let (sender, receiver) = oneshot::channel();
-        let fate = Arc::new(Fate(AtomicU64::new(Fate::QUEUED)));
-        (Self { sender: Some(sender), fate: fate.clone() }, receiver, fate)
-    }
-
-    fn into_sender(mut self) -> Option<OneshotSender<M::Result>> {
-        self.sender.take()
-    }
-}
-
-impl<M: Message> Drop for LocalReply<M> {
-    fn drop(&mut self) {
-        // Still armed while a panic unwinds: the handler that had it in hand is the one that panicked.
-        if self.sender.is_some() && std::thread::panicking() {
-            self.fate.refused(&Fault::Panicked);
-        }
-    }
-}
-
-/// How far a local ask came; read by the asker when its responder was dropped. actix answers through a plain oneshot
-/// channel, which cannot say why it was closed.
-pub(crate) struct Fate(AtomicU64);
-
-impl Fate {
-    const QUEUED: u64 = u64::MAX;
-    const STOPPED: u64 = u64::MAX - 1;
-    const PANICKED: u64 = u64::MAX - 2;
-
-    fn handled_by(&self, incarnation: u64) {
-        self.0.store(incarnation, Ordering::Release);
-    }
-
-    fn refused(&self, why: &Fault) {
-        self.0.store(
-            if *why == Fault::Panicked { Self::PANICKED } else { Self::STOPPED },
-            Ordering::Release,
-        );
-    }
-
-    /// Why no answer came.
-    pub(crate) fn verdict(&self, status: &Status) -> Fault {
-        match self.0.load(Ordering::Acquire) {
-            Self::STOPPED => Fault::Stopped,
-            Self::PANICKED => Fault::Panicked,
-            Self::QUEUED => status.ended().unwrap_or(Fault::Stopped),
-            incarnation => status.verdict(incarnation),
-        }
     }
 }
 
@@ -344,16 +287,30 @@ pub(crate) fn handle<A, M>(
         // A plain response is there already: encoded on this thread, no task, no hop.
         Ok(value) => reply.reply(&mut |encoder| encoder.encode(&value)),
         Err(oneshot::error::TryRecvError::Closed) => reply.fault(Fault::NoReply),
-        Err(oneshot::error::TryRecvError::Empty) => {
-            let (status, incarnation) = (around.status.clone(), around.incarnation);
-            // A task of its own, as actix gives a `ResponseFuture`: it must outlive the actor's context.
-            drop(tokio::task::spawn_local(async move {
-                match receiver.await {
-                    Ok(value) => reply.reply(&mut |encoder| encoder.encode(&value)),
-                    Err(_) => reply.fault(status.verdict(incarnation)),
-                }
-            }));
-        }
+        Err(oneshot::error::TryRecvError::Empty) => reply_later(reply, receiver, around),
+    }
+}
+
+/// Sends the reply as soon as the handler's future has it.
+fn reply_later<T: serde::Serialize + 'static>(
+    reply: RemoteReply,
+    receiver: oneshot::Receiver<T>,
+    around: &Surroundings,
+) {
+    let status = around.status.clone();
+    let mut answer = Answer::from(receiver);
+    answer.fate().handled_by(around.incarnation);
+    let send = |reply: RemoteReply, outcome: Result<T, Fault>| match outcome {
+        Ok(value) => reply.reply(&mut |encoder| encoder.encode(&value)),
+        Err(fault) => reply.fault(fault),
+    };
+    match answer.watch(&status) {
+        Poll::Ready(outcome) => send(reply, outcome),
+        // A task of its own, as actix gives a `ResponseFuture`: it must outlive the actor's context.
+        Poll::Pending => drop(tokio::task::spawn_local(async move {
+            let outcome = poll_fn(|cx| answer.poll(cx, &status)).await;
+            send(reply, outcome);
+        })),
     }
 }
 

@@ -96,8 +96,7 @@ pub enum AskError {
     /// unless the supervisor has given the actor up.
     #[error("the actor panicked")]
     Panicked,
-    /// The handler had the message, and its responder was dropped without an answer (by a `ResponseFuture` that
-    /// panicked, for example).
+    /// The handler had the message, and its responder was dropped without an answer.
     #[error("the responder was dropped without an answer")]
     NoReply,
     /// The peer has answered nothing for 5 s. The outcome is unknown; the connection may yet recover.

@@ -81,6 +81,7 @@ mod cork;
 mod dispatch;
 mod entry;
 pub mod error;
+mod fate;
 mod frame;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -26,8 +26,17 @@ async fn a_responder_that_is_dropped_far_away_reads_as_no_reply() {
     let (_network, guest, host) = lossy_pair().await;
     let (probe, _log) = far_probe(&host, &guest, 100).await;
     assert_eq!(probe.ask(Silence).await, Err(AskError::NoReply));
-    assert_eq!(probe.ask(PanicInFuture).await, Err(AskError::NoReply));
     assert_eq!(probe.ask(Plain { n: 1 }).await, Ok(1));
+}
+
+#[webmesh::test]
+async fn a_panic_in_a_response_future_far_away_fails_that_ask_only() {
+    let (_network, guest, host) = lossy_pair().await;
+    let (probe, _log) = far_probe(&host, &guest, 100).await;
+    let (act, panicking) =
+        tokio::join!(probe.ask(InActFuture { n: 1, ms: 1000 }), probe.ask(PanicInFuture));
+    assert_eq!((act, panicking), (Ok(1), Err(AskError::Panicked)));
+    assert_eq!(probe.ask(Plain { n: 2 }).await, Ok(2));
 }
 
 #[webmesh::test]

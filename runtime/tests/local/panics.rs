@@ -50,7 +50,23 @@ async fn a_panic_in_a_response_future_fails_that_ask_only() {
     let (_mesh, probe, _log) = probe_in_place().await;
     let (act, panicking) =
         tokio::join!(probe.ask(InActFuture { n: 1, ms: 1000 }), probe.ask(PanicInFuture));
-    assert_eq!((act, panicking), (Ok(1), Err(AskError::NoReply)));
+    assert_eq!((act, panicking), (Ok(1), Err(AskError::Panicked)));
+}
+
+#[webmesh::test(clock = "real")]
+async fn a_panic_in_a_response_future_is_told_however_late_the_asker_looks() {
+    silence_panics();
+    let mesh = mesh_on_threads().await;
+    let probe = mesh.spawn(ProbeActor::factory(&Log::default()));
+    for n in 0..50 {
+        let ask = probe.ask(PanicInFuture);
+        if n % 2 == 0 {
+            // Answered after it: the panic is over when the asker looks.
+            assert_eq!(probe.ask(InFuture { n, ms: 1 }).await, Ok(n));
+        }
+        assert_eq!(ask.await, Err(AskError::Panicked));
+    }
+    mesh.shutdown().await;
 }
 
 #[webmesh::test]

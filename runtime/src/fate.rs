@@ -1,0 +1,137 @@
+//! What becomes of a handler's responder. actix answers through a plain oneshot channel, which says that it was closed,
+//! but not why.
+
+use crate::error::Fault;
+use crate::message::Message;
+use crate::status::Status;
+use actix::dev::OneshotSender;
+use futures_util::task::AtomicWaker;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker, ready};
+use tokio::sync::oneshot;
+
+/// The obligation to answer a local ask.
+pub(crate) struct LocalReply<M: Message> {
+    sender: Option<OneshotSender<M::Result>>,
+    fate: Arc<Fate>,
+}
+
+impl<M: Message> LocalReply<M> {
+    /// An obligation of an actor of this status, and the end at which the answer arrives.
+    pub(crate) fn new(status: &Status) -> (Self, Answer<M::Result>) {
+        let (sender, receiver) = oneshot::channel();
+        let mut answer = Answer::from(receiver);
+        // Not ready: the sender is here.
+        let _ = answer.watch(status);
+        (Self { sender: Some(sender), fate: answer.fate.clone() }, answer)
+    }
+
+    pub(crate) fn fate(&self) -> &Fate {
+        &self.fate
+    }
+
+    pub(crate) fn into_sender(mut self) -> Option<OneshotSender<M::Result>> {
+        self.sender.take()
+    }
+}
+
+impl<M: Message> Drop for LocalReply<M> {
+    fn drop(&mut self) {
+        // Still armed while a panic unwinds: the handler that had it in hand is the one that panicked.
+        if self.sender.is_some() && std::thread::panicking() {
+            self.fate.refused(&Fault::Panicked);
+        }
+    }
+}
+
+/// Where the answer of a handler arrives, or why there is none.
+pub(crate) struct Answer<T> {
+    receiver: oneshot::Receiver<T>,
+    fate: Arc<Fate>,
+}
+
+impl<T> From<oneshot::Receiver<T>> for Answer<T> {
+    fn from(receiver: oneshot::Receiver<T>) -> Self {
+        Self { receiver, fate: Arc::new(Fate::default()) }
+    }
+}
+
+impl<T> Answer<T> {
+    pub(crate) fn fate(&self) -> &Fate {
+        &self.fate
+    }
+
+    /// Begins to watch the responder, which may be dropped before anybody awaits the answer. Ready if there is one now.
+    pub(crate) fn watch(&mut self, status: &Status) -> Poll<Result<T, Fault>> {
+        // With no heed to tokio's budget, which could put it off.
+        let mut receiver = tokio::task::unconstrained(&mut self.receiver);
+        let waker = Waker::from(self.fate.clone());
+        let answered = Pin::new(&mut receiver).poll(&mut Context::from_waker(&waker));
+        answered.map_err(|_| self.fate.verdict(status))
+    }
+
+    /// The answer of an actor of this status. Not to be polled again once it was ready.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, status: &Status) -> Poll<Result<T, Fault>> {
+        self.fate.waiter.register(cx.waker());
+        let waker = Waker::from(self.fate.clone());
+        let answered = Pin::new(&mut self.receiver).poll(&mut Context::from_waker(&waker));
+        Poll::Ready(ready!(answered).map_err(|_| self.fate.verdict(status)))
+    }
+}
+
+/// How far an ask came; read by the asker when its responder was dropped.
+pub(crate) struct Fate {
+    stage: AtomicU64,
+    waiter: AtomicWaker,
+}
+
+impl Default for Fate {
+    fn default() -> Self {
+        Self { stage: AtomicU64::new(Self::QUEUED), waiter: AtomicWaker::new() }
+    }
+}
+
+/// The channel wakes it on the thread that answers, or that drops the responder: there it can be seen whether a panic is
+/// what drops it, as that of a `ResponseFuture` is, which has a task to itself.
+impl Wake for Fate {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if std::thread::panicking() {
+            self.refused(&Fault::Panicked);
+        }
+        self.waiter.wake();
+    }
+}
+
+impl Fate {
+    const QUEUED: u64 = u64::MAX;
+    const STOPPED: u64 = u64::MAX - 1;
+    const PANICKED: u64 = u64::MAX - 2;
+
+    /// The actor's instance of this number has it in hand.
+    pub(crate) fn handled_by(&self, incarnation: u64) {
+        self.stage.store(incarnation, Ordering::Release);
+    }
+
+    /// There will be no answer: `Panicked`, or the actor stopped.
+    pub(crate) fn refused(&self, why: &Fault) {
+        let stage = if *why == Fault::Panicked { Self::PANICKED } else { Self::STOPPED };
+        self.stage.store(stage, Ordering::Release);
+    }
+
+    /// Why no answer came.
+    fn verdict(&self, status: &Status) -> Fault {
+        match self.stage.load(Ordering::Acquire) {
+            Self::STOPPED => Fault::Stopped,
+            Self::PANICKED => Fault::Panicked,
+            Self::QUEUED => status.ended().unwrap_or(Fault::Stopped),
+            incarnation => status.verdict(incarnation),
+        }
+    }
+}
