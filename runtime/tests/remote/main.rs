@@ -8,6 +8,7 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod asking;
 mod basics;
 #[allow(dead_code, reason = "not every story needs all of it")]
 mod common;
