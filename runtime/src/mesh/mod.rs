@@ -1,5 +1,11 @@
 //! A mesh: one identity, its objects, where its actors run, and its connections to other meshes.
 
+mod decode_scope;
+mod peers;
+
+pub(crate) use decode_scope::DecodeScope;
+pub use peers::{PingError, Pong};
+
 use crate::access::Access;
 use crate::actor_cell::ActorCell;
 use crate::actor_ref::{ActorRef, Target};
@@ -20,7 +26,6 @@ use actix::{Addr, AsyncContext};
 use parking_lot::Mutex;
 use rand::Rng;
 use rand::rngs::StdRng;
-use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -28,7 +33,7 @@ use std::time::Duration;
 use webmesh_registry::Directory;
 use webmesh_transport::identity::KeyLock;
 use webmesh_transport::placement::Placement;
-use webmesh_transport::{ConnectError, Endpoint, JoinError, PathKind, PeerId, PeerRef, SecretKey};
+use webmesh_transport::{Endpoint, PeerId, PeerRef, SecretKey};
 
 /// How long `shutdown` waits for the actors to stop. A guess: as long as a service manager waits without complaint.
 const ACTORS_STOP_MAX: Duration = Duration::from_secs(5);
@@ -57,31 +62,6 @@ pub(crate) struct Inner {
     pub(crate) key_lock: Mutex<Option<KeyLock>>,
     pub(crate) endpoint: Endpoint,
     pub(crate) network: OnceLock<Arc<dyn Network>>,
-}
-
-/// The answer to [`Mesh::ping`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pong {
-    /// Who answered, as its key proved.
-    pub peer: PeerId,
-    /// How long it took.
-    pub rtt: Duration,
-    /// How the peer is reached.
-    pub path: PathKind,
-    /// The address it is reached at.
-    pub via: SocketAddr,
-}
-
-/// Why [`Mesh::ping`] measured nothing.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PingError {
-    /// There is no connection to the peer; the error says why.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// The peer did not answer within 5 s, or the connection ended meanwhile.
-    #[error("the peer did not answer the ping")]
-    NoAnswer,
 }
 
 impl Mesh {
@@ -303,115 +283,6 @@ impl Mesh {
         self.inner.endpoint.local_addrs()
     }
 
-    /// Attaches to one more public node as a rendezvous; see [`MeshBuilder::join`](crate::MeshBuilder::join).
-    ///
-    /// ```
-    /// # #![allow(unused_imports)]
-    /// # use webmesh::{Mesh};
-    /// # #[webmesh::main]
-    /// # async fn main() -> webmesh::Result<()> {
-    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
-    /// let node = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?; // a public one, elsewhere
-    /// mesh.join(node.peer_ref())?;
-    /// mesh.attached().await;
-    /// assert_eq!(mesh.attached_to(), [node.peer_id()]);
-    /// # node.shutdown().await;
-    /// # mesh.shutdown().await;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`JoinError`] if it is this mesh itself, or its reference has expired.
-    pub fn join(&self, node: PeerRef) -> Result<(), JoinError> {
-        self.inner.endpoint.join(node)
-    }
-
-    /// Waits until sessions with as many rendezvous stand as are wanted, or as were named; a second after the first one
-    /// stands, the others are no longer waited for. From then on [`Mesh::peer_ref`] leads strangers here. Returns at once if none was named; tries for ever if none can be reached:
-    /// bound it by a time-out.
-    pub async fn attached(&self) {
-        self.inner.endpoint.attached().await;
-    }
-
-    /// The rendezvous with which a session stands.
-    pub fn attached_to(&self) -> Vec<PeerId> {
-        self.inner.endpoint.attached_to()
-    }
-
-    /// Connects to a peer, or finds the connection that is there. Needed only to learn whether it works: a ref connects
-    /// by itself. At a reference of mere addresses, whoever answers is accepted, and returned.
-    ///
-    /// ```
-    /// # #![allow(unused_imports)]
-    /// # use webmesh::{Mesh};
-    /// # #[webmesh::main]
-    /// # async fn main() -> webmesh::Result<()> {
-    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
-    /// let peer = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?; // another host
-    /// assert_eq!(mesh.connect(&peer.peer_ref()).await?, peer.peer_id());
-    /// # peer.shutdown().await;
-    /// # mesh.shutdown().await;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`ConnectError`].
-    pub async fn connect(&self, peer: &PeerRef) -> Result<PeerId, ConnectError> {
-        Ok(self.inner.endpoint.connect(peer).await?.peer())
-    }
-
-    /// Connects to a peer if need be, and measures one round trip of our own outside of QUIC's streams.
-    ///
-    /// ```
-    /// # #![allow(unused_imports)]
-    /// # use webmesh::{Mesh};
-    /// # #[webmesh::main]
-    /// # async fn main() -> webmesh::Result<()> {
-    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
-    /// let peer = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?; // another host
-    /// let pong = mesh.ping(&peer.peer_ref()).await?;
-    /// println!("{} answered after {:?}, {} via {}", pong.peer, pong.rtt, pong.path, pong.via);
-    /// # peer.shutdown().await;
-    /// # mesh.shutdown().await;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`PingError`]; no answer comes for 5 s at the most.
-    pub async fn ping(&self, peer: &PeerRef) -> Result<Pong, PingError> {
-        let link = self.inner.endpoint.connect(peer).await?;
-        let rtt = link.ping().await.map_err(|_| PingError::NoAnswer)?;
-        Ok(Pong { peer: link.peer(), rtt, path: link.path(), via: link.via() })
-    }
-
-    /// Connects to a peer if need be, and explains how it is reached: by which road, why no better one, what each road that
-    /// is known says, and what the NATs on both sides are like.
-    ///
-    /// ```
-    /// # #![allow(unused_imports)]
-    /// # use webmesh::{Mesh};
-    /// # #[webmesh::main]
-    /// # async fn main() -> webmesh::Result<()> {
-    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
-    /// let peer = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?; // another host
-    /// let explanation = mesh.explain(&peer.peer_ref()).await?;
-    /// println!("{}: {}", explanation.path, explanation.reason);
-    /// # peer.shutdown().await;
-    /// # mesh.shutdown().await;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// [`ConnectError`].
-    pub async fn explain(&self, peer: &PeerRef) -> Result<crate::Explanation, ConnectError> {
-        let link = self.inner.endpoint.connect(peer).await?;
-        self.inner.endpoint.explain(&link.peer()).await.ok_or(ConnectError::Closed)
-    }
-
     /// Waits for SIGINT (ctrl-c) or, on Unix, SIGTERM. Signals are caught from this call on, not only once it is awaited,
     /// so that none is missed between a program's word that it is ready and its waiting.
     ///
@@ -583,36 +454,5 @@ impl WeakMesh {
     /// `None` when it's gone.
     pub(crate) fn upgrade(&self) -> Option<Mesh> {
         self.inner.upgrade().map(|inner| Mesh { inner })
-    }
-}
-
-thread_local! {
-    static DECODING: RefCell<Option<WeakMesh>> = const { RefCell::new(None) };
-}
-
-/// While it lives, refs decoded on this thread are bound to a mesh. It borrows the holder's handle rather than clone it:
-/// that is two atomic operations less for each message, most of which contain no ref.
-pub(crate) struct DecodeScope<'a> {
-    mesh: &'a mut WeakMesh,
-    outer: Option<WeakMesh>,
-}
-
-impl<'a> DecodeScope<'a> {
-    pub(crate) fn enter(mesh: &'a mut WeakMesh) -> Self {
-        let outer = DECODING.replace(Some(std::mem::take(mesh)));
-        Self { mesh, outer }
-    }
-}
-
-impl DecodeScope<'_> {
-    /// The mesh of the message that this thread is decoding.
-    pub(crate) fn current() -> Option<Mesh> {
-        DECODING.with_borrow(|mesh| mesh.as_ref().and_then(WeakMesh::upgrade))
-    }
-}
-
-impl Drop for DecodeScope<'_> {
-    fn drop(&mut self) {
-        *self.mesh = DECODING.replace(self.outer.take()).unwrap_or_default();
     }
 }
