@@ -21,7 +21,7 @@ use crate::{
     forwarders::{Between, Conduct},
     guests::{greet, introduce},
     liars::next,
-    serves,
+    serves, serves_in_the_end,
 };
 
 /// Hosts with keys of their own among the crowd; every other one never reads an answer.
@@ -100,12 +100,7 @@ async fn amid_a_crowd(what: &str, question: Vec<u8>) {
     let flood = Flood::start(server.address(), Some(AMID), again);
     tokio::time::sleep(Duration::from_millis(500)).await;
     let newcomer = host(3).await;
-    let let_in = async {
-        // Dialling again is always allowed.
-        while newcomer.endpoint.connect(&server.endpoint.peer_ref()).await.is_err() {}
-        serves(&server, &newcomer).await;
-    };
-    tokio::time::timeout(Duration::from_secs(60), let_in).await.expect("no newcomer is let in");
+    serves_in_the_end(&server, &newcomer).await;
     let grown = resident().saturating_sub(before);
     drop(flood);
     serves(&server, &host(4).await).await;

@@ -51,6 +51,18 @@ async fn serves(host: &Host, guest: &Host) -> (Link, Link) {
     served.expect("the host doesn't serve an honest guest")
 }
 
+/// The same where a dial may be lost amid others', and is dialled again, as always allowed: within a minute.
+async fn serves_in_the_end(host: &Host, guest: &Host) -> (Link, Link) {
+    let dials = async {
+        while guest.endpoint.connect(&host.endpoint.peer_ref()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let let_in = tokio::time::timeout(Duration::from_secs(60), dials).await;
+    let_in.expect("the host lets no honest guest in");
+    serves(host, guest).await
+}
+
 /// A small generator of our own (xorshift64*), so that every run sends the same garbage.
 struct Dice(std::sync::atomic::AtomicU64);
 
