@@ -38,7 +38,7 @@ pub enum StartError {
     #[error(transparent)]
     Identity(#[from] KeyFileError),
     /// The directory for the identity could not be made.
-    #[error("cannot create {}: {source}", path.display())]
+    #[error("the data directory {} can't be made: {source}; give the path of a directory", path.display())]
     DataDir {
         /// The directory.
         path: PathBuf,
@@ -403,14 +403,17 @@ impl MeshBuilder {
     }
 }
 
-/// Loads the identity in a data directory, and creates both if need be.
+/// Loads the identity in a data directory, and creates both if need be: private ones.
 ///
 /// # Errors
 /// [`StartError::DataDir`] or [`StartError::Identity`].
 pub fn identity_in(path: impl AsRef<Path>) -> Result<SecretKey, StartError> {
     let path = path.as_ref();
-    std::fs::create_dir_all(path)
-        .map_err(|source| StartError::DataDir { path: path.into(), source })?;
+    let mut directory = std::fs::DirBuilder::new();
+    directory.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut directory, 0o700);
+    directory.create(path).map_err(|source| StartError::DataDir { path: path.into(), source })?;
     Ok(SecretKey::load_or_create(path.join(KEY_FILE))?)
 }
 

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use serde_json::Value;
+#[cfg(unix)]
+use std::os::unix::fs::PermissionsExt;
 use std::{
     io::{BufRead, BufReader},
     path::Path,
@@ -42,12 +44,13 @@ impl Node {
 
     fn start_with(data: &Path, listen: &str, more: &[&str]) -> Node {
         let args = ["--json", "node", "--data", data.to_str().unwrap(), "--listen", listen];
-        let mut process = webmesh(&args)
-            .args(more)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
+        let mut command = webmesh(&args);
+        command.args(more).stderr(Stdio::inherit());
+        Self::read(command)
+    }
+
+    fn read(mut command: Command) -> Node {
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(process.stdout.take().unwrap());
         let mut line = String::new();
         out.read_line(&mut line).unwrap();
@@ -89,6 +92,8 @@ fn an_identity_is_created_once_and_kept() {
     let args = ["--json", "id", "--data", data.to_str().unwrap()];
     let first = run(&args);
     assert!(first.status.success(), "{}", complaint(&first));
+    #[cfg(unix)]
+    assert_eq!(std::fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
     let peer = objects(&first)[0]["peer"].as_str().unwrap().to_owned();
     assert_eq!(peer.len(), 52);
     assert_eq!(objects(&run(&args))[0]["peer"], peer.as_str());
@@ -247,7 +252,7 @@ fn inspect_explains_a_good_reference_and_tells_a_typing_error_apart() {
 
 #[test]
 fn wrong_usage_exits_with_2_and_malformed_input_too() {
-    let wrong: [&[&str]; 8] = [
+    let wrong: [&[&str]; 10] = [
         &[],
         &["fly"],
         &["id", "--frobnicate"],
@@ -256,6 +261,8 @@ fn wrong_usage_exits_with_2_and_malformed_input_too() {
         &["ping", "127.0.0.1:1", "--count", "0"],
         &["node", "--listen", "127.0.0.1"],
         &["node", "--advertise", "0.0.0.0:4433"],
+        &["node", "--advertise", "192.0.2.1:1", "--advertise", "192.0.2.1:1"],
+        &["node", "--listen", "224.0.0.1:5000"],
     ];
     for args in wrong {
         let output = run(args);
@@ -465,6 +472,27 @@ fn a_reader_that_stops_after_the_first_line_is_no_failure() {
         assert_eq!(output.status.code(), Some(code), "{}", complaint(&output));
         assert!(!complaint(&output).contains("pipe"), "{}", complaint(&output));
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_standard_error_changes_no_exit_code_and_ends_no_node() {
+    let unwritable = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for (args, code) in
+        [(["id", "--data", file.to_str().unwrap()].as_slice(), 1), (&["inspect", "wm1x"], 2)]
+    {
+        let status = webmesh(args).stderr(unwritable()).stdout(Stdio::null()).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{args:?}");
+    }
+    // Its log has much to say.
+    let data = dir.path().join("node");
+    let args = ["--json", "node", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()];
+    let mut command = webmesh(&args);
+    command.env("RUST_LOG", "trace").stderr(unwritable());
+    assert_eq!(Node::read(command).signal("-TERM"), Some(0));
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::{
     link::code,
     path::{candidates, pulse::Secrets},
     peer_ref::ExpiredError,
+    printable::printable,
     socket::handles::Road,
     tls,
 };
@@ -241,7 +242,7 @@ async fn attempt(
     };
     let connection = connecting.await.map_err(|e| match (peer, tls::wrong_peer(&e)) {
         (Some(expected), Some(found)) => ConnectError::WrongPeer { expected, found },
-        _ => ConnectError::Handshake(e.to_string()),
+        _ => ConnectError::Handshake(printable(&e.to_string())),
     })?;
     let refused = |text: &str| {
         connection.close(code::UNWANTED, text.as_bytes());

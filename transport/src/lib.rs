@@ -37,6 +37,7 @@ mod own_ref;
 pub mod path;
 pub mod peer_ref;
 pub mod placement;
+mod printable;
 mod quic;
 mod relay;
 mod rendezvous;
@@ -63,6 +64,7 @@ pub use path::{
 };
 pub use peer_ref::PeerRef;
 pub use placement::{InPlace, Placement, PlacementError, Threads};
+pub use printable::printable;
 pub use quic::Windows;
 pub use relay::forwarder::Relaying;
 pub use rendezvous::{host::Service, join::JoinError};

@@ -11,6 +11,7 @@ use crate::{
     inline::Inline,
     lease::Lease,
     path::pulse::{Expecting, PingError, Pulse},
+    printable::printable,
     socket::handles::Road,
     tunnel::is_far_end,
 };
@@ -105,7 +106,7 @@ impl LinkDown {
     pub(crate) fn of(error: &ConnectionError) -> Self {
         match error {
             ConnectionError::ApplicationClosed(close) => {
-                let reason = String::from_utf8_lossy(&close.reason).into_owned();
+                let reason = printable(&String::from_utf8_lossy(&close.reason));
                 match close.error_code {
                     code::SHUTDOWN => Self::Shutdown { reason },
                     code::DUPLICATE => Self::Duplicate,
@@ -118,7 +119,7 @@ impl LinkDown {
             }
             ConnectionError::Reset => Self::Restarted,
             ConnectionError::LocallyClosed => Self::Local { reason: String::new() },
-            error => Self::Broken(error.to_string()),
+            error => Self::Broken(printable(&error.to_string())),
         }
     }
 

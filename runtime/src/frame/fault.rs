@@ -3,6 +3,7 @@
 use super::{FrameError, cursor::Cursor, cursor::put_bytes, varint};
 use crate::error::Fault;
 use crate::payload::{REASON_MAX, shorten};
+use webmesh_transport::printable;
 
 /// Appends a fault. Those that only a sender finds out by itself have no code and travel as "no reply".
 pub(crate) fn put(out: &mut Vec<u8>, fault: &Fault) {
@@ -31,7 +32,7 @@ pub(crate) fn get(cursor: &mut Cursor<'_>) -> Result<Fault, FrameError> {
     let code = cursor.byte("fault's code")?;
     let number = cursor.number("fault's number")?;
     let reason = cursor.text("fault's reason", REASON_MAX)?;
-    let reason = || shorten(reason.to_owned());
+    let reason = || shorten(printable(reason));
     Ok(match code {
         1 => Fault::NoSuchActor,
         2 => Fault::WrongProtocol,
@@ -74,5 +75,13 @@ mod tests {
             assert_eq!(get(&mut cursor), Ok(fault));
             assert_eq!(cursor.end(), Ok(()));
         }
+    }
+
+    #[test]
+    fn a_reason_from_elsewhere_gives_no_orders_to_a_terminal() {
+        let mut out = Vec::new();
+        put(&mut out, &Fault::BadPayload("\u{1b}[2Jgone\n".into()));
+        let read = get(&mut Cursor::new(&out));
+        assert_eq!(read, Ok(Fault::BadPayload("\u{fffd}[2Jgone\u{fffd}".into())));
     }
 }

@@ -28,6 +28,12 @@ pub enum KeyFileError {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// The path is a symbolic link to nothing.
+    #[error("{} is a link that leads nowhere; put back what it leads to, or remove it to get a new identity", path.display())]
+    Dangling {
+        /// The link.
+        path: PathBuf,
+    },
     /// Other users of this computer can get at the file.
     #[error("other users can get at the key file (mode {mode:03o}); run: chmod 600 {}", path.display())]
     Exposed {
@@ -96,6 +102,9 @@ pub enum CorruptKey {
 
 pub(super) fn load(path: &Path) -> Result<SecretKey, KeyFileError> {
     let read_error = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound if path.is_symlink() => {
+            KeyFileError::Dangling { path: path.into() }
+        }
         io::ErrorKind::NotFound => KeyFileError::NotFound { path: path.into() },
         _ => KeyFileError::Read { path: path.into(), source },
     };
@@ -383,6 +392,17 @@ mod tests {
         let dangling = dir.path().join("dangling");
         std::os::unix::fs::symlink(dir.path().join("nowhere"), &dangling).unwrap();
         assert!(SecretKey::load_or_create(&dangling).is_err());
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_told_as_such_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.key");
+        std::os::unix::fs::symlink(dir.path().join("gone"), &path).unwrap();
+        for refused in [SecretKey::load(&path), SecretKey::load_or_create(&path)] {
+            assert!(matches!(refused, Err(KeyFileError::Dangling { .. })));
+        }
+        assert!(path.is_symlink());
     }
 
     #[test]

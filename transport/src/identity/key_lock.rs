@@ -8,6 +8,7 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io,
     path::Path,
+    time::Duration,
 };
 
 use super::KeyFileError;
@@ -35,7 +36,10 @@ impl KeyLock {
         });
         match file {
             Ok(None) => Err(KeyFileError::InUse { path: key.into() }),
-            Ok(file) => Ok(Self { _file: file }),
+            Ok(file) => {
+                forget_leftovers(key);
+                Ok(Self { _file: file })
+            }
             Err(e) => {
                 tracing::warn!(
                     "nothing keeps a second node from using the key file {}: it can't be locked: {e}",
@@ -47,10 +51,34 @@ impl KeyLock {
     }
 }
 
+/// How old a half-made file is at least that nobody is at work at any more. A guess.
+const LEFT_OVER_AFTER: Duration = Duration::from_secs(3600);
+
+/// Removes what was left beside the key by whoever was killed while writing a new file: it may hold a secret.
+fn forget_leftovers(key: &Path) {
+    let (Some(dir), Some(name)) = (key.parent(), key.file_name()) else { return };
+    let name = name.to_string_lossy();
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let (found, metadata) = (entry.file_name(), entry.metadata());
+        let salt =
+            found.to_str().and_then(|found| found.strip_prefix(&*name)?.strip_suffix(".tmp"));
+        let age = metadata.and_then(|found| found.modified()).map(|then| then.elapsed());
+        if salt.is_some() && matches!(age, Ok(Ok(age)) if age > LEFT_OVER_AFTER) {
+            // What can't be removed does no more harm than before.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 fn open(key: &Path) -> io::Result<File> {
     // Whatever name the key goes by, its lock is one.
     let mut path = OsString::from(fs::canonicalize(key)?);
     path.push(".lock");
+    // Looked at before it is opened: opening a pipe would wait for a reader.
+    if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+        return Err(io::Error::other("its .lock is not a regular file"));
+    }
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);
     #[cfg(unix)]
@@ -85,6 +113,44 @@ mod tests {
         std::os::unix::fs::symlink(&path, &link).unwrap();
         let _lock = KeyLock::take(&path).unwrap();
         assert!(matches!(KeyLock::take(&link), Err(KeyFileError::InUse { .. })));
+    }
+
+    #[test]
+    fn what_a_killed_process_left_half_made_is_removed_once_it_is_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.key");
+        SecretKey::load_or_create(&path).unwrap();
+        let hours_ago = std::time::SystemTime::now() - 2 * LEFT_OVER_AFTER;
+        for (name, then) in [
+            ("node.key.AAAA.tmp", Some(hours_ago)),
+            ("node.key.version.AAAA.tmp", Some(hours_ago)),
+            ("node.key.BBBB.tmp", None),
+            ("other.tmp", Some(hours_ago)),
+            ("node.key.bak", Some(hours_ago)),
+        ] {
+            let file = File::create(dir.path().join(name)).unwrap();
+            then.into_iter().for_each(|then| file.set_modified(then).unwrap());
+        }
+        let _lock = KeyLock::take(&path).unwrap();
+        let mut left: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(
+            left,
+            ["node.key", "node.key.BBBB.tmp", "node.key.bak", "node.key.lock", "other.tmp"]
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_in_the_place_of_the_lock_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.key");
+        SecretKey::load_or_create(&path).unwrap();
+        let made =
+            std::process::Command::new("mkfifo").arg(dir.path().join("node.key.lock")).status();
+        assert!(made.unwrap().success());
+        assert!(KeyLock::take(&path).is_ok());
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl fmt::Display for Verdict {
             Self::Mistyped => ParseError::Mistyped.fmt(f),
             Self::NotAPeerRef => ParseError::NotAPeerRef.fmt(f),
             Self::Malformed(error) => write!(f, "malformed: {error}"),
-            Self::TooLong => f.write_str("longer than any PeerRef"),
+            Self::TooLong => f.write_str("longer than any PeerRef; copy it again, alone"),
         }
     }
 }

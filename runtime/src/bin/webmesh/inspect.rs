@@ -1,6 +1,9 @@
 //! `webmesh inspect`: what a PeerRef says, and whether that may be believed.
 
-use crate::output::{Failure, Output};
+use crate::{
+    joining::unbroken,
+    output::{Failure, Output},
+};
 use serde_json::{Value, json};
 use std::{
     fmt::Write,
@@ -18,7 +21,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
     let now = SystemTime::now();
-    let inspection = inspect(args.peer_ref.trim(), now);
+    let inspection = inspect(&unbroken(&args.peer_ref), now);
     let unix_now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     match output.print(as_object(&inspection), as_text(&inspection, unix_now)) {
         // Whoever read the first line only may still ask what the verdict was.

@@ -1,7 +1,10 @@
 //! The options of every command that uses the network: through whom others reach this host.
 
 use crate::output::Failure;
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 use webmesh::{AddressRef, Mesh, MeshBuilder, PeerRef, peer_ref};
 
 /// How long the sessions may take to stand. A guess, three times what a dial may take.
@@ -20,8 +23,14 @@ pub(crate) struct Joining {
     proxy: Option<SocketAddr>,
 }
 
+/// What was meant by a reference that a terminal or a mail broke into lines.
+pub(crate) fn unbroken(text: &str) -> String {
+    text.lines().map(str::trim).collect()
+}
+
 /// A PeerRef, or an address whose owner is not known.
 pub(crate) fn target(text: &str) -> Result<PeerRef, String> {
+    let text = &unbroken(text);
     if text.parse::<SocketAddr>().is_ok() {
         let address = reachable(text)?;
         return AddressRef::new([address])
@@ -32,6 +41,29 @@ pub(crate) fn target(text: &str) -> Result<PeerRef, String> {
         peer_ref::ParseError::NotAPeerRef => "neither a PeerRef (wm1…) nor IP:PORT".to_owned(),
         error => error.to_string(),
     })
+}
+
+/// An address of this host, which may be all of them.
+pub(crate) fn listenable(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse::<SocketAddr>().map_err(|error| error.to_string())?;
+    let groups = address.ip().is_multicast() || address.ip() == IpAddr::V4(Ipv4Addr::BROADCAST);
+    match address {
+        _ if groups => {
+            Err("it stands for many hosts; a node listens on an address of its own".into())
+        }
+        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
+            let plain = SocketAddr::new(address.ip().to_canonical(), address.port());
+            Err(format!("it must be written in its plain form: {plain}"))
+        }
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
+            Err(format!(
+                "a link-local address needs the number of its interface: [{}%2]:{}, for example",
+                v6.ip(),
+                v6.port()
+            ))
+        }
+        address => Ok(address),
+    }
 }
 
 /// An address at which a host can be reached from elsewhere.
@@ -75,6 +107,39 @@ impl Joining {
                 );
                 Ok(())
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_that_was_broken_into_lines_is_whole_again_and_one_with_a_space_is_mistyped() {
+        let whole = AddressRef::new(["192.0.2.1:1".parse::<SocketAddr>().unwrap()]).unwrap();
+        let whole = PeerRef::Addresses(whole);
+        let text = whole.to_string();
+        let (begin, end) = text.split_at(9);
+        assert_eq!(target(&format!("  {begin}\r\n   {end} \n")), Ok(whole));
+        assert_eq!(target(" 192.0.2.1:1\n").map(|target| target.to_string()), Ok(text.clone()));
+        assert!(target(&format!("{begin} {end}")).unwrap_err().contains("mistyped"));
+    }
+
+    #[test]
+    fn what_nobody_can_listen_on_is_refused_with_a_word_of_help() {
+        for (text, help) in [
+            ("224.0.0.1:1", "of its own"),
+            ("255.255.255.255:1", "of its own"),
+            ("[ff02::1]:1", "of its own"),
+            ("[::ffff:127.0.0.1]:1", "127.0.0.1:1"),
+            ("[fe80::1]:1", "[fe80::1%2]:1"),
+        ] {
+            let refused = listenable(text).unwrap_err();
+            assert!(refused.contains(help), "{text}: {refused}");
+        }
+        for text in ["0.0.0.0:0", "[::]:0", "127.0.0.1:1", "[::1]:1", "[fe80::1%2]:1"] {
+            assert!(listenable(text).is_ok(), "{text}");
         }
     }
 }

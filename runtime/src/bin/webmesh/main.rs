@@ -50,6 +50,8 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         // Colours in a file are rubbish.
         .with_ansi(std::io::stderr().is_terminal())
+        // Of a log that can't be written nobody can be told; least of all by a panic.
+        .log_internal_errors(false)
         .init();
     let output = Output::new(cli.json);
     let result = match cli.command {
@@ -63,7 +65,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             if !matches!(failure, Failure::Unread) {
-                eprintln!("webmesh: {failure}");
+                output::complain(&failure);
             }
             failure.exit_code()
         }
@@ -78,7 +80,7 @@ fn log_filter() -> EnvFilter {
     };
     let text = text.to_string_lossy();
     EnvFilter::try_new(&text).unwrap_or_else(|error| {
-        eprintln!("webmesh: RUST_LOG={text} is ignored: {error}");
+        output::complain(format_args!("RUST_LOG={text} is ignored: {error}"));
         default()
     })
 }

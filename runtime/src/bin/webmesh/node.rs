@@ -2,7 +2,7 @@
 
 use crate::{
     DataDir,
-    joining::{Joining, reachable},
+    joining::{Joining, listenable, reachable},
     output::{Failure, Output},
 };
 use serde_json::json;
@@ -10,14 +10,14 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     process::ExitCode,
 };
-use webmesh::{Mesh, Router};
+use webmesh::{AddressRef, Mesh, Router};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     data: DataDir,
     /// An address to listen on, repeatable; [::] is IPv6 alone [default: all interfaces, any free port].
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = listenable)]
     listen: Vec<SocketAddr>,
     /// An address under which others reach this node, repeatable [default: those of its interfaces].
     #[arg(long, value_name = "IP:PORT", value_parser = reachable)]
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     #[arg(long)]
     no_serve: bool,
     /// Where to take hosts whose network blocks UDP, by TLS over TCP [default: port 443, if it can be had].
-    #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["no_serve", "private"])]
+    #[arg(long, value_name = "IP:PORT", value_parser = listenable, conflicts_with_all = ["no_serve", "private"])]
     relay_tls: Option<SocketAddr>,
     /// Ask the router of this network to forward a port (PCP, NAT-PMP or UPnP), so that others reach this node directly.
     #[arg(long)]
@@ -39,6 +39,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
+    if !args.advertise.is_empty() {
+        // Each of them is an address; together they may be too many, or one of them twice.
+        AddressRef::new(&args.advertise)
+            .map_err(|error| Failure::usage(format_args!("--advertise: {error}")))?;
+    }
     let serves = !args.no_serve && !args.private;
     let mut builder = Mesh::builder().data_dir(args.data.path()?).serve(serves);
     match (args.relay_tls, https(&args.listen)) {

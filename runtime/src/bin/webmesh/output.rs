@@ -23,9 +23,15 @@ impl Output {
         let written = if self.json { writeln!(out, "{object}") } else { writeln!(out, "{text}") };
         written.and_then(|()| out.flush()).map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe => Failure::Unread,
-            _ => Failure::failed(error),
+            _ => Failure::failed(format_args!("standard output can't be written: {error}")),
         })
     }
+}
+
+/// Says on standard error what is wrong. Where that can't be written (a full disk, a pipe whose reader has gone) the exit
+/// code still tells; `eprintln!` would panic.
+pub(crate) fn complain(problem: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "webmesh: {problem}");
 }
 
 /// Why a command could not do what it was asked.
