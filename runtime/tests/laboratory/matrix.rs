@@ -3,7 +3,7 @@
 use crate::{
     internet::{Internet, Site},
     kind::Kind,
-    process::{Node, ping, ping_until_direct, run},
+    process::{Node, answered, ping, ping_until_direct, run},
 };
 use serde_json::Value;
 
@@ -101,10 +101,9 @@ fn meet(site: &Site, node: &Node) -> Option<Outcome> {
     let count = PINGS.to_string();
     let lines =
         ping(site.host(), &[&node.peer_ref, "--count", &count, "--interval-ms", PING_EVERY_MS]);
-    let pongs: Vec<&Value> = lines.iter().filter(|line| line["event"] == "pong").collect();
+    let pongs = answered(&lines)?;
     let path = |pong: &Value| pong["path"].as_str().map(str::to_owned);
     let (first, last) = (pongs.first()?, pongs.last()?);
-    (pongs.len() == PINGS).then_some(())?;
     Some(Outcome { first: path(first)?, last: path(last)?, first_ms: first["took_ms"].as_f64()? })
 }
 

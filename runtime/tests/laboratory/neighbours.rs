@@ -4,18 +4,17 @@ use crate::{
     internet::Internet,
     kind::{Input, Kind},
     namespace::Namespace,
-    process::{Node, ping, ping_until_direct, run},
+    process::{Node, answered, ping, ping_until_direct, run},
 };
 use std::time::Duration;
 
 const DIRECT: [&str; 2] = ["direct", "punched"];
 
-/// The road of the last of fifteen pings, all of which were answered.
+/// The road of the last of fifteen pings, none of which was lost once the peer was met.
 fn road(pair: &str, from: &Namespace, to: &Node) -> String {
     let lines = ping(from, &[&to.peer_ref, "--count", "15", "--interval-ms", "150"]);
-    let pongs: Vec<_> = lines.iter().filter(|line| line["event"] == "pong").collect();
-    assert_eq!(pongs.len(), 15, "{lines:?}");
-    let (first, last) = (pongs[0], pongs[14]);
+    let pongs = answered(&lines).unwrap_or_else(|| panic!("{pair}: {lines:?}"));
+    let (first, last) = (pongs[0], pongs[pongs.len() - 1]);
     let took = first["took_ms"].as_f64().unwrap();
     println!(
         "{pair}: {} after {took:.0} ms, then {} via {}",

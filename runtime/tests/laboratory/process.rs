@@ -60,6 +60,15 @@ pub(crate) fn run(host: &Namespace, name: &str, args: &[&str]) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// The replies among what `webmesh ping` printed: of the first that was answered and of all that came after it. `None` if
+/// there are none, or one of those was lost. Whoever is met later than a ping waits (the machine may be busy) is met.
+pub(crate) fn answered(lines: &[Value]) -> Option<Vec<&Value>> {
+    let is = |line: &&Value, event: &str| line["event"] == event;
+    let met = lines.iter().skip_while(|line| is(line, "lost"));
+    let pings: Vec<_> = met.filter(|line| !is(line, "summary")).collect();
+    (!pings.is_empty() && pings.iter().all(|line| is(line, "pong"))).then_some(pings)
+}
+
 /// Pings until a reply comes without a relay, and says how long after the first reply that was; `None` if none did.
 pub(crate) fn ping_until_direct(host: &Namespace, args: &[&str]) -> Option<Duration> {
     let mut command = webmesh(host, &["ping"]);
