@@ -4,6 +4,7 @@ use crate::body::send_bodies;
 use crate::frame::FrameError;
 use crate::outbound::core::Output;
 use quinn::{ReadError, RecvStream, SendStream, VarInt};
+use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 use webmesh_transport::{Inline, Link, is_inline};
 
@@ -32,8 +33,14 @@ pub(crate) async fn write(
     mut send: SendStream,
     source: impl Source + Clone + Send + 'static,
 ) {
+    let mut in_passing = false;
     loop {
-        match std::future::poll_fn(|cx| source.poll_output(cx)).await {
+        let output = poll_fn(|cx| {
+            let output = source.poll_output(cx);
+            in_passing &= output.is_ready();
+            output
+        });
+        match output.await {
             Output::Write { bytes, bodies } => {
                 if send.write_chunk(bytes.into()).await.is_err() {
                     return;
@@ -49,9 +56,11 @@ pub(crate) async fn write(
                         source.written(bytes);
                     }));
                 }
-                // Who sends in passing has nothing to add.
                 if !is_inline() {
                     tokio::task::yield_now().await;
+                } else if std::mem::replace(&mut in_passing, true) {
+                    // Who sends in passing has nothing to add, and what others add meanwhile must not keep it here.
+                    leave_to_network_thread().await;
                 }
             }
             Output::Finish => {
@@ -64,6 +73,19 @@ pub(crate) async fn write(
             }
         }
     }
+}
+
+/// Goes on on the network's thread. tokio's own way to give way would wait until the thread that sends in passing does.
+async fn leave_to_network_thread() {
+    let mut left = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut left, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// The writer of a stream, for who has just put something small into its buffer that is waited for.
@@ -103,4 +125,85 @@ pub(crate) fn poll_read(
 pub(crate) fn refuse(link: &Link, error: &FrameError) {
     tracing::warn!(peer = %link.peer(), %error, "a peer broke the protocol; its connection is closed");
     link.quic().close(PROTOCOL_ERROR, error.to_string().as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parking_lot::Mutex;
+    use std::sync::Arc;
+    use std::thread::ThreadId;
+    use webmesh_transport::{
+        Endpoint, EndpointConfig, LinkDown, Observer, PeerId, Placement, SecretKey, Threads,
+    };
+
+    struct Nobody;
+
+    impl Observer for Nobody {
+        fn link_up(&self, _: Link) {}
+        fn link_draining(&self, _: Link) {}
+        fn link_down(&self, _: Link, _: LinkDown) {}
+        fn unreachable(&self, _: PeerId) {}
+        fn reachable(&self, _: PeerId) {}
+    }
+
+    async fn endpoint() -> (Endpoint, Arc<Threads>) {
+        let placement = Arc::new(Threads::start().unwrap());
+        let config = EndpointConfig {
+            listen: vec!["127.0.0.1:0".parse().unwrap()],
+            ..EndpointConfig::new(SecretKey::generate())
+        };
+        (Endpoint::bind(config, placement.clone(), Arc::new(Nobody)).await.unwrap(), placement)
+    }
+
+    /// Others add to it faster than it is written.
+    #[derive(Default)]
+    struct Flood {
+        left: u32,
+        writer: Option<Waker>,
+        written_on: Vec<ThreadId>,
+    }
+
+    impl Source for Arc<Mutex<Flood>> {
+        fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output> {
+            let mut flood = self.lock();
+            if flood.left == 0 {
+                flood.writer = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            flood.left -= 1;
+            flood.written_on.push(std::thread::current().id());
+            Poll::Ready(Output::Write { bytes: vec![1], bodies: Vec::new() })
+        }
+
+        fn written(&self, _: usize) {}
+    }
+
+    #[tokio::test]
+    async fn who_sends_in_passing_is_not_kept_by_what_others_add() {
+        const ADDED: u32 = 1000;
+        let ((one, placement), (other, _other)) = (endpoint().await, endpoint().await);
+        let link = one.connect(&other.peer_ref()).await.unwrap();
+        let (send, _recv) = link.quic().open_bi().await.unwrap();
+        let flood = Arc::new(Mutex::new(Flood::default()));
+        let writer =
+            Inline::spawn(placement.network(), write(link.clone(), 0, send, flood.clone()));
+        let express = Express::new(link, writer);
+        let waker = loop {
+            if let Some(waker) = flood.lock().writer.take() {
+                break waker;
+            }
+            tokio::task::yield_now().await;
+        };
+        flood.lock().left = ADDED;
+        express.send(waker);
+        while flood.lock().writer.is_none() {
+            tokio::task::yield_now().await;
+        }
+        let here = std::thread::current().id();
+        let written_on = std::mem::take(&mut flood.lock().written_on);
+        assert_eq!(written_on.len(), ADDED as usize);
+        let by_us = written_on.iter().filter(|thread| **thread == here).count();
+        assert!(by_us <= 2, "{by_us} were written in passing");
+    }
 }
