@@ -6,6 +6,7 @@ use crate::outbound::core::Output;
 use quinn::{ReadError, RecvStream, SendStream, VarInt};
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
+use tokio::task::JoinSet;
 use webmesh_transport::{Inline, Link, is_inline};
 
 /// A stream that the other side gave up, in QUIC's terms.
@@ -21,18 +22,26 @@ pub(crate) const CHUNKS: usize = 32;
 pub(crate) trait Source {
     /// What to do next.
     fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output>;
+    /// Ready when what the other side hasn't taken yet is of no use any more. Asked while it takes nothing.
+    fn poll_gone(&self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
     /// So many bytes of bodies were handed to QUIC.
     fn written(&self, body_bytes: usize);
+    /// The other side takes no more of the stream, or the link has ended: nothing more is asked for.
+    fn refused(&self) {}
 }
 
 /// Writes what the source has, as one chunk each time: quinn walks all unacknowledged chunks for each packet, so many
-/// small ones would be its undoing.
+/// small ones would be its undoing. The stream ends after its bodies were handed to QUIC, and they end with it: none is
+/// kept beyond what the source counts.
 pub(crate) async fn write(
     link: Link,
     lane: u64,
     mut send: SendStream,
     source: impl Source + Clone + Send + 'static,
 ) {
+    let mut sending = JoinSet::new();
     let mut in_passing = false;
     loop {
         let output = poll_fn(|cx| {
@@ -42,19 +51,27 @@ pub(crate) async fn write(
         });
         match output.await {
             Output::Write { bytes, bodies } => {
-                if send.write_chunk(bytes.into()).await.is_err() {
-                    return;
+                let written = tokio::select! {
+                    biased;
+                    written = send.write_chunk(bytes.into()) => Some(written),
+                    () = poll_fn(|cx| source.poll_gone(cx)) => None,
+                };
+                match written {
+                    Some(Ok(())) => {}
+                    Some(Err(_)) => return source.refused(),
+                    None => break,
                 }
+                while !sending.is_empty() && sending.try_join_next().is_some() {}
                 // Not before: they could fill the connection's window, and nobody reads them who doesn't know of them.
                 for group in bodies {
                     let (link, source) = (link.clone(), source.clone());
-                    drop(tokio::spawn(async move {
+                    sending.spawn(async move {
                         let bytes: usize = group.bodies.iter().map(bytes::Bytes::len).sum();
                         if let Err(error) = send_bodies(&link, lane, group).await {
                             tracing::debug!(%error, "bodies were not sent");
                         }
                         source.written(bytes);
-                    }));
+                    });
                 }
                 if !is_inline() {
                     tokio::task::yield_now().await;
@@ -64,15 +81,21 @@ pub(crate) async fn write(
                 }
             }
             Output::Finish => {
-                let _ = send.finish();
-                return;
+                let sent = tokio::select! {
+                    biased;
+                    () = async { while sending.join_next().await.is_some() {} } => true,
+                    _ = poll_fn(|cx| source.poll_output(cx)) => false,
+                };
+                if sent {
+                    let _ = send.finish();
+                    return;
+                }
+                break;
             }
-            Output::Gone => {
-                let _ = send.reset(STREAM_GONE);
-                return;
-            }
+            Output::Gone => break,
         }
     }
+    let _ = send.reset(STREAM_GONE);
 }
 
 /// Goes on on the network's thread. tokio's own way to give way would wait until the thread that sends in passing does.
