@@ -8,7 +8,7 @@ use crate::outbound::core::Bodies;
 use crate::stream::STREAM_GONE;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use quinn::{ReadError, RecvStream, WriteError};
+use quinn::{ReadError, RecvStream, SendStream, WriteError};
 use std::collections::{HashMap, HashSet};
 use tokio::sync::oneshot;
 use webmesh_transport::Link;
@@ -39,17 +39,32 @@ impl From<ReadError> for BodyError {
 
 /// Sends the bodies of one message or reply of the lane whose stream has this id. Nothing is copied.
 pub(crate) async fn send_bodies(link: &Link, lane: u64, bodies: Bodies) -> Result<(), WriteError> {
-    let mut stream = link.quic().open_uni().await?;
-    let _ = stream.set_priority(PRIORITY);
+    let stream = link.quic().open_uni().await?;
+    let mut open = Unfinished { stream, finished: false };
+    let _ = open.stream.set_priority(PRIORITY);
     let mut head = vec![stream_kind::BODY];
     varint::put(&mut head, lane);
     varint::put(&mut head, bodies.group);
-    stream.write_chunk(head.into()).await?;
+    open.stream.write_chunk(head.into()).await?;
     for body in bodies.bodies {
-        stream.write_chunk(body).await?;
+        open.stream.write_chunk(body).await?;
     }
-    let _ = stream.finish();
+    open.finished = open.stream.finish().is_ok();
     Ok(())
+}
+
+/// A stream of bodies. Given up, it is reset: quinn by itself would end it well.
+struct Unfinished {
+    stream: SendStream,
+    finished: bool,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = self.stream.reset(STREAM_GONE);
+        }
+    }
 }
 
 /// Reads a number off a stream that has only just begun, byte by byte.

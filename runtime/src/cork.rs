@@ -117,19 +117,19 @@ pub(crate) fn wake(waker: Waker) {
 
 /// Has the writer of a stream sent what was put into its buffer, now or at the end of the turn; by `express`, if given, on this
 /// thread.
-pub(crate) fn send(writer: Waker, express: Option<&Express>) {
+pub(crate) fn send(writer: Waker, express: Option<Express>) {
     let now = HELD.with_borrow_mut(|held| match held {
         Some(held) => {
             held.since.get_or_insert_with(Instant::now);
-            held.writers.push((writer, express.cloned()));
+            held.writers.push((writer, express));
             None
         }
-        None => Some(writer),
+        None => Some((writer, express)),
     });
-    match (now, express) {
-        (Some(writer), Some(express)) => express.send(writer),
-        (Some(writer), None) => writer.wake(),
-        (None, _) => {}
+    match now {
+        Some((writer, Some(express))) => express.send(writer),
+        Some((writer, None)) => writer.wake(),
+        None => {}
     }
 }
 

@@ -199,7 +199,8 @@ pub(crate) struct Surroundings {
 pub(crate) trait Delivery<A: Actor>: Send {
     /// Hands it (or the next one of the run) to the handler, now. What is left of a single message is an empty box.
     fn deliver(&mut self, actor: &mut A, ctx: &mut A::Context, around: &Surroundings);
-    /// Answers that it will never be handled.
+    /// Answers that it will never be handled. If a message panics when it is dropped, it is gone, and the next call refuses
+    /// the rest.
     fn refuse(&mut self, why: Fault);
     /// How many messages it holds.
     fn count(&self) -> usize {
@@ -333,8 +334,12 @@ where
     }
 
     fn refuse(&mut self, why: Fault) {
-        for reply in self.parcels.drain(..).filter_map(|(_, reply)| reply) {
-            reply.fault(why.clone());
+        // One by one: two that panic when they are dropped together would be one too many for the process.
+        while let Some((message, reply)) = self.parcels.pop_front() {
+            if let Some(reply) = reply {
+                reply.fault(why.clone());
+            }
+            drop(message);
         }
     }
 

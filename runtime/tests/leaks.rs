@@ -13,14 +13,20 @@
 mod common;
 
 use common::*;
+use std::sync::Mutex;
 use std::time::Duration;
-use webmesh::AskError;
+use webmesh::{ActorRef, AskError, prelude::*};
+
+/// One story at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn count(what: &str) -> usize {
+    std::fs::read_dir(format!("/proc/self/{what}")).unwrap().count()
+}
 
 #[test]
 fn meshes_that_are_dropped_without_a_word_leave_neither_threads_nor_sockets() {
-    fn count(what: &str) -> usize {
-        std::fs::read_dir(format!("/proc/self/{what}")).unwrap().count()
-    }
+    let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     run(async {
         let mut counts = Vec::new();
         for _ in 0..4 {
@@ -40,5 +46,32 @@ fn meshes_that_are_dropped_without_a_word_leave_neither_threads_nor_sockets() {
         // The first round starts what stays for good.
         let (first, last) = (counts[0], counts[3]);
         assert!(last.0 <= first.0 && last.1 <= first.1, "{counts:?}");
+    });
+}
+
+#[test]
+fn an_ask_that_an_actor_never_answers_does_not_keep_the_sockets_of_its_mesh() {
+    let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    // An actor of the application's own thread, which is there before the meshes and after them.
+    actix_rt::System::new().block_on(async {
+        let actor = RecorderActor::default().start();
+        let mut counts = Vec::new();
+        for _ in 0..4 {
+            let (host, guest) = (mesh().await, mesh().await);
+            host.publish("recorder", &host.expose(&actor)).allow(webmesh::Anyone).await.unwrap();
+            let far: ActorRef<Recorder> =
+                guest.resolve("recorder").at(&host.peer_ref()).await.unwrap();
+            assert_eq!(far.ask(note(1, 1, 0)).await, Ok(1));
+            let waiting = tokio::spawn(far.ask(Do::NeverAnswer));
+            assert_eq!(far.ask(note(1, 2, 0)).await, Ok(2));
+            guest.shutdown().await;
+            assert!(waiting.await.unwrap().is_err());
+            host.shutdown().await;
+            drop((host, guest, far));
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            counts.push(count("fd"));
+        }
+        // The first round starts what stays for good.
+        assert!(counts[3] <= counts[0], "{counts:?}");
     });
 }

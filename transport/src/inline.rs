@@ -7,9 +7,9 @@
 use std::{
     cell::Cell,
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering, fence},
@@ -20,7 +20,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::unconstrained};
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -160,8 +160,16 @@ impl Turn<'_> {
     fn poll(&mut self) {
         let Some(slot) = &mut self.work else { return };
         let _inside = self.task.runtime.enter();
+        // What has used up its share of this thread's own runtime would find nothing ready in here, and be told so only when
+        // that runtime goes on.
+        let poll = unconstrained(poll_fn(|_| Poll::Ready(self.task.poll(slot))));
         // Whoever sends must not pay for a mistake in here. On its own thread tokio would end the task just so.
-        let polled = catch_unwind(AssertUnwindSafe(|| self.task.poll(slot)));
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            match pin!(poll).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(polled) => polled,
+                Poll::Pending => Poll::Pending,
+            }
+        }));
         if polled.is_err() {
             tracing::error!("a task of the network panicked");
             **slot = None;
@@ -217,7 +225,7 @@ impl Drop for Runner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{future::poll_fn, sync::atomic::AtomicUsize};
+    use std::sync::atomic::AtomicUsize;
     use tokio::sync::mpsc;
 
     /// A task that notes on which thread it takes each number out of a channel.
@@ -283,6 +291,25 @@ mod tests {
         for _ in 0..2 * EACH {
             told.recv().await.unwrap();
         }
+    }
+
+    #[test]
+    fn who_has_used_up_its_share_of_its_own_runtime_runs_a_task_all_the_same() {
+        let network =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let (task, numbers, mut told) = taker(network.handle());
+        numbers.send(0).unwrap();
+        told.blocking_recv().unwrap();
+        let here = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        here.block_on(async {
+            while tokio::task::coop::has_budget_remaining() {
+                tokio::task::coop::consume_budget().await;
+            }
+            while !task.run_after(|| numbers.send(1).unwrap()) {
+                std::thread::yield_now();
+            }
+            assert_eq!(told.try_recv(), Ok((1, std::thread::current().id())));
+        });
     }
 
     #[tokio::test]

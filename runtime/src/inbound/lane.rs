@@ -42,8 +42,14 @@ impl Source for Arc<Replies> {
     fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output> {
         Replies::poll_output(self, cx)
     }
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        Replies::poll_gone(self, cx)
+    }
     fn written(&self, body_bytes: usize) {
         Replies::written(self, body_bytes);
+    }
+    fn refused(&self) {
+        self.close();
     }
 }
 

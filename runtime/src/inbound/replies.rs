@@ -12,7 +12,7 @@ use crate::scratch::with_encoder;
 use crate::stream::Express;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 /// Bytes of replies that wait for the asker to read them before no more of its asks are handled. A guess. What those add
@@ -28,8 +28,6 @@ pub(crate) struct Replies {
     limit: usize,
     budget: Arc<Budget>,
     state: Mutex<State>,
-    /// The way to the stream for the answer to an ask that no other was under way with.
-    express: OnceLock<Express>,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +45,9 @@ struct State {
     /// The most of them since there were none.
     at_once: u64,
     writer: Option<Waker>,
+    /// The way to the stream for the answer to an ask that no other was under way with. Only while there is a stream, for it
+    /// keeps the link's memory, and an actor may keep an ask for ever.
+    express: Option<Express>,
     lane: Option<Waker>,
     finish: bool,
     closed: bool,
@@ -93,12 +94,15 @@ impl State {
 impl Replies {
     /// `limit`: the largest reply with its bodies, in bytes. `budget`: for what exceeds the lane's own backlog.
     pub(crate) fn new(limit: usize, budget: Arc<Budget>) -> Self {
-        Self { limit, budget, state: Mutex::new(State::default()), express: OnceLock::new() }
+        Self { limit, budget, state: Mutex::new(State::default()) }
     }
 
-    /// The stream has its writer. Set once.
+    /// The stream has its writer.
     pub(crate) fn set_express(&self, express: Express) {
-        let _ = self.express.set(express);
+        let mut state = self.state.lock();
+        if !state.closed {
+            state.express = Some(express);
+        }
     }
 
     /// One more ask (or flush) will be answered.
@@ -160,14 +164,12 @@ impl Replies {
 
     /// The stream is gone: what still comes is dropped.
     pub(crate) fn close(&self) {
-        let wakers = {
+        let before = {
             let mut state = self.state.lock();
-            let wakers = [state.writer.take(), state.lane.take()];
-            self.budget.give_back(state.paid);
-            *state = State { closed: true, ..State::default() };
-            wakers
+            std::mem::replace(&mut *state, State { closed: true, ..State::default() })
         };
-        wakers.into_iter().flatten().for_each(Waker::wake);
+        self.budget.give_back(before.paid);
+        [before.writer, before.lane].into_iter().flatten().for_each(Waker::wake);
     }
 
     /// What the stream's writer has to do. Stores its waker if there's nothing.
@@ -186,6 +188,16 @@ impl Replies {
         }
         if std::mem::take(&mut state.finish) {
             return Poll::Ready(Output::Finish);
+        }
+        state.keep_writer(cx);
+        Poll::Pending
+    }
+
+    /// Ready when the stream is gone. Stores the writer's waker if it isn't.
+    pub(crate) fn poll_gone(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Poll::Ready(());
         }
         state.keep_writer(cx);
         Poll::Pending
@@ -215,7 +227,7 @@ impl Replies {
     }
 
     fn answer(&self, put: impl FnOnce(&mut State)) {
-        let (writer, lane, alone) = {
+        let (writer, lane, express) = {
             let mut state = self.state.lock();
             if state.closed {
                 return;
@@ -232,11 +244,13 @@ impl Replies {
             } else {
                 None
             };
-            (state.wake_writer(), lane, state.at_once <= 1)
+            let writer = state.wake_writer();
+            let alone = writer.is_some() && state.at_once <= 1;
+            (writer, lane, if alone { state.express.clone() } else { None })
         };
         lane.into_iter().for_each(cork::wake);
         if let Some(writer) = writer {
-            cork::send(writer, self.express.get().filter(|_| alone));
+            cork::send(writer, express);
         }
     }
 }

@@ -494,11 +494,14 @@ impl<A: Actor> Inlet<A> {
     }
 }
 
-/// Refuses a message of an actor that has ended. Dropping it runs the application's code, whose panic must not keep the
-/// rest from being refused.
+/// Refuses the messages of a delivery to an actor that has ended. Dropping one runs the application's code, whose panic must
+/// not keep the rest from being refused.
 fn refuse<A: Actor>(mut delivery: Box<dyn Delivery<A>>, why: &Fault) {
-    let why = why.clone();
-    if catch_unwind(AssertUnwindSafe(move || delivery.refuse(why))).is_err() {
+    // Each message that panics is gone by then.
+    for _ in 0..=delivery.count() {
+        if catch_unwind(AssertUnwindSafe(|| delivery.refuse(why.clone()))).is_ok() {
+            return;
+        }
         tracing::error!(
             actor = std::any::type_name::<A>(),
             "a message panicked while it was dropped"

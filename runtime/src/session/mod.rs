@@ -189,6 +189,9 @@ impl Session {
     pub(crate) fn down(&self, fault: &Fault) {
         self.down.send_replace(Some(fault.clone()));
         self.control.close();
+        // A lane that was read to its end hears of the link no more.
+        let replies: Vec<_> = self.replies.lock().values().cloned().collect();
+        replies.iter().for_each(|replies| replies.close());
         self.requests.lock().clear();
         let watched: Vec<_> = self.watched.lock().drain().collect();
         if let Some(mesh) = self.links.upgrade().and_then(|links| links.mesh()) {

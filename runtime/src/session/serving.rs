@@ -117,8 +117,12 @@ impl Session {
                 Ok(())
             }
             Ok(object) => {
+                let answers = Closing(replies.clone());
                 self.replies.lock().insert(id, replies.clone());
-                let answers = replies.clone();
+                // Whoever ends them with the link may have done so already.
+                if self.down.borrow().is_some() {
+                    replies.close();
+                }
                 let lane = InLane::new(Setting {
                     caller: Caller::new(caller),
                     object,
@@ -137,12 +141,21 @@ impl Session {
                     writer.await;
                     drop(done);
                 });
-                answers.set_express(Express::new(self.link.clone(), writer));
+                answers.0.set_express(Express::new(self.link.clone(), writer));
                 let outcome = lane.run().await;
                 let _ = written.await;
                 self.replies.lock().remove(&id);
                 outcome
             }
         }
+    }
+}
+
+/// Nothing is kept for an asker whose lane has ended, however that came about.
+struct Closing(Arc<Replies>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }

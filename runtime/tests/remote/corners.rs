@@ -223,3 +223,78 @@ fn a_ref_works_on_a_third_host_that_never_met_the_actors_own() {
         assert_eq!(*log.lock().unwrap(), [(99, 1, 10)]);
     });
 }
+
+/// Has the actor end when [`Touchy`] messages wait behind it.
+#[derive(webmesh::Message, Serialize, Deserialize, Debug)]
+#[message(id = "test.end", reply = ())]
+struct End;
+
+/// Panics when it is dropped by the actor's side.
+#[derive(webmesh::Message, Serialize, Deserialize, Debug)]
+#[message(id = "test.touchy", reply = ())]
+struct Touchy {
+    #[serde(skip, default = "armed")]
+    armed: bool,
+}
+
+fn armed() -> bool {
+    true
+}
+
+impl Drop for Touchy {
+    fn drop(&mut self) {
+        assert!(!self.armed, "as expected");
+    }
+}
+
+#[derive(webmesh::Protocol)]
+#[protocol(id = "test.touchy/1", accepts(End, Touchy))]
+struct Touchies;
+
+#[derive(webmesh::RemoteActor)]
+#[remote(serves(Touchies))]
+struct TouchyActor {
+    may_end: Arc<tokio::sync::Notify>,
+}
+
+impl Actor for TouchyActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<End> for TouchyActor {
+    type Result = actix::AtomicResponse<Self, ()>;
+    fn handle(&mut self, _: End, _: &mut Context<Self>) -> Self::Result {
+        let may_end = self.may_end.clone();
+        let told = async move { may_end.notified().await };
+        let end = told.into_actor(self).map(|(), _, ctx: &mut Context<Self>| ctx.stop());
+        actix::AtomicResponse::new(Box::pin(end))
+    }
+}
+
+impl Handler<Touchy> for TouchyActor {
+    type Result = ();
+    fn handle(&mut self, mut touchy: Touchy, _: &mut Context<Self>) {
+        touchy.armed = false;
+    }
+}
+
+#[test]
+fn messages_that_panic_when_they_are_dropped_do_not_keep_others_from_being_refused() {
+    run(async {
+        let (host, guest) = (mesh().await, mesh().await);
+        let may_end = Arc::new(tokio::sync::Notify::new());
+        let ending = may_end.clone();
+        let near = host.spawn(move || TouchyActor { may_end: ending.clone() });
+        host.publish("touchy", &near).allow(Anyone).await.unwrap();
+        let far: ActorRef<Touchies> = guest.resolve("touchy").at(&host.peer_ref()).await.unwrap();
+        let end = far.ask(End);
+        // As many as go in one frame or a few, that several wait as one delivery.
+        let touchy: Vec<_> = (0..50).map(|_| far.ask(Touchy { armed: false })).collect();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        may_end.notify_one();
+        assert_eq!(end.await, Ok(()));
+        for ask in touchy {
+            assert_eq!(ask.await, Err(AskError::Stopped));
+        }
+    });
+}
