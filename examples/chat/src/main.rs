@@ -1,9 +1,10 @@
 //! Chat rooms as published actors.
 //!
 //! `chat` opens a room on a node of its own and prints the invite; `chat --join INVITE --name N` in another terminal
-//! enters it. The map: [`protocol`] is what room and members say to each other, [`room`] the room's actor, [`member`]
-//! one's own actor and seat, [`plain`] and [`tui`] the two faces.
+//! enters it. The map: [`protocol`] is what room and members say to each other, [`clean`] what a terminal may be given of
+//! it, [`room`] the room's actor, [`member`] one's own actor and seat, [`plain`] and [`tui`] the two faces.
 
+mod clean;
 mod member;
 mod plain;
 mod protocol;
@@ -61,7 +62,7 @@ struct Args {
 }
 
 fn name(text: &str) -> Result<String, String> {
-    protocol::check_name(text).map(|()| text.to_owned())
+    clean::check_name(text).map(|()| text.to_owned())
 }
 
 /// A PeerRef, or an address whose owner is not known.
