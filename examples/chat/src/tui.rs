@@ -1,9 +1,11 @@
 //! Chat on a whole terminal: members, history and an input line.
 
 use crate::{
+    Left,
     member::{News, Seat},
     protocol::{Change, Line, Welcome},
 };
+use anyhow::Context as _;
 use crossterm::event::{Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::{
     DefaultTerminal, Frame,
@@ -38,13 +40,17 @@ struct Screen {
     scrolled: u16,
 }
 
-/// Runs until Esc or Ctrl-C, or until the room is lost (an error).
+/// Runs until one wants to leave, or until the room is lost.
+///
+/// # Errors
+/// If the terminal can't be used.
 pub(crate) async fn run(
     seat: &Seat,
     welcome: Welcome,
     news: mpsc::Receiver<News>,
     invite: Option<String>,
-) -> anyhow::Result<()> {
+    notes: Vec<String>,
+) -> anyhow::Result<Left> {
     let mut screen = Screen {
         title: welcome.room,
         invite,
@@ -54,15 +60,21 @@ pub(crate) async fn run(
         input: String::new(),
         scrolled: 0,
     };
-    let mut terminal = ratatui::try_init()?;
+    for note in notes {
+        screen.add(Entry::Notice(note));
+    }
+    // Asked first, by itself: the screen may be a terminal without there being keys.
+    crossterm::terminal::enable_raw_mode()
+        .context("there is no terminal to read keys from; --plain chats by lines")?;
     let _restore = Restore;
+    let mut terminal = ratatui::try_init()?;
     let (say, texts) = mpsc::channel(UNSAID_MAX);
     let (refuse, refusals) = mpsc::channel(1);
     let talk = Talk { news, refusals, say };
     // Side by side: the screen stays alive while the room's answer is awaited.
     tokio::select! {
         result = drive(&mut terminal, &mut screen, talk) => result,
-        () = speak(seat, texts, refuse) => Ok(()),
+        () = speak(seat, texts, refuse) => Ok(Left::Room),
     }
 }
 
@@ -71,7 +83,8 @@ struct Restore;
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        ratatui::restore();
+        // The terminal may be gone, and standard error with it: `ratatui::restore` would panic.
+        let _ = ratatui::try_restore();
     }
 }
 
@@ -95,20 +108,20 @@ async fn drive(
     terminal: &mut DefaultTerminal,
     screen: &mut Screen,
     mut talk: Talk,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Left> {
     let mut events = terminal_events();
     loop {
         terminal.draw(|frame| screen.draw(frame))?;
         tokio::select! {
             item = talk.news.recv() => match item {
-                Some(News::Over(why)) => anyhow::bail!("{why}"),
+                Some(News::Over(why)) => return Ok(Left::LostRoom(why)),
                 Some(item) => screen.take_news(item),
-                None => anyhow::bail!("the member actor ended"),
+                None => return Ok(Left::LostRoom("the member actor ended".to_owned())),
             },
             event = events.recv() => match event {
                 Some(event) => match screen.take_event(event?) {
                     Action::Nothing => {}
-                    Action::Quit => return Ok(()),
+                    Action::Quit => return Ok(Left::Room),
                     Action::Post(text) => {
                         if talk.say.try_send(text).is_err() {
                             let why = "not posted: the room takes nothing at the moment";
@@ -116,7 +129,7 @@ async fn drive(
                         }
                     }
                 },
-                None => return Ok(()),
+                None => return Ok(Left::Room),
             },
             Some(why) = talk.refusals.recv() => {
                 screen.add(Entry::Notice(format!("not posted: {why}")));
