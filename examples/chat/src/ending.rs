@@ -11,14 +11,14 @@ pub(crate) struct Ending {
 
 #[cfg(unix)]
 impl Ending {
-    /// From now on these signals don't kill the program; it has to listen.
+    /// From now on these signals don't kill the program; it has to listen. What `needs_terminal` ends with it in any case.
     ///
     /// # Errors
     /// If the system refuses.
-    pub(crate) fn listen() -> io::Result<Ending> {
+    pub(crate) fn listen(needs_terminal: bool) -> io::Result<Ending> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
-        if !hangup_is_ignored() {
+        if needs_terminal || !hangup_is_ignored() {
             kinds.push(SignalKind::hangup());
         }
         let signals = kinds.into_iter().map(signal).collect::<io::Result<_>>()?;
@@ -55,7 +55,7 @@ impl Ending {
     ///
     /// # Errors
     /// Never.
-    pub(crate) fn listen() -> io::Result<Ending> {
+    pub(crate) fn listen(_needs_terminal: bool) -> io::Result<Ending> {
         Ok(Ending {})
     }
 

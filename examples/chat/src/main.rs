@@ -76,6 +76,13 @@ struct Args {
     plain: bool,
 }
 
+impl Args {
+    /// Whether to chat by lines.
+    fn is_plain(&self) -> bool {
+        self.plain || !io::stdout().is_terminal()
+    }
+}
+
 fn name(text: &str) -> Result<String, String> {
     clean::check_name(text).map(|()| text.to_owned())
 }
@@ -126,7 +133,7 @@ fn log_filter() -> EnvFilter {
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {
-    let mut ending = Ending::listen().context("signals cannot be heard")?;
+    let mut ending = Ending::listen(!args.is_plain()).context("signals cannot be heard")?;
     let mut builder = Mesh::builder().peer_gone_after(PEER_GONE_AFTER);
     if let Some(dir) = &args.data {
         builder = builder.data_dir(dir);
@@ -159,10 +166,9 @@ async fn chat(mesh: &Mesh, args: &Args, ending: &mut Ending) -> anyhow::Result<(
         () = ending.asked() => return Ok(()),
     };
     let Entered { seat, welcome, news, invite, notes } = entered;
-    let plain = args.plain || !io::stdout().is_terminal();
     let out = Printer::start(io::stdout)?;
     let face = async {
-        if !plain {
+        if !args.is_plain() {
             return tui::run(&seat, welcome, news, invite, notes).await;
         }
         for note in notes {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::UdpSocket,
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, sync_channel},
@@ -244,10 +244,12 @@ async fn who_joins_a_node_without_a_room_learns_that_one_was_opened() {
         let args = ["--join", &address, "--name", "bob", "--rendezvous", "0"];
         let mut bob = Chat::start_with(&args, 100, Stdio::piped());
         assert!(bob.line().starts_with("invite wm1"));
-        let mut complaint = String::new();
-        let errors = bob.process.stderr.take().unwrap();
-        BufReader::new(errors).read_line(&mut complaint).unwrap();
-        complaint
+        let mut errors = bob.process.stderr.take().unwrap();
+        bob.signal("-TERM");
+        assert_eq!(bob.code(), Some(0));
+        let mut complaints = String::new();
+        errors.read_to_string(&mut complaints).unwrap();
+        complaints
     });
     let expected = "chat: there is no room where --join leads to; the room lobby was opened here\n";
     assert_eq!(opened.await.unwrap(), expected);
