@@ -1,20 +1,31 @@
 //! Chat rooms as published actors.
 //!
 //! `chat` opens a room on a node of its own and prints the invite; `chat --join INVITE --name N` in another terminal
-//! enters it. The map: [`protocol`] is what room and members say to each other, [`room`] the room's actor, [`member`]
-//! one's own actor and seat, [`plain`] and [`tui`] the two faces.
+//! enters it. The map: [`protocol`] is what room and members say to each other, [`clean`] what a terminal may be given of
+//! X
 
+mod clean;
+mod ending;
 mod member;
 mod plain;
+mod printer;
 mod protocol;
 mod room;
 mod tui;
 
 use anyhow::{Context as _, anyhow};
 use clap::Parser;
+use ending::Ending;
 use member::{News, Seat};
+use printer::{Printer, complain};
 use protocol::{PUBLISHED_NAME, Room, Welcome};
-use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::{self, IsTerminal},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 use webmesh::{ActorRef, AddressRef, Anyone, Mesh, PeerRef, ResolveError};
@@ -32,12 +43,17 @@ const ATTACHED_MAX: Duration = Duration::from_secs(30);
 /// How long a goodbye may take. A guess: long enough for a slow road, short enough not to annoy.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
 
+/// How long a program that is asked to end waits for standard output to take what was said before. A guess: what takes
+/// longer is hardly read.
+const LAST_LINES_MAX: Duration = Duration::from_millis(500);
+
 /// A chat room on your own machine.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
     /// The invite (wm1…) of the room to enter, or a public node (wm1… or IP:PORT) through which others reach this one;
-    /// repeatable. Without an invite, a room is opened here.
+    /// repeatable. White space in it is ignored, for an invite that was copied from a screen may hold some. Without an
+    /// invite, a room is opened here.
     #[arg(long, value_name = "INVITE", value_parser = target)]
     join: Vec<PeerRef>,
     /// With how many public nodes a session is kept at a time [default: 2]. Each costs ~64 KB an hour.
@@ -60,12 +76,21 @@ struct Args {
     plain: bool,
 }
 
+impl Args {
+    /// Whether to chat by lines.
+    fn is_plain(&self) -> bool {
+        self.plain || !io::stdout().is_terminal()
+    }
+}
+
 fn name(text: &str) -> Result<String, String> {
-    protocol::check_name(text).map(|()| text.to_owned())
+    clean::check_name(text).map(|()| text.to_owned())
 }
 
 /// A PeerRef, or an address whose owner is not known.
 fn target(text: &str) -> Result<PeerRef, String> {
+    let mut text = text.to_owned();
+    text.retain(|c| !c.is_ascii_whitespace());
     match text.parse::<SocketAddr>() {
         Ok(address) => {
             AddressRef::new([address]).map(PeerRef::Addresses).map_err(|error| error.to_string())
@@ -79,13 +104,16 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     tracing_subscriber::fmt()
         .with_env_filter(log_filter())
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        // Where a record can't be written, neither can that, and trying panics.
+        .log_internal_errors(false)
         .init();
     match run(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("chat: {error:#}");
+            // It may quote what another program said.
+            complain(clean::text(&format!("chat: {error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -99,12 +127,13 @@ fn log_filter() -> EnvFilter {
     };
     let text = text.to_string_lossy();
     EnvFilter::try_new(&text).unwrap_or_else(|error| {
-        eprintln!("chat: RUST_LOG={text} is ignored: {error}");
+        complain(format!("chat: RUST_LOG={text} is ignored: {error}"));
         default()
     })
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {
+    let mut ending = Ending::listen(!args.is_plain()).context("signals cannot be heard")?;
     let mut builder = Mesh::builder().peer_gone_after(PEER_GONE_AFTER);
     if let Some(dir) = &args.data {
         builder = builder.data_dir(dir);
@@ -115,14 +144,81 @@ async fn run(args: Args) -> anyhow::Result<()> {
     if let Some(sessions) = args.rendezvous {
         builder = builder.rendezvous(sessions);
     }
-    let mesh = builder.start().await.map_err(|why| anyhow!("the node did not start: {why}"))?;
-    let result = chat(&mesh, &args).await;
-    mesh.shutdown().await;
+    let mesh = tokio::select! {
+        mesh = builder.start() => mesh.map_err(|why| anyhow!("the node did not start: {why}"))?,
+        () = ending.asked() => return Ok(()),
+    };
+    let result = chat(&mesh, &args, &mut ending).await;
+    tokio::select! {
+        () = mesh.shutdown() => {}
+        // Asked again: at once then.
+        () = ending.asked() => {}
+    }
     result
 }
 
-async fn chat(mesh: &Mesh, args: &Args) -> anyhow::Result<()> {
-    let asked_to_end = mesh.until_ctrl_c();
+/// Enters or opens a room and chats, until one wants to leave, the room is lost (an error), or the program is asked to
+/// end.
+async fn chat(mesh: &Mesh, args: &Args, ending: &mut Ending) -> anyhow::Result<()> {
+    let entered = tokio::select! {
+        entered = enter(mesh, args) => entered?,
+        // Nobody was told more than that somebody dials.
+        () = ending.asked() => return Ok(()),
+    };
+    let Entered { seat, welcome, news, invite, notes } = entered;
+    let out = Printer::start(io::stdout)?;
+    let face = async {
+        if !args.is_plain() {
+            return tui::run(&seat, welcome, news, invite, notes).await;
+        }
+        for note in notes {
+            complain(format!("chat: {note}"));
+        }
+        let greeting = match invite {
+            Some(invite) => format!("invite {invite}"),
+            None => format!("joined {}", welcome.room),
+        };
+        plain::run(&seat, greeting, welcome, news, &out).await.map(Left::LostRoom)
+    };
+    let left = tokio::select! {
+        left = face => left,
+        () = ending.asked() => Ok(Left::Room),
+    };
+    if let Ok(Left::LostRoom(why)) = left {
+        anyhow::bail!(why);
+    }
+    let goodbye = async {
+        // Whether the room still hears it or not: we go. Also when the terminal is gone, for the others need not wonder.
+        let _ = tokio::time::timeout(GOODBYE_MAX, seat.leave()).await;
+        let _ = tokio::time::timeout(LAST_LINES_MAX, out.written()).await;
+    };
+    tokio::select! {
+        () = goodbye => {}
+        () = ending.asked() => {}
+    }
+    left.map(drop)
+}
+
+/// How a face ends, other than by an error of its own.
+enum Left {
+    /// One wants to leave.
+    Room,
+    /// There is no room any more, for this reason.
+    LostRoom(String),
+}
+
+/// What one has who is in a room.
+struct Entered {
+    seat: Seat,
+    welcome: Welcome,
+    news: mpsc::Receiver<News>,
+    /// How others get into the room, if it is here.
+    invite: Option<String>,
+    /// What turned out otherwise than one may have expected.
+    notes: Vec<String>,
+}
+
+async fn enter(mesh: &Mesh, args: &Args) -> anyhow::Result<Entered> {
     let (invited, nodes) = match &args.room {
         Some(_) => (None, args.join.clone()),
         None => sort(mesh, &args.join).await?,
@@ -130,6 +226,7 @@ async fn chat(mesh: &Mesh, args: &Args) -> anyhow::Result<()> {
     for node in &nodes {
         mesh.join(node.clone())?;
     }
+    let mut notes = Vec::new();
     let (room, invite) = match invited {
         Some(room) => (room, None),
         None => {
@@ -138,40 +235,19 @@ async fn chat(mesh: &Mesh, args: &Args) -> anyhow::Result<()> {
             tokio::time::timeout(ATTACHED_MAX, mesh.attached())
                 .await
                 .context("none of the nodes named by --join lets others reach this one")?;
+            if args.room.is_none() && !nodes.is_empty() {
+                notes.push(format!(
+                    "there is no room where --join leads to; the room {name} was opened here"
+                ));
+            }
             (room, Some(mesh.peer_ref().to_string()))
         }
     };
     let (seat, welcome, news) = Seat::take(mesh, room, &args.name).await?;
-    let result = tokio::select! {
-        result = face(args, &seat, welcome, news, invite) => result,
-        signal = asked_to_end => signal.map_err(Into::into),
-    };
-    if result.is_ok() {
-        // Whether the room still hears it or not: we go.
-        let _ = tokio::time::timeout(GOODBYE_MAX, seat.leave()).await;
-    }
-    result
-}
-
-/// Shows the room, by lines or on the whole terminal, until one wants to leave or the room is lost.
-async fn face(
-    args: &Args,
-    seat: &Seat,
-    welcome: Welcome,
-    news: mpsc::Receiver<News>,
-    invite: Option<String>,
-) -> anyhow::Result<()> {
-    if !args.plain && std::io::stdout().is_terminal() {
-        return tui::run(seat, welcome, news, invite).await;
-    }
     if welcome.name != args.name {
-        eprintln!("chat: the name {} is taken; you are {}", args.name, welcome.name);
+        notes.push(format!("the name {} is taken; you are {}", args.name, welcome.name));
     }
-    match invite {
-        Some(invite) => plain::print(&format!("invite {invite}"))?,
-        None => plain::print(&format!("joined {}", welcome.room))?,
-    }
-    plain::run(seat, welcome, news).await
+    Ok(Entered { seat, welcome, news, invite, notes })
 }
 
 async fn open(mesh: &Mesh, name: &str) -> anyhow::Result<ActorRef<Room>> {

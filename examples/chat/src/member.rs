@@ -1,7 +1,9 @@
-//! One's own presence in a room: an actor that the room calls, and the handle that posts.
+//! One's own presence in a room: an actor that the room calls, and the handle that posts. Whatever the room says passes
+//! `clean` here.
 
-use crate::protocol::{
-    Change, Dismissed, Join, Leave, Line, Member, Post, Presence, Room, Said, Welcome,
+use crate::{
+    clean,
+    protocol::{Change, Dismissed, Join, Leave, Line, Member, Post, Presence, Room, Said, Welcome},
 };
 use tokio::sync::mpsc;
 use webmesh::{ActorRef, AskError, Down, Mesh, RemoteActor, prelude::*, watch};
@@ -9,7 +11,7 @@ use webmesh::{ActorRef, AskError, Down, Mesh, RemoteActor, prelude::*, watch};
 /// News that wait for the screen; when it is slower, the room's messages wait in line behind them.
 const NEWS_MAX: usize = 256;
 
-/// What happens in the room, in the order of its happening.
+/// What happens in the room, in the order of its happening; clean.
 #[derive(Debug)]
 pub(crate) enum News {
     /// Somebody (perhaps oneself) said something.
@@ -51,7 +53,7 @@ impl Handler<Said> for MemberActor {
     type Result = AtomicResponse<Self, ()>;
 
     fn handle(&mut self, said: Said, _: &mut Context<Self>) -> Self::Result {
-        self.report(News::Said(said.line))
+        self.report(News::Said(clean::line(said.line)))
     }
 }
 
@@ -59,7 +61,7 @@ impl Handler<Presence> for MemberActor {
     type Result = AtomicResponse<Self, ()>;
 
     fn handle(&mut self, presence: Presence, _: &mut Context<Self>) -> Self::Result {
-        self.report(News::Presence(presence.name, presence.change))
+        self.report(News::Presence(clean::name(&presence.name), presence.change))
     }
 }
 
@@ -67,7 +69,7 @@ impl Handler<Down> for MemberActor {
     type Result = AtomicResponse<Self, ()>;
 
     fn handle(&mut self, down: Down, _: &mut Context<Self>) -> Self::Result {
-        self.report(News::Over(format!("the room is gone: {}", down.reason)))
+        self.report(News::Over(clean::text(&format!("the room is gone: {}", down.reason))))
     }
 }
 
@@ -86,7 +88,7 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// Enters `room` under `name`.
+    /// Enters `room` under `name`. The welcome is clean.
     pub(crate) async fn take(
         mesh: &Mesh,
         room: ActorRef<Room>,
@@ -98,15 +100,19 @@ impl Seat {
             move || MemberActor { room: room.clone(), news: news.clone() }
         });
         let join = Join { name: name.to_owned(), member };
-        let welcome = room.ask(join).await?.map_err(anyhow::Error::msg)?;
+        let answer = room.ask(join).await.map_err(|why| clean::text(&why.to_string()));
+        let welcome = match answer.map_err(anyhow::Error::msg)? {
+            Ok(welcome) => clean::welcome(welcome),
+            Err(why) => anyhow::bail!("the room does not let you in: {}", clean::text(&why)),
+        };
         Ok((Seat { room, seat: welcome.seat }, welcome, receiver))
     }
 
-    /// Says something; an error says why the room did not take it.
+    /// Says something; an error says, clean, why the room did not take it.
     pub(crate) async fn post(&self, text: String) -> Result<(), String> {
         match self.room.ask(Post { seat: self.seat, text }).await {
-            Ok(answer) => answer.map(|_| ()),
-            Err(error) => Err(error.to_string()),
+            Ok(answer) => answer.map(|_| ()).map_err(|why| clean::text(&why)),
+            Err(error) => Err(clean::text(&error.to_string())),
         }
     }
 

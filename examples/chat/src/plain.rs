@@ -2,51 +2,63 @@
 
 use crate::{
     member::{News, Seat},
+    printer::Printer,
     protocol::{Line, TEXT_BYTES_MAX, Welcome},
 };
-use std::{convert::Infallible, future::pending, io::Write};
+use std::{convert::Infallible, future::pending, io};
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, BufReader},
     sync::mpsc,
 };
 
-/// Runs until the room is lost (an error) or the program is asked to end. Standard input may end earlier: then this
-/// goes on listening.
+/// Prints the greeting, the history and what happens until the room is lost, and returns why it was. Standard input may
+/// end earlier: then this goes on listening.
+///
+/// # Errors
+/// If standard output cannot be written.
 pub(crate) async fn run(
     seat: &Seat,
+    greeting: String,
     welcome: Welcome,
     news: mpsc::Receiver<News>,
-) -> anyhow::Result<()> {
+    out: &Printer,
+) -> anyhow::Result<String> {
+    let complaints = Printer::start(io::stderr)?;
+    out.print(greeting).await?;
     for line in &welcome.history {
-        print_line(line)?;
+        print_line(out, line).await?;
     }
     // Side by side: who waits for an answer to what he said would miss what the others say.
-    let never = tokio::select! {
-        never = listen(news) => never?,
-        never = speak(seat) => never,
+    let why = tokio::select! {
+        why = listen(news, out) => why?,
+        why = out.broken() => return Err(why.into()),
+        never = speak(seat, &complaints) => match never {},
     };
-    match never {}
+    out.written().await;
+    Ok(why)
 }
 
-async fn listen(mut news: mpsc::Receiver<News>) -> anyhow::Result<Infallible> {
+async fn listen(mut news: mpsc::Receiver<News>, out: &Printer) -> io::Result<String> {
     loop {
         match news.recv().await {
-            Some(News::Said(line)) => print_line(&line)?,
-            Some(News::Presence(name, change)) => print(&format!("* {name} {change}"))?,
-            Some(News::Over(why)) => anyhow::bail!("{why}"),
-            None => anyhow::bail!("the member actor ended"),
+            Some(News::Said(line)) => print_line(out, &line).await?,
+            Some(News::Presence(name, change)) => out.print(format!("* {name} {change}")).await?,
+            Some(News::Over(why)) => return Ok(why),
+            None => return Ok("the member actor ended".to_owned()),
         }
     }
 }
 
-async fn speak(seat: &Seat) -> Infallible {
+async fn speak(seat: &Seat, complaints: &Printer) -> Infallible {
     let mut input = BufReader::new(tokio::io::stdin());
+    // That standard error can't be written ends nobody's chat: the results of `print` are of no interest.
     loop {
         let text = match next_line(&mut input).await {
             Ok(Some(text)) => text,
             Ok(None) => break,
             Err(why) => {
-                eprintln!("chat: standard input can't be read: {why}");
+                let _ =
+                    complaints.print(format!("chat: standard input can't be read: {why}")).await;
                 break;
             }
         };
@@ -54,7 +66,7 @@ async fn speak(seat: &Seat) -> Infallible {
             continue;
         }
         if let Err(why) = seat.post(text).await {
-            eprintln!("not posted: {why}");
+            let _ = complaints.print(format!("not posted: {why}")).await;
         }
     }
     pending().await
@@ -84,15 +96,8 @@ async fn next_line(input: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<O
     }
 }
 
-fn print_line(line: &Line) -> std::io::Result<()> {
-    print(&format!("<{}> {}", line.name, line.text))
-}
-
-/// Prints one line at once, also into a pipe.
-pub(crate) fn print(line: &str) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")?;
-    out.flush()
+async fn print_line(out: &Printer, line: &Line) -> io::Result<()> {
+    out.print(format!("<{}> {}", line.name, line.text)).await
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! The room: an actor that knows its members, numbers the lines and passes them on.
 
-use crate::protocol::{
-    Change, Dismissed, HISTORY_LINES_MAX, Join, Leave, Line, Member, Post, Presence, Room, Said,
-    TEXT_BYTES_MAX, Welcome, check_name, printable,
+use crate::{
+    clean,
+    protocol::{
+        Change, Dismissed, HISTORY_LINES_MAX, Join, Leave, Line, MEMBERS_MAX, Member, Post,
+        Presence, Room, Said, TEXT_BYTES_MAX, Welcome,
+    },
 };
 use std::{collections::VecDeque, time::Duration};
 use webmesh::{ActorRef, Down, PeerId, RemoteActor, caller, prelude::*, send, watch};
-
-/// Most members of one room: each line is sent to every one of them.
-const MEMBERS_MAX: usize = 256;
 
 /// How long a member that was too slow has to take the lines before the word that it had to go. A guess.
 const DISMISSAL_MAX: Duration = Duration::from_secs(60);
@@ -92,7 +92,7 @@ impl Handler<Join> for RoomActor {
 
     fn handle(&mut self, join: Join, ctx: &mut Context<Self>) -> Self::Result {
         let peer = caller(ctx).ok_or("the room wants to know who asks")?.peer();
-        check_name(&join.name)?;
+        clean::check_name(&join.name)?;
         if self.seats.len() >= MEMBERS_MAX {
             return Err(format!("the room is full ({MEMBERS_MAX} members)"));
         }
@@ -123,8 +123,7 @@ impl Handler<Post> for RoomActor {
         if post.text.len() > TEXT_BYTES_MAX {
             return Err(format!("a message has at most {TEXT_BYTES_MAX} bytes"));
         }
-        let line =
-            Line { number: self.next_line, name, text: printable(&post.text, TEXT_BYTES_MAX) };
+        let line = Line { number: self.next_line, name, text: clean::text(&post.text) };
         self.next_line += 1;
         if self.history.len() == HISTORY_LINES_MAX {
             self.history.pop_front();

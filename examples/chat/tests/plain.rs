@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
+    net::UdpSocket,
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, sync_channel},
     time::{Duration, Instant},
 };
+use webmesh::Mesh;
 
 /// Longer than it takes to notice that a host is silent (10 s), on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,12 +26,17 @@ impl Chat {
 
     /// Of what it prints, so many lines are read before the test asks for them.
     fn start_read_ahead(args: &[&str], lines: usize) -> Chat {
+        Self::start_with(args, lines, Stdio::inherit())
+    }
+
+    fn start_with(args: &[&str], lines: usize, errors: Stdio) -> Chat {
         let mut process = Command::new(env!("CARGO_BIN_EXE_chat"))
             .arg("--plain")
             .args(args)
             .args(["--listen", "127.0.0.1:0"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(errors)
             .spawn()
             .unwrap();
         let (sender, lines) = sync_channel(lines);
@@ -177,6 +184,83 @@ fn a_guest_who_reads_nothing_has_to_go_and_learns_it() {
     }
     while guest.lines.recv_timeout(PATIENCE).is_ok() {}
     assert_eq!(guest.code(), Some(1));
+}
+
+#[test]
+fn a_host_whose_output_nobody_reads_ends_when_it_is_asked() {
+    let mut host = Chat::start_read_ahead(&["--name", "host", "--room", "attic"], 1);
+    let invite = host.line().strip_prefix("invite ").unwrap().to_owned();
+    let mut guest = Chat::guest(&invite, "ann", "attic");
+    // More than a pipe holds, so that the host's output is full long before the end; its room goes on.
+    let text = "x".repeat(4_000);
+    for _ in 0..100 {
+        guest.say(&text);
+        assert_eq!(guest.line(), format!("<ann> {text}"));
+    }
+    host.signal("-TERM");
+    assert_eq!(host.code(), Some(0));
+    assert_eq!(guest.code(), Some(1));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_chat_goes_on_when_its_complaints_cannot_be_written() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into();
+    let mut host = Chat::start_with(&["--name", "host"], 100, full());
+    assert!(host.line().starts_with("invite wm1"));
+    for text in ["first", &"too long ".repeat(1_000), "last"] {
+        host.say(text);
+    }
+    assert_eq!(host.line(), "<host> first");
+    assert_eq!(host.line(), "<host> last");
+    host.signal("-TERM");
+    assert_eq!(host.code(), Some(0));
+    let mut wrong = Chat::start_with(&["--join", "127.0.0.1:1", "--data", "/dev/null"], 1, full());
+    assert_eq!(wrong.code(), Some(1));
+}
+
+#[test]
+fn who_dials_a_silent_address_ends_when_it_is_asked() {
+    for signal in ["-INT", "-TERM"] {
+        // Asked for its room, or to let others reach a room here.
+        for room in [&[][..], &["--room", "attic"]] {
+            let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+            silent.set_read_timeout(Some(PATIENCE)).unwrap();
+            let address = silent.local_addr().unwrap().to_string();
+            let mut chat = Chat::start(&[&["--join", &address], room].concat());
+            silent.recv_from(&mut [0; 2_000]).unwrap();
+            chat.signal(signal);
+            assert_eq!(chat.code(), Some(0), "{signal} {room:?}");
+        }
+    }
+}
+
+#[webmesh::test(clock = "real")]
+async fn who_joins_a_node_without_a_room_learns_that_one_was_opened() {
+    let node = Mesh::builder().listen("127.0.0.1:0".parse().unwrap()).start().await.unwrap();
+    let address = node.peer_ref().to_string();
+    let opened = tokio::task::spawn_blocking(move || {
+        // No session is wanted, so that none is waited for.
+        let args = ["--join", &address, "--name", "bob", "--rendezvous", "0"];
+        let mut bob = Chat::start_with(&args, 100, Stdio::piped());
+        assert!(bob.line().starts_with("invite wm1"));
+        let mut errors = bob.process.stderr.take().unwrap();
+        bob.signal("-TERM");
+        assert_eq!(bob.code(), Some(0));
+        let mut complaints = String::new();
+        errors.read_to_string(&mut complaints).unwrap();
+        complaints
+    });
+    let expected = "chat: there is no room where --join leads to; the room lobby was opened here\n";
+    assert_eq!(opened.await.unwrap(), expected);
+    node.shutdown().await;
+}
+
+#[test]
+fn an_invite_may_be_copied_with_line_ends_in_it() {
+    let (_host, invite) = Chat::host("lobby");
+    let (head, rest) = invite.split_at(80);
+    Chat::guest(&format!("  {head}\r\n{rest}\n"), "ann", "lobby");
 }
 
 #[test]
