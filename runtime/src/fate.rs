@@ -82,6 +82,13 @@ impl<T> Answer<T> {
     }
 }
 
+impl<T> Drop for Answer<T> {
+    fn drop(&mut self) {
+        // An actor may keep its responder for ever, but not the asker's task with it.
+        drop(self.fate.waiter.take());
+    }
+}
+
 /// How far an ask came; read by the asker when its responder was dropped.
 pub(crate) struct Fate {
     stage: AtomicU64,
@@ -133,5 +140,55 @@ impl Fate {
             Self::QUEUED => status.ended().unwrap_or(Fault::Stopped),
             incarnation => status.verdict(incarnation),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts how often it was woken.
+    #[derive(Default)]
+    struct Asker(AtomicU64);
+
+    impl Wake for Asker {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn an_asker_is_woken_once_and_told_whether_a_panic_dropped_its_responder() {
+        for panics in [true, false] {
+            let (status, (sender, receiver)) = (Status::default(), oneshot::channel::<u64>());
+            let mut answer = Answer::from(receiver);
+            answer.fate().handled_by(0);
+            assert!(answer.watch(&status).is_pending());
+            let asker = Arc::new(Asker::default());
+            let waker = Waker::from(asker.clone());
+            assert!(answer.poll(&mut Context::from_waker(&waker), &status).is_pending());
+            let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let _sender = sender;
+                assert!(!panics, "as expected");
+            }));
+            assert_eq!((dropped.is_err(), asker.0.load(Ordering::Relaxed)), (panics, 1));
+            let fault = if panics { Fault::Panicked } else { Fault::NoReply };
+            assert_eq!(
+                answer.poll(&mut Context::from_waker(&waker), &status),
+                Poll::Ready(Err(fault))
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_of_an_asker_that_gave_up_is_kept_by_the_responder() {
+        let (status, (sender, receiver)) = (Status::default(), oneshot::channel::<u64>());
+        let mut answer = Answer::from(receiver);
+        let asker = Arc::new(Asker::default());
+        let waker = Waker::from(asker.clone());
+        assert!(answer.poll(&mut Context::from_waker(&waker), &status).is_pending());
+        drop((answer, waker));
+        assert_eq!(Arc::strong_count(&asker), 1);
+        assert!(sender.is_closed());
     }
 }
