@@ -1,7 +1,7 @@
 //! What a terminal may be given of what others say.
 //!
 //! Neither side trusts the other: the room cleans what members post, and a member cleans what it gets from the room, for
-//! the room is a program on somebody else's machine. Whatever comes from there passes [`welcome`], [`line`], [`name`] or
+//! the room is a program on somebody else's machine. Whatever comes from there passes [`welcome`], [`line()`], [`name`] or
 //! [`text`] once, in `member`; both faces get clean things only.
 
 use crate::protocol::{
