@@ -60,13 +60,17 @@ pub(crate) fn run(host: &Namespace, name: &str, args: &[&str]) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The replies among what `webmesh ping` printed: of the first that was answered and of all that came after it. `None` if
-/// there are none, or one of those was lost. Whoever is met later than a ping waits (the machine may be busy) is met.
+/// The replies among what `webmesh ping` printed. `None` if one was lost; only the first may be, and only because the
+/// peer, for the machine is busy, was met later than a ping waits. An error of the dial is no such reason.
 pub(crate) fn answered(lines: &[Value]) -> Option<Vec<&Value>> {
-    let is = |line: &&Value, event: &str| line["event"] == event;
-    let met = lines.iter().skip_while(|line| is(line, "lost"));
-    let pings: Vec<_> = met.filter(|line| !is(line, "summary")).collect();
-    (!pings.is_empty() && pings.iter().all(|line| is(line, "pong"))).then_some(pings)
+    let late = |line: &Value| {
+        line["event"] == "lost"
+            && line["error"].as_str().is_some_and(|error| error.starts_with("no reply within"))
+    };
+    let skipped = usize::from(lines.first().is_some_and(late));
+    let pings: Vec<_> =
+        lines.iter().skip(skipped).filter(|line| line["event"] != "summary").collect();
+    (!pings.is_empty() && pings.iter().all(|line| line["event"] == "pong")).then_some(pings)
 }
 
 /// Pings until a reply comes without a relay, and says how long after the first reply that was; `None` if none did.
