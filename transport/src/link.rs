@@ -273,6 +273,12 @@ impl Link {
         self.inner.lease.road().map_or(PathKind::Direct, |road| self.kind(&road))
     }
 
+    /// How often this side has sent along another road than before, since the handshake. The peer's own changes aren't
+    /// counted: each side chooses for itself.
+    pub fn road_changes(&self) -> u64 {
+        self.inner.pulse.changes()
+    }
+
     /// The kind of a road to this peer.
     pub(crate) fn kind(&self, road: &Road) -> PathKind {
         match &self.inner.introduced {

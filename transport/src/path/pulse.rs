@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -104,6 +104,8 @@ pub(crate) struct Pulse {
     /// Tells congestion control.
     switches: Option<Arc<Switches>>,
     expecting: AtomicUsize,
+    /// How often another road was taken.
+    changes: AtomicU64,
     /// Whether the connection actor knows that answers are expected.
     armed: AtomicBool,
     state: Mutex<State>,
@@ -162,6 +164,7 @@ impl Pulse {
             follows: dialled,
             switches,
             expecting: AtomicUsize::new(0),
+            changes: AtomicU64::new(0),
             armed: AtomicBool::new(false),
             state: Mutex::new(state),
         }
@@ -246,6 +249,11 @@ impl Pulse {
     /// The peer has opened its NAT for this host.
     pub(crate) fn invited(self: &Arc<Self>) {
         self.change(|state, now| state.roads.invited(now));
+    }
+
+    /// How often another road was taken.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 
     /// When the peer last answered.
@@ -436,6 +444,7 @@ impl Pulse {
             }
             Output::Switch(road) => {
                 tracing::info!(to = %road.remote, "the peer is reached at another address now");
+                self.changes.fetch_add(1, Ordering::Relaxed);
                 self.socket.handles().switch(self.handle, road);
                 if let Some(switches) = &self.switches {
                     switches.switched(now());
