@@ -38,7 +38,7 @@ use crate::{
         birthday::{Guesses, SOCKETS, SOCKETS_AT_CARRIER},
     },
     path::{
-        congestion::Switches,
+        congestion::acks_of,
         explain::{Candidate, Explanation, reason},
         liveness::{Event, Liveness},
         nonces::Nonces,
@@ -320,7 +320,7 @@ impl Connection {
             lease.socket().clone(),
             orders.clone(),
             self.shared.nonces(id),
-            Switches::of(&connection),
+            acks_of(&connection),
         ));
         self.shared.pulses.insert(&pulse);
         let rank = secrets.rank;

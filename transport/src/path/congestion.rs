@@ -3,44 +3,13 @@
 //! What was learnt of a relay of 20 Mbit/s is wrong on a direct road of 150, and what is still lost or acknowledged on the
 //! old road says nothing about the new one: with the old packets counted in, the new road is slower than without any
 //! reset (docs/measurements.md). quinn has no call for that, but hands out a copy of its controller, which shares the
-//! word of a switch with the one in use.
+//! word of a switch with the one in use, and tells what was acknowledged ([`Acks`]).
 
-use std::{
-    any::Any,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Instant,
-};
+use std::{any::Any, sync::Arc, time::Instant};
 
-use parking_lot::Mutex;
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
 
-/// Says when the road changed; shared by the controller in use and by who switches.
-#[derive(Debug)]
-pub(crate) struct Switches {
-    count: AtomicU64,
-    last: Mutex<Instant>,
-}
-
-impl Switches {
-    fn new(now: Instant) -> Arc<Self> {
-        Arc::new(Self { count: AtomicU64::new(0), last: Mutex::new(now) })
-    }
-
-    /// Those of a connection whose controller is ours.
-    pub(crate) fn of(connection: &quinn::Connection) -> Option<Arc<Self>> {
-        let controller = connection.congestion_state().into_any().downcast::<PerRoad>().ok()?;
-        Some(controller.switches.clone())
-    }
-
-    /// From now on everything goes along another road.
-    pub(crate) fn switched(&self, now: Instant) {
-        *self.last.lock() = now;
-        self.count.fetch_add(1, Ordering::Release);
-    }
-}
+use super::acks::Acks;
 
 /// Makes controllers that start anew when the road changes.
 #[derive(Debug, Default)]
@@ -53,9 +22,10 @@ impl ControllerFactory for PerRoadConfig {
         Box::new(PerRoad {
             inner: self.inner.clone().build(now, mtu),
             config: self.inner.clone(),
-            switches: Switches::new(now),
+            acks: Arc::new(Acks::new(now)),
             seen: 0,
             since: now,
+            newest: None,
             mtu,
         })
     }
@@ -65,24 +35,32 @@ impl ControllerFactory for PerRoadConfig {
 struct PerRoad {
     inner: Box<dyn Controller>,
     config: Arc<CubicConfig>,
-    switches: Arc<Switches>,
+    acks: Arc<Acks>,
     /// Switches that `inner` knows of.
     seen: u64,
     /// When the present road was taken.
     since: Instant,
+    /// When the last packet was sent that the present batch of acknowledgements names.
+    newest: Option<Instant>,
     mtu: u16,
+}
+
+/// What is known of the acknowledgements of a connection whose controller is ours.
+pub(crate) fn acks_of(connection: &quinn::Connection) -> Option<Arc<Acks>> {
+    let controller = connection.congestion_state().into_any().downcast::<PerRoad>().ok()?;
+    Some(controller.acks.clone())
 }
 
 impl PerRoad {
     fn is_behind(&self) -> bool {
-        self.switches.count.load(Ordering::Acquire) != self.seen
+        self.acks.switches() != self.seen
     }
 
     /// Starts anew if the road has changed since.
     fn catch_up(&mut self) {
         if self.is_behind() {
-            self.seen = self.switches.count.load(Ordering::Acquire);
-            self.since = *self.switches.last.lock();
+            self.seen = self.acks.switches();
+            self.since = self.acks.taken();
             self.inner = self.config.clone().build(self.since, self.mtu);
         }
     }
@@ -103,6 +81,7 @@ impl Controller for PerRoad {
         rtt: &quinn_proto::RttEstimator,
     ) {
         self.catch_up();
+        self.newest = self.newest.max(Some(sent));
         if sent >= self.since {
             self.inner.on_ack(now, sent, bytes, app_limited, rtt);
         }
@@ -116,6 +95,9 @@ impl Controller for PerRoad {
         largest_packet_num_acked: Option<u64>,
     ) {
         self.catch_up();
+        if let Some(sent) = self.newest.take() {
+            self.acks.acked(sent, now);
+        }
         self.inner.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
     }
 
@@ -147,7 +129,7 @@ impl Controller for PerRoad {
         Box::new(Self {
             inner: self.inner.clone_box(),
             config: self.config.clone(),
-            switches: self.switches.clone(),
+            acks: self.acks.clone(),
             ..*self
         })
     }
@@ -192,8 +174,8 @@ mod tests {
         let small = controller.window();
         assert!(small < fresh);
         let switched = start + Duration::from_secs(2);
-        let switches = controller.switches.clone();
-        switches.switched(switched);
+        let acks = controller.acks.clone();
+        acks.switched(switched);
         assert_eq!(controller.window(), fresh, "before anything is sent");
         let later = switched + Duration::from_millis(50);
         lose(&mut controller, second, later);
@@ -209,7 +191,7 @@ mod tests {
         let fresh = controller.window();
         lose(&mut controller, start, start + Duration::from_secs(1));
         let copy: Box<PerRoad> = controller.clone_box().into_any().downcast().unwrap();
-        copy.switches.switched(start + Duration::from_secs(2));
+        copy.acks.switched(start + Duration::from_secs(2));
         assert_eq!(controller.window(), fresh);
     }
 }

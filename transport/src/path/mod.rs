@@ -3,6 +3,8 @@
 //! - [`liveness`]: core; when to probe, and what silence means
 //! - `roads`: core; which roads to a peer are proven, and which one is in use
 //! - `pulse`: the probes of one connection: carries out what `roads` decides
+//! - `rtt`: how long answers take on one road
+//! - `acks`: what QUIC got acknowledged along the road in use
 //! - `nonces`: numbers that nobody can guess
 //! - `scouts`: how a symmetric NAT is got through, with luck
 //! - `candidates`: which addresses of a peer to dial
@@ -10,6 +12,7 @@
 //! - [`explain`]: how a peer is reached, and why not better
 //! - `places`: where else it may be dialled: its rendezvous, and tunnels where UDP is blocked
 
+pub(crate) mod acks;
 pub mod candidates;
 pub(crate) mod congestion;
 pub mod explain;
@@ -18,4 +21,5 @@ pub(crate) mod nonces;
 pub(crate) mod places;
 pub mod pulse;
 pub(crate) mod roads;
+pub(crate) mod rtt;
 pub(crate) mod scouts;

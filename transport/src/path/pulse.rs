@@ -16,11 +16,11 @@ use ring::hmac;
 use tokio::sync::oneshot;
 
 use super::{
+    acks::Acks,
     candidates::plausible,
-    congestion::Switches,
     nonces::Nonces,
     places::is_public,
-    roads::{Described, Output, Roads},
+    roads::{Answered, Described, Output, Roads},
 };
 use crate::{
     connection::Order,
@@ -99,10 +99,8 @@ pub(crate) struct Pulse {
     handle: SocketAddr,
     socket: Arc<MeshSocket>,
     orders: actix::WeakRecipient<Order>,
-    /// Whether it is this side that follows the other to another road.
-    follows: bool,
-    /// Tells congestion control.
-    switches: Option<Arc<Switches>>,
+    /// What QUIC got acknowledged; congestion control is told by it when the road changes.
+    acks: Arc<Acks>,
     expecting: AtomicUsize,
     /// How often another road was taken.
     changes: AtomicU64,
@@ -120,8 +118,9 @@ struct State {
     heard: Instant,
     /// When the core will be woken.
     wake: Option<Instant>,
-    /// Whether silence is looked for.
+    /// Whether the socket looks after what is sent, and after how long it asks.
     watched: bool,
+    patience: Duration,
 }
 
 impl Pulse {
@@ -136,7 +135,7 @@ impl Pulse {
         socket: Arc<MeshSocket>,
         orders: actix::WeakRecipient<Order>,
         nonces: Nonces,
-        switches: Option<Arc<Switches>>,
+        acks: Option<Arc<Acks>>,
     ) -> Self {
         let (to_us, to_peer) = if dialled {
             (secrets.to_dialler, secrets.to_other)
@@ -144,6 +143,9 @@ impl Pulse {
             (secrets.to_other, secrets.to_dialler)
         };
         let heard = now();
+        // Its congestion control is always ours.
+        let acks = acks.unwrap_or_else(|| Arc::new(Acks::new(heard)));
+        socket.handles().heed(handle, acks.clone());
         let roads = Roads::new(road, nonces, heard);
         let state = State {
             roads,
@@ -152,6 +154,7 @@ impl Pulse {
             heard,
             wake: None,
             watched: false,
+            patience: Duration::ZERO,
         };
         Self {
             link,
@@ -161,8 +164,7 @@ impl Pulse {
             handle,
             socket,
             orders,
-            follows: dialled,
-            switches,
+            acks,
             expecting: AtomicUsize::new(0),
             changes: AtomicU64::new(0),
             armed: AtomicBool::new(false),
@@ -280,7 +282,11 @@ impl Pulse {
                         self.observed(road, observed, now);
                         return;
                     }
-                    let Some(rtt) = state.roads.answered(road, nonce, now) else { return };
+                    let answered = state.roads.answered(road, nonce, now);
+                    let Some(Answered { rtt, sent, active }) = answered else { return };
+                    if active {
+                        self.acks.answered(sent);
+                    }
                     state.heard = now;
                     self.observed(road, observed, now);
                     let asked = state.pings.iter().position(|(ping, _)| *ping == nonce);
@@ -333,18 +339,12 @@ impl Pulse {
         Frame::Probe { nonce }.seal(self.to_peer, &self.key)
     }
 
-    /// Nothing has come along the road in use for a while since something was sent there, but along another one, perhaps.
-    fn silent(self: &Arc<Self>, elsewhere: Option<Source>) {
-        // One side follows the other, lest both do it at once.
-        let followed = elsewhere
-            .filter(|_| self.follows)
-            .is_some_and(|source| self.change(|state, now| state.roads.follow(source, now)));
-        if !followed {
-            self.suspect();
-        }
+    /// Something was sent along the road in use and isn't known to have arrived.
+    fn question(self: &Arc<Self>) {
+        self.change(|state, now| state.roads.question(now));
     }
 
-    /// Something was sent along the road in use and nothing has come back for a while, or this host has moved.
+    /// This host has moved, or slept: any road may be dead.
     pub(crate) fn suspect(self: &Arc<Self>) {
         self.change(|state, now| state.roads.suspect(now));
     }
@@ -370,12 +370,9 @@ impl Pulse {
         let mut outputs = Vec::new();
         let (changed, wake) = {
             let (mut state, now) = (self.state.lock(), now());
+            state.roads.acked(self.acks.proof(), now);
             let changed = change(&mut state, now);
-            let watched = state.roads.has_choice();
-            if watched != state.watched {
-                state.watched = watched;
-                self.socket.handles().watch(self.handle, watched);
-            }
+            self.tell_socket(&mut state);
             outputs.extend(std::iter::from_fn(|| state.roads.poll()));
             let next = state.roads.timeout();
             let sooner = next.filter(|next| state.wake.is_none_or(|wake| *next < wake));
@@ -397,6 +394,19 @@ impl Pulse {
             });
         }
         changed
+    }
+
+    /// Tells the socket whether to look after what is sent, and after how long to ask.
+    fn tell_socket(&self, state: &mut State) {
+        let (watched, patience) = (state.roads.has_choice(), state.roads.patience());
+        // Every measurement changes it a little.
+        let other = patience.abs_diff(state.patience) > state.patience / 16;
+        if watched != state.watched || watched && other {
+            let mut handles = self.socket.handles();
+            handles.watch(self.handle, watched);
+            handles.set_patience(self.handle, patience);
+            (state.watched, state.patience) = (watched, patience);
+        }
     }
 
     /// A timer that was set for `at` has fired; it may have been overtaken by another.
@@ -446,9 +456,7 @@ impl Pulse {
                 tracing::info!(to = %road.remote, "the peer is reached at another address now");
                 self.changes.fetch_add(1, Ordering::Relaxed);
                 self.socket.handles().switch(self.handle, road);
-                if let Some(switches) = &self.switches {
-                    switches.switched(now());
-                }
+                self.acks.switched(now());
                 self.repeat();
                 return;
             }
@@ -496,10 +504,10 @@ impl Frames for Pulses {
         true
     }
 
-    fn silent(&self, handle: SocketAddr, elsewhere: Option<Source>) {
+    fn unproven(&self, handle: SocketAddr) {
         let pulse = self.0.handles.get(&handle).and_then(|pulse| pulse.upgrade());
         if let Some(pulse) = pulse {
-            pulse.silent(elsewhere);
+            pulse.question();
         }
     }
 }

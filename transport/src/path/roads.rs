@@ -7,8 +7,11 @@
 //! starts that check: its MAC can't cover a source address that NATs rewrite, and anyone on the way may replay it.
 //! Until then it gets at most [`CHECKS_MAX`] probes, all ports of one host together, and one that nobody but a probe's source
 //! address speaks for gets at most three times the bytes that came from it. Where both sides have NATs, the first probe goes only so
-//! far that it opens the own one (docs/decisions/0010-the-first-probe-stays-near.md). When the road in use falls silent, every proven
-//! one is asked, and the fastest that answers takes over; while it works, only a much faster one does. A road through a relay gives way to any
+//! far that it opens the own one (docs/decisions/0010-the-first-probe-stays-near.md).
+//!
+//! The road in use is left on evidence only (docs/decisions/0012-a-road-is-left-on-evidence.md): so many probes in a row without an
+//! answer that chance can't be to blame, and nothing acknowledged by QUIC meanwhile that went along it alone. Then the best road that
+//! answered in the same time takes over. While it works, only a much faster one does. A road through a relay gives way to any
 //! other, and is kept beside it.
 
 use std::{
@@ -18,33 +21,31 @@ use std::{
     time::{Duration, Instant},
 };
 
+mod doubt;
 mod known;
+mod room;
 mod silent;
 
-use known::{Known, Origin, SILENCE_MIN, SILENCE_UNMEASURED};
+use doubt::{Doubt, Pace, Step};
+use known::{Known, Open, Origin, RETURN_ASK_EVERY};
 use silent::{CHECKS_MAX, SilentHosts};
 
-use super::nonces::Nonces;
-use crate::{
-    socket::handles::{Road, Source},
-    wire::FRAME_BYTES,
-};
+use super::{acks::Proof, nonces::Nonces, rtt::Rtt};
+use crate::{socket::handles::Road, wire::FRAME_BYTES};
 
-/// When the peer sends along another road, and the one in use last answered longer ago than this, it is asked. A guess: less than
+/// When the peer sends along another road, and nothing proved the one in use for so long, it is asked. A guess: less than
 /// what makes the peer doubt.
 const QUIET_MIN: Duration = Duration::from_millis(200);
 
-/// Between two times that the peer's choice is followed: should it follow this side's at the same time, that ends. A guess.
-const FOLLOW_EVERY: Duration = Duration::from_secs(10);
+/// A road that the peer itself has just come along, and that is no worse than the one in use, may be where it has moved to: so long
+/// it is the first to be mirrored to. A guess: what a doubt takes.
+const HINT_MAX: Duration = Duration::from_secs(3);
+
+/// QUIC's round trips are believed once there are so many. A guess: the first are those of the handshake.
+const QUIC_SAMPLES_MIN: u32 = 4;
 
 /// Roads of one peer. A guess: both families, a few interfaces and NATs on both sides.
 pub(crate) const ROADS_MAX: usize = 16;
-
-/// Unproven roads among them that only a source address speaks for. A guess; a moving peer has one or two.
-const OBSERVED_MAX: usize = 4;
-
-/// An observed road is given this long to answer before another may take its place. A guess, beyond most round trips.
-const CHECK_TIME: Duration = Duration::from_secs(1);
 
 /// Between the first two checks of a road; doubled after each. A guess.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
@@ -58,13 +59,14 @@ const OPEN_MAX: usize = 32;
 /// Nonces of the peer that are remembered, so that a replayed probe starts nothing.
 const SEEN_MAX: usize = 64;
 
-/// Long probes in a row before a road counts as narrow, and until it is tried again. Guesses: with one datagram in ten lost,
-/// one in a thousand wide roads is taken for a narrow one, for a minute.
-const SIZE_TRIES: usize = 3;
+/// Long probes in a row before a road counts as narrow, and until it is tried again. Guesses: with one datagram in ten lost each way,
+/// one in 20,000 wide roads is taken for a narrow one, for a minute. They follow each other after the time of three round trips, and this.
+const SIZE_TRIES: usize = 6;
 const SIZE_AGAIN: Duration = Duration::from_secs(60);
+const SIZE_WAIT_MIN: Duration = Duration::from_millis(300);
 
-/// An unanswered probe means silence after [`SILENCE_MIN`]; after QUIC had heard nothing for a while, after two round trips and this. A guess: a spike on a Wi-Fi is shorter.
-const SUSPICION_MIN: Duration = Duration::from_millis(100);
+/// Of a road whose round trip isn't measured: the first time-out of RFC 6298.
+const RTT_UNMEASURED: Duration = Duration::from_secs(1);
 
 /// A road that works is left for another only if that takes less than 3/4 of the time and 5 ms less, by at least
 /// `SAMPLES_MIN` measurements of each. A guess: beyond the noise of a Wi-Fi, below what a user would notice.
@@ -113,6 +115,16 @@ pub(crate) struct Described {
     pub(crate) unanswered: u32,
 }
 
+/// What an answer to a probe says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Answered {
+    pub(crate) rtt: Duration,
+    /// When the probe was sent.
+    pub(crate) sent: Instant,
+    /// Whether it went along the road in use.
+    pub(crate) active: bool,
+}
+
 /// The roads to one peer.
 #[derive(Debug)]
 pub(crate) struct Roads {
@@ -120,14 +132,14 @@ pub(crate) struct Roads {
     known: Vec<Known>,
     /// Index of the road in use.
     active: usize,
-    /// The beginning of the silence of the road in use for which the others were asked.
-    rescued: Option<Instant>,
-    /// The road in use had been silent for a while before it was asked.
-    suspected: bool,
+    /// Whether an answer along the road in use is so long overdue that it may be dead.
+    doubt: Option<Doubt>,
+    /// Where the peer may have moved to, and when it showed.
+    hint: Option<(Road, Instant)>,
+    /// How long QUIC's acknowledgements take along the road in use, and when the last of them came.
+    quic: (Rtt, Option<Instant>),
     /// The peer has opened its NAT for us.
     invited: bool,
-    /// When the peer's choice of a road was followed.
-    followed: Option<Instant>,
     /// What is sent goes along this road as well.
     mirror: Option<Road>,
     seen: VecDeque<u64>,
@@ -140,17 +152,17 @@ impl Roads {
     /// A peer whose handshake came along `active`.
     pub(crate) fn new(active: Road, nonces: Nonces, now: Instant) -> Self {
         let mut first = Known::new(active, Origin::Named, now);
-        (first.proven, first.heard, first.next) = (true, Some(now), None);
+        (first.proven, first.heard, first.proof, first.next) = (true, Some(now), Some(now), None);
         // QUIC itself finds out how long they may be there.
         first.whole = true;
         Self {
             nonces,
             known: vec![first],
             active: 0,
-            rescued: None,
-            suspected: false,
+            doubt: None,
+            hint: None,
+            quic: (Rtt::default(), None),
             invited: false,
-            followed: None,
             mirror: None,
             seen: VecDeque::new(),
             silent: SilentHosts::default(),
@@ -174,7 +186,7 @@ impl Roads {
             road: known.road,
             active: index == self.active,
             proven: known.proven,
-            rtt: known.rtt,
+            rtt: known.rtt.smoothed(),
             unanswered: known.unanswered,
         };
         self.known.iter().enumerate().map(describe).collect()
@@ -187,9 +199,18 @@ impl Roads {
 
     /// When [`Roads::advance`] must be called next.
     pub(crate) fn timeout(&self) -> Option<Instant> {
-        let rescue = self.silent_at().filter(|_| self.known.len() > 1 && !self.is_rescued());
+        let doubt = match &self.doubt {
+            Some(doubt) => doubt.timeout(),
+            None => self.overdue_at(),
+        };
         let next = |known: &Known| [known.next, known.size_next];
-        self.known.iter().flat_map(next).flatten().chain(rescue).min()
+        let timers = self.known.iter().flat_map(next).flatten();
+        timers.chain(doubt).chain(self.return_at()).min()
+    }
+
+    /// How long what is sent along the road in use may go without an acknowledgement, before [`Roads::question`] is called.
+    pub(crate) fn patience(&self) -> Duration {
+        self.pace().patience()
     }
 
     /// The peer says that it is also at the end of `road`, which is checked if there is room for it.
@@ -229,25 +250,43 @@ impl Roads {
         self.advance(now);
     }
 
-    /// Asks the road in use, and every proven one if that is silent. Returns the nonce of the former.
+    /// Asks the road in use, and every proven one if that is dead. Returns the nonce of the former.
     pub(crate) fn probe(&mut self, now: Instant) -> u64 {
         let nonce = self.ask(self.active, now);
-        if self.is_silent(now) {
+        if self.doubt.as_ref().is_some_and(Doubt::is_hopeless) {
             self.ask_others(now);
         }
         self.advance(now);
         nonce
     }
 
-    /// QUIC sends along the road in use and nothing comes back: every proven road is asked, and that one has to answer
-    /// soon.
-    pub(crate) fn suspect(&mut self, now: Instant) {
-        if !self.is_silent(now) {
+    /// QUIC sends along the road in use, and nothing of it is acknowledged: is the road alive?
+    pub(crate) fn question(&mut self, now: Instant) {
+        if self.known[self.active].asked.is_none() {
             self.ask(self.active, now);
-            self.suspected = true;
+        }
+        self.advance(now);
+    }
+
+    /// There is a reason to believe that the road in use is dead, as when this host has moved: it is asked as often as it takes, and
+    /// all others once, at once.
+    pub(crate) fn suspect(&mut self, now: Instant) {
+        if self.doubt.is_none() {
+            self.doubt_active(now);
             self.ask_others(now);
         }
         self.advance(now);
+    }
+
+    /// What QUIC got acknowledged of what went along the road in use alone.
+    pub(crate) fn acked(&mut self, proof: Proof, now: Instant) {
+        self.quic = (proof.rtt, proof.sampled);
+        let Some(sent) = proof.sent else { return };
+        let active = &mut self.known[self.active];
+        active.heard = active.heard.max(proof.sampled);
+        if active.asked.is_some_and(|asked| sent >= asked) {
+            self.settled(sent, now);
+        }
     }
 
     /// The peer is at `ip` by other means, so that one more probe may go to its roads there which never answered.
@@ -281,7 +320,7 @@ impl Roads {
             Some(index) if self.known[index].proven => {
                 self.outbox.push_back(Output::Answer(road, nonce));
                 if index != self.active {
-                    self.compare(Some(index), now);
+                    self.compare(now);
                 }
             }
             _ if replayed => {}
@@ -299,15 +338,15 @@ impl Roads {
                     (known.opening, known.next) = (false, Some(now));
                 }
                 known.next.get_or_insert(now);
-                self.compare(None, now);
+                self.compare(now);
             }
         }
         self.advance(now);
     }
 
-    /// An answer of the peer, its MAC right, came along `road`. Returns the round-trip time if it is the first answer to
+    /// An answer of the peer, its MAC right, came along `road`: what it says, if it is the first answer to
     /// a nonce that was sent along that road; all others mean nothing.
-    pub(crate) fn answered(&mut self, road: Road, nonce: u64, now: Instant) -> Option<Duration> {
+    pub(crate) fn answered(&mut self, road: Road, nonce: u64, now: Instant) -> Option<Answered> {
         let index = self.find(road)?;
         let known = &mut self.known[index];
         if known.sizing.contains(&nonce) {
@@ -318,35 +357,67 @@ impl Roads {
             }
             return None;
         }
-        let position = known.open.iter().position(|(open, _)| *open == nonce)?;
-        let (_, sent) = known.open.remove(position)?;
+        let position = known.open.iter().position(|open| open.nonce == nonce)?;
+        let sent = known.open.remove(position)?.sent;
         let rtt = now.saturating_duration_since(sent);
-        known.rtt = Some(known.rtt.map_or(rtt, |smoothed| (smoothed * 7 + rtt) / 8));
-        known.samples += 1;
-        if !known.proven {
+        known.rtt.sample(rtt);
+        let lost = known.count_lost(now);
+        known.losses.answered(lost);
+        known.regain(known.unanswered.saturating_sub(1));
+        let moved = known.road.local != road.local && road.local.is_some();
+        known.road.local = road.local.or(known.road.local);
+        if !known.proven || moved {
             self.outbox.push_back(Output::Proven(known.road));
+        }
+        let first = !std::mem::replace(&mut known.proven, true);
+        (known.heard, known.proof) = (Some(now), known.proof.max(Some(sent)));
+        if first {
             known.size_next = Some(now);
             if known.tier() == 0 {
                 self.silent.forget(road.remote.ip());
             }
         }
-        (known.proven, known.asked, known.unanswered) = (true, None, 0);
-        if index == self.active {
-            self.suspected = false;
-            self.be_sure();
-        } else if self.mirror.is_some() && !self.mirror_answers() {
-            self.doubt(Some(index));
-        }
-        let known = &mut self.known[index];
-        known.heard = Some(now);
-        known.road.local = road.local.or(known.road.local);
-        known.next = (index != self.active).then(|| now + STANDBY_EVERY);
-        if index != self.active && self.known[self.active].rtt.is_none() {
-            // Only now does it matter how long it takes.
-            self.ask(self.active, now);
+        let active = index == self.active;
+        if active {
+            self.settled(sent, now);
+        } else {
+            self.standby_answered(index, first, now);
         }
         self.advance(now);
-        Some(rtt)
+        Some(Answered { rtt, sent, active })
+    }
+
+    /// A road that isn't in use has answered.
+    fn standby_answered(&mut self, index: usize, first: bool, now: Instant) {
+        let known = &mut self.known[index];
+        (known.asked, known.unanswered) = (None, 0);
+        let again = if known.is_on_probation() { RETURN_ASK_EVERY } else { STANDBY_EVERY };
+        known.next = Some(now + again);
+        if first {
+            let (road, tier, prompted) = (known.road, known.tier(), known.prompted);
+            if prompted && tier <= self.known[self.active].tier() {
+                self.hint = Some((road, now));
+            }
+            if self.known[self.active].rtt.samples() == 0 || prompted {
+                // Only now does it matter how long it takes; and the peer may have moved there.
+                self.question_active(now);
+            }
+        }
+        if self.mirror.is_some() && !self.mirror_answers() {
+            self.mirror_to(index);
+        }
+    }
+
+    /// The road in use works: what was sent at `sent` has arrived. Of what was asked since then nothing is known.
+    fn settled(&mut self, sent: Instant, now: Instant) {
+        let active = &mut self.known[self.active];
+        let later = active.open.iter().filter(|open| !open.counted && open.sent > sent);
+        let (asked, count) = (later.clone().map(|open| open.sent).min(), later.count());
+        (active.asked, active.unanswered) = (asked, u32::try_from(count).unwrap_or(u32::MAX));
+        active.next = None;
+        active.heard = active.heard.max(Some(now));
+        (self.doubt, self.hint) = (None, None);
+        self.be_sure();
     }
 
     /// Time has passed.
@@ -361,56 +432,112 @@ impl Roads {
                 self.size(index, now);
             }
         }
-        if self.is_silent(now) && !self.is_rescued() {
-            self.rescued = self.known[self.active].asked;
-            self.ask_others(now);
+        if self.doubt.is_none() && self.overdue_at().is_some_and(|at| at <= now) {
+            self.doubt_active(now);
+            if let Some(index) = self.hinted(now) {
+                self.mirror_to(index);
+            }
+        }
+        while let Some(step) = self.doubt.as_mut().and_then(|doubt| doubt.step(now)) {
+            match step {
+                Step::Ask => {
+                    self.ask(self.active, now);
+                }
+                Step::AskOthers => self.ask_others(now),
+                Step::Mirror => self.mirror_likeliest(),
+                Step::Judge => match self.successor() {
+                    Some(index) => self.leave(index, now),
+                    None => self.doubt.iter_mut().for_each(|doubt| doubt.despair(now)),
+                },
+            }
+        }
+        if self.doubt.as_ref().is_some_and(Doubt::is_hopeless)
+            && let Some(index) = self.successor()
+        {
+            self.leave(index, now);
         }
         if let Some(better) = self.better(now) {
             self.switch(better, now);
         }
     }
 
+    /// The time that a round trip along the road in use asks for: by the measurements that are newest.
+    fn pace(&self) -> Pace {
+        let active = &self.known[self.active];
+        let (quic, sampled) = self.quic;
+        let newer = sampled > active.proof && quic.samples() >= QUIC_SAMPLES_MIN;
+        Pace::of(if newer || active.rtt.samples() == 0 { quic } else { active.rtt })
+    }
+
+    /// When an answer along the road in use is overdue, if there is any other road.
+    fn overdue_at(&self) -> Option<Instant> {
+        let asked = self.known[self.active].asked.filter(|_| self.has_choice());
+        asked.map(|asked| asked + self.pace().overdue())
+    }
+
+    fn doubt_active(&mut self, now: Instant) {
+        if self.has_choice() {
+            let needed = self.known[self.active].losses.probes_needed();
+            self.doubt = Some(Doubt::new(self.pace(), needed, now));
+        } else {
+            self.question_active(now);
+        }
+    }
+
+    fn question_active(&mut self, now: Instant) {
+        if self.known[self.active].asked.is_none() {
+            self.ask(self.active, now);
+        }
+    }
+
+    /// The best road that has answered what it was asked since the road in use is in doubt.
+    fn successor(&self) -> Option<usize> {
+        let since = self.doubt.as_ref()?.since;
+        let answers = |known: &Known| known.proof.is_some_and(|sent| sent >= since);
+        self.others()
+            .filter(|(_, known)| answers(known))
+            .min_by_key(|(_, k)| k.rank())
+            .map(|(i, _)| i)
+    }
+
+    /// The road in use is dead, and this one isn't.
+    fn leave(&mut self, other: usize, now: Instant) {
+        let dead = &mut self.known[self.active];
+        dead.leave(now);
+        // It wasn't a matter of luck that they were lost.
+        dead.open.iter_mut().for_each(|open| open.counted = true);
+        self.switch(other, now);
+    }
+
     fn switch(&mut self, better: usize, now: Instant) {
         self.known[self.active].next = Some(now + STANDBY_EVERY);
-        self.known[better].next = None;
+        self.known[better].take(now);
         self.active = better;
-        (self.rescued, self.suspected) = (None, false);
+        (self.doubt, self.hint, self.quic) = (None, None, (Rtt::default(), None));
         self.outbox.push_back(Output::Switch(self.active()));
         self.outbox.push_back(Output::Whole(self.known[better].whole));
         self.be_sure();
     }
 
-    /// What the peer sends comes from `source` and not along the road in use. Of two roads that are as good as each other both
-    /// sides should use one, or each would take the other's for silent. Whether that road is taken.
-    pub(crate) fn follow(&mut self, source: Source, now: Instant) -> bool {
-        let tier = self.known[self.active].tier();
-        let there = self.known.iter().position(|known| known.road.source() == source);
-        let works = |index: &usize| {
-            let known = &self.known[*index];
-            known.proven && known.asked.is_none() && known.tier() == tier
-        };
-        let rested = self.followed.is_none_or(|before| now >= before + FOLLOW_EVERY);
-        match there.filter(works) {
-            Some(index) if index != self.active && rested => {
-                self.followed = Some(now);
-                self.switch(index, now);
-                true
-            }
-            _ => false,
+    /// The other roads that have answered before.
+    fn others(&self) -> impl Iterator<Item = (usize, &Known)> {
+        let others = self.known.iter().enumerate();
+        others.filter(|(index, known)| *index != self.active && known.proven)
+    }
+
+    /// What is sent goes along the best of the other roads too, until the one in use answers.
+    fn mirror_likeliest(&mut self) {
+        let best = self.others().min_by_key(|(_, known)| (known.asked.is_some(), known.rank()));
+        if let (Some((index, _)), None) = (best, self.mirror) {
+            self.mirror_to(index);
         }
     }
 
-    /// What is sent goes along this other road too, or along the best one, until one of them answers.
-    fn doubt(&mut self, likely: Option<usize>) {
-        let others = self.known.iter().enumerate();
-        let others = others.filter(|(index, known)| *index != self.active && known.proven);
-        let best = others.min_by_key(|(_, known)| (known.asked.is_some(), known.tier(), known.rtt));
-        let Some(index) = likely.or(best.map(|(index, _)| index)) else { return };
+    fn mirror_to(&mut self, index: usize) {
         let known = &self.known[index];
-        let rtt = known.rtt.unwrap_or(SILENCE_UNMEASURED);
-        if self.mirror.is_none() || likely.is_some() && !self.mirror.is_some_and(|to| known.is(to))
-        {
+        if !self.mirror.is_some_and(|to| known.is(to)) {
             self.mirror = Some(known.road);
+            let rtt = known.rtt.smoothed().unwrap_or(RTT_UNMEASURED);
             self.outbox.push_back(Output::Mirror { road: known.road, whole: known.whole, rtt });
         }
     }
@@ -427,33 +554,14 @@ impl Roads {
         index.is_some_and(|index| self.known[index].asked.is_none())
     }
 
-    fn find(&self, road: Road) -> Option<usize> {
-        self.known.iter().position(|known| known.is(road))
+    /// Where the peer seems to have moved to of late.
+    fn hinted(&self, now: Instant) -> Option<usize> {
+        let (road, _) = self.hint.filter(|(_, at)| now < *at + HINT_MAX)?;
+        self.find(road).filter(|index| *index != self.active)
     }
 
-    /// Makes room for a road and takes it in, if there is any room to make.
-    fn insert(&mut self, newcomer: Known, now: Instant) -> Option<usize> {
-        let waiting = |known: &Known| !known.proven && known.origin == Origin::Observed;
-        let observed = self.known.iter().filter(|known| waiting(known)).count();
-        let crowded = waiting(&newcomer) && observed >= OBSERVED_MAX;
-        if crowded || self.known.len() >= ROADS_MAX {
-            // First one that had its chance and didn't answer, then, unless the observed ones are to blame, the one that
-            // has been dead for longest.
-            let others = || self.known.iter().enumerate().filter(|(i, _)| *i != self.active);
-            let stale = others()
-                .filter(|(_, known)| waiting(known) && now >= known.since + CHECK_TIME)
-                .min_by_key(|(_, known)| known.since);
-            let dead = others()
-                .filter(|(_, known)| !crowded && known.proven && known.unanswered >= CHECKS_MAX)
-                .min_by_key(|(_, known)| known.heard);
-            let (index, _) = stale.or(dead)?;
-            self.known.remove(index);
-            if index < self.active {
-                self.active -= 1;
-            }
-        }
-        self.known.push(newcomer);
-        Some(self.known.len() - 1)
+    fn find(&self, road: Road) -> Option<usize> {
+        self.known.iter().position(|known| known.is(road))
     }
 
     /// Whether one more probe may go to the host at the other end, which is then counted.
@@ -472,7 +580,7 @@ impl Roads {
     /// Sends a fresh nonce along a road, unless that road has had its share.
     fn ask(&mut self, index: usize, now: Instant) -> u64 {
         let nonce = self.nonces.next();
-        let active = index == self.active;
+        let (active, tier) = (index == self.active, self.known[self.active].tier());
         let known = &mut self.known[index];
         let exhausted = !known.proven && known.unanswered >= CHECKS_MAX;
         if exhausted || !known.affordable() || !self.spare(index) {
@@ -483,7 +591,7 @@ impl Roads {
         if known.open.len() == OPEN_MAX {
             known.open.pop_front();
         }
-        known.open.push_back((nonce, now));
+        known.open.push_back(Open { nonce, sent: now, counted: false });
         known.asked.get_or_insert(now);
         known.unanswered = known.unanswered.saturating_add(1);
         known.drawn = known.drawn.saturating_add(FRAME_BYTES);
@@ -492,8 +600,14 @@ impl Roads {
         known.opening &= opens;
         let checks = known.unanswered.saturating_sub(u32::from(known.opened));
         known.next = match known.proven {
-            _ if active || known.unanswered >= CHECKS_MAX => None,
+            _ if active => None,
+            true if known.is_on_probation() && known.unanswered <= 1 => {
+                Some(now + RETURN_ASK_EVERY)
+            }
+            // One that is better than the road in use is asked for ever: it may work again.
+            true if known.unanswered >= CHECKS_MAX && known.tier() >= tier => None,
             true => Some(now + STANDBY_EVERY),
+            false if known.unanswered >= CHECKS_MAX => None,
             false => Some(now + CHECK_EVERY * (1 << checks.saturating_sub(1))),
         };
         let output = if opens { Output::Open } else { Output::Probe };
@@ -511,15 +625,14 @@ impl Roads {
         known.sizing.push(nonce);
         let wait = match known.sizing.len() {
             SIZE_TRIES => SIZE_AGAIN,
-            _ => SILENCE_MIN.max(known.rtt.unwrap_or_default() * 3),
+            _ => SIZE_WAIT_MIN.max(known.rtt.smoothed().unwrap_or_default() * 3),
         };
         known.size_next = Some(now + wait);
         self.outbox.push_back(Output::Size(known.road, nonce));
     }
 
-    /// Asks every proven road but the one in use, whose silence makes it doubtful.
+    /// Asks every proven road but the one in use.
     fn ask_others(&mut self, now: Instant) {
-        self.doubt(None);
         for index in 0..self.known.len() {
             if index != self.active && self.known[index].proven {
                 self.ask(index, now);
@@ -527,63 +640,40 @@ impl Roads {
         }
     }
 
-    /// The peer sends along another road than the one in use, which may be `by`: does that still work?
-    fn compare(&mut self, by: Option<usize>, now: Instant) {
-        let active = &self.known[self.active];
-        let quiet = active.heard.is_none_or(|heard| now >= heard + QUIET_MIN);
-        if quiet {
-            if active.asked.is_none() {
-                self.ask(self.active, now);
-            }
-            // What it sends may be in vain along that, as may what is sent here: its acknowledgments, for instance.
-            self.doubt(by);
+    /// The peer sends along another road than the one in use: does that still work?
+    fn compare(&mut self, now: Instant) {
+        let quiet = QUIET_MIN.max(self.pace().overdue());
+        if self.known[self.active].heard.is_none_or(|heard| now >= heard + quiet) {
+            self.question_active(now);
         }
     }
 
-    fn is_silent(&self, now: Instant) -> bool {
-        self.silent_at().is_some_and(|at| now >= at)
+    /// When a road of a better kind than the one in use may be taken again.
+    fn return_at(&self) -> Option<Instant> {
+        let tier = self.known[self.active].tier();
+        let better =
+            self.others().filter(|(_, known)| known.tier() < tier && known.asked.is_none());
+        better.filter_map(|(_, known)| known.trusted_at()).min().filter(|_| self.doubt.is_none())
     }
 
-    /// When the silence of the road in use is one.
-    fn silent_at(&self) -> Option<Instant> {
-        let active = &self.known[self.active];
-        match (self.suspected, active.rtt) {
-            (true, Some(rtt)) => active.asked.map(|asked| asked + SUSPICION_MIN.max(rtt * 2)),
-            _ => active.silent_at(),
-        }
-    }
-
-    fn is_rescued(&self) -> bool {
-        self.rescued.is_some() && self.rescued == self.known[self.active].asked
-    }
-
-    /// The road that should be in use in place of the one that is.
+    /// The road that should be in use in place of the one that is, though that works.
     fn better(&self, now: Instant) -> Option<usize> {
         let active = &self.known[self.active];
-        let silent = self.is_silent(now);
         let takes_over = |known: &Known| {
-            if silent {
-                return known.heard >= active.asked;
-            }
-            match known.tier().cmp(&active.tier()) {
-                // A relay is for as long as there is nothing better.
-                Ordering::Less => return known.asked.is_none(),
-                Ordering::Greater => return false,
-                Ordering::Equal => {}
-            }
-            match (known.measured(), active.measured()) {
-                (Some(rtt), Some(now)) => {
-                    known.asked.is_none() && rtt < now * 3 / 4 && rtt + FASTER_BY_MIN <= now
+            let works = known.asked.is_none() && known.is_trusted(now);
+            works
+                && match known.tier().cmp(&active.tier()) {
+                    // A relay is for as long as there is nothing better.
+                    Ordering::Less => true,
+                    Ordering::Greater => false,
+                    Ordering::Equal => match (known.measured(), active.measured()) {
+                        (Some(rtt), Some(now)) => rtt < now * 3 / 4 && rtt + FASTER_BY_MIN <= now,
+                        _ => false,
+                    },
                 }
-                _ => false,
-            }
         };
-        let others = self.known.iter().enumerate();
-        let others = others.filter(|(index, known)| *index != self.active && known.proven);
-        let best = others
-            .filter(|(_, known)| takes_over(known))
-            .min_by_key(|(_, known)| (known.tier(), known.rtt));
-        best.map(|(index, _)| index)
+        let best = self.others().filter(|(_, known)| takes_over(known));
+        best.min_by_key(|(_, known)| known.rank()).map(|(index, _)| index)
     }
 }
 

@@ -8,26 +8,32 @@
 
 mod handle;
 mod road;
+mod unproven;
 
 use std::{
-    collections::VecDeque,
     net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6},
-    time::Instant,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use quinn::udp::Transmit;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use siphasher::sip::SipHasher13;
 
 pub(crate) use handle::{Mirror, Sending, Way};
 pub(crate) use road::{Road, Source};
 
-use self::handle::{Handle, Stage};
+use self::{
+    handle::{Handle, Stage},
+    unproven::Unproven,
+};
 use super::{
     cid::Cid,
     table::{Table, table},
 };
 use crate::{
     own_ref::interface_addresses,
+    path::acks::Acks,
     relay::{frame::FlowToken, legs::Legs},
     tunnel::is_far_end,
 };
@@ -44,6 +50,10 @@ pub(crate) fn is_dialled(handle: SocketAddr) -> bool {
 /// The first 48 bits of the handle of a source beyond a relay: as above, and one. A socket and a flow's token follow.
 const RELAYED: [u16; 3] = [0xfd77, 0x6562, 0x6d01];
 
+/// The bits of a literal handle's flow label that say which socket of its family it belongs to. The others tell connections apart that
+/// come from one source.
+const SIBLING_MASK: u32 = 0xff;
+
 /// What a datagram with one of our connection ids means for its handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Match {
@@ -59,6 +69,8 @@ pub(crate) enum Match {
 #[derive(Debug)]
 pub(crate) struct Handles {
     rng: StdRng,
+    /// Tells the connections of one source apart.
+    apart: SipHasher13,
     /// Local address of each socket.
     wires: Vec<SocketAddr>,
     handles: Table<SocketAddr, Handle>,
@@ -67,17 +79,18 @@ pub(crate) struct Handles {
     sources: Table<Source, Vec<SocketAddr>>,
     /// The flows through relays.
     pub(crate) legs: Legs,
-    /// Watched handles to which something was sent that nothing had come back for. Whoever is unanswered is among them.
+    /// Watched handles to which something was sent that isn't known to have arrived.
     waiting: Vec<SocketAddr>,
 }
 
 impl Handles {
     pub(crate) fn new(wires: Vec<SocketAddr>, seed: Option<u64>) -> Self {
-        let rng = match seed {
+        let mut rng = match seed {
             Some(seed) => StdRng::seed_from_u64(seed),
             None => StdRng::from_rng(&mut rand::rng()),
         };
         Self {
+            apart: SipHasher13::new_with_key(&rng.random()),
             rng,
             wires,
             handles: table(),
@@ -144,6 +157,7 @@ impl Handles {
             Stage::Pinned { road, .. } | Stage::Settled { road } => road,
         };
         entry.stage = Stage::Settled { road };
+        entry.authenticated = true;
         let Some(road) = entry.roads.get(road).copied() else { return };
         self.bind(road, handle);
     }
@@ -165,6 +179,10 @@ impl Handles {
             entry.roads.push(road);
             entry.roads.len() - 1
         });
+        // The peer may know this host by another of its addresses by now.
+        if let Some(known) = entry.roads.get_mut(index) {
+            known.local = road.local.or(known.local);
+        }
         entry.stage = Stage::Settled { road: active };
         if let Some(old) = forgotten {
             self.unbind(old, handle);
@@ -178,6 +196,15 @@ impl Handles {
         let Some(index) = self.recognise(handle, road) else { return };
         if let Some(entry) = self.handles.get_mut(&handle) {
             entry.stage = Stage::Settled { road: index };
+            // What was sent along another one is of no interest any more.
+            (entry.unproven, entry.questioned) = (Unproven::default(), None);
+        }
+    }
+
+    /// This host hasn't got the address `local` any more: what was sent from it leaves by whichever the system chooses.
+    pub(crate) fn forget_local(&mut self, local: IpAddr) {
+        for road in self.handles.values_mut().flat_map(|entry| &mut entry.roads) {
+            road.local = road.local.filter(|known| *known != local);
         }
     }
 
@@ -220,10 +247,10 @@ impl Handles {
     pub(crate) fn keep_echo(&mut self, handle: SocketAddr, keep: bool) {
         if let Some(entry) = self.handles.get_mut(&handle) {
             entry.echo_kept = keep;
-            match (keep, &entry.echo) {
-                (true, None) => entry.echo = Some(VecDeque::new()),
-                (false, Some(_)) if entry.mirror.is_none() => entry.echo = None,
-                _ => {}
+            if keep {
+                entry.keep(now());
+            } else {
+                entry.keep_no_longer();
             }
         }
     }
@@ -231,15 +258,21 @@ impl Handles {
     /// What is sent to `handle` goes along another road too from now on, or no longer. The last datagrams before that are to
     /// be sent there now.
     pub(crate) fn mirror(&mut self, handle: SocketAddr, mirror: Option<Mirror>) -> Vec<Vec<u8>> {
+        let now = now();
         let Some(entry) = self.handles.get_mut(&handle) else { return Vec::new() };
         entry.mirror = mirror.map(Box::new);
         if entry.mirror.is_none() {
-            if !entry.echo_kept {
-                entry.echo = None;
+            entry.keep_no_longer();
+            if let Some(acks) = &entry.acks {
+                acks.alone(now);
             }
             return Vec::new();
         }
-        let echo = entry.echo.get_or_insert_default();
+        entry.keep(now);
+        if let (Some(acks), Some(since)) = (&entry.acks, entry.echo_since) {
+            acks.mirrored(since);
+        }
+        let Some(echo) = &mut entry.echo else { return Vec::new() };
         echo.iter_mut().for_each(|(_, mirrored)| *mirrored = true);
         echo.iter().map(|(datagram, _)| datagram.clone()).collect()
     }
@@ -256,60 +289,53 @@ impl Handles {
         self.handles.get(&handle).is_none_or(|entry| entry.whole)
     }
 
-    /// Whether silence on the part of `handle` is of interest.
+    /// Who knows what arrives along the road in use by `handle`.
+    pub(crate) fn heed(&mut self, handle: SocketAddr, acks: Arc<Acks>) {
+        if let Some(entry) = self.handles.get_mut(&handle) {
+            entry.acks = Some(acks);
+        }
+    }
+
+    /// Whether it is of interest that something doesn't arrive along the road in use by `handle`.
     pub(crate) fn watch(&mut self, handle: SocketAddr, watched: bool) {
         if let Some(entry) = self.handles.get_mut(&handle) {
             entry.watched = watched;
         }
     }
 
-    /// Something of the connection behind `handle` came from `source`.
-    pub(super) fn heard(&mut self, handle: SocketAddr, source: Source) {
-        if self.waiting.is_empty() {
-            // As nearly always; this is asked for every batch.
-            return;
-        }
-        // What comes along another road says nothing about the one in use.
-        if let Some(entry) = self.handles.get_mut(&handle)
-            && entry.unanswered.is_some()
-            && let Stage::Settled { road } = entry.stage
-            && let Some(road) = entry.roads.get(road)
-        {
-            if road.source() == source {
-                entry.unanswered = None;
-                if !entry.echo_kept && entry.mirror.is_none() {
-                    entry.echo = None;
-                }
-            } else {
-                entry.elsewhere = Some(source);
-            }
+    /// How long something that was sent to `handle` may go without an acknowledgement.
+    pub(crate) fn set_patience(&mut self, handle: SocketAddr, patience: Duration) {
+        if let Some(entry) = self.handles.get_mut(&handle) {
+            entry.patience = patience;
         }
     }
 
-    /// The watched handles that have been silent since `before`, once each, and from where else they were heard; of the others
-    /// the last datagrams are kept from now on, should they stay silent:
-    /// QUIC may send too few later, for want of acknowledgments; the others that wait are looked at again the
-    /// next time, if there are any.
-    pub(crate) fn silent(&mut self, before: Instant) -> (Vec<(SocketAddr, Option<Source>)>, bool) {
-        let mut silent = Vec::new();
+    /// The watched handles about which a question is to be asked: what was sent to them isn't known to have arrived, and should be.
+    /// Whether any others wait, to be looked at again. Of one that has waited for half of its time, the last datagrams are kept:
+    /// QUIC may send too few later, for want of acknowledgements.
+    pub(crate) fn unproven(&mut self, now: Instant) -> (Vec<SocketAddr>, bool) {
+        let mut questions = Vec::new();
         let handles = &mut self.handles;
         self.waiting.retain(|handle| {
             let Some(entry) = handles.get_mut(handle) else { return false };
-            match entry.unanswered {
-                Some(since) if since <= before => {
-                    // The next thing that is sent begins a new silence.
-                    entry.unanswered = None;
-                    silent.push((*handle, entry.elsewhere.take()));
-                    false
-                }
-                Some(_) => {
-                    entry.echo.get_or_insert_default();
-                    true
-                }
-                None => false,
+            entry.unproven.proven(entry.proven());
+            let Some(since) = entry.unproven.oldest().filter(|_| entry.watched) else {
+                (entry.waiting, entry.questioned) = (false, None);
+                entry.unproven = Unproven::default();
+                entry.keep_no_longer();
+                return false;
+            };
+            let before = entry.questioned.map_or(since, |questioned| questioned.max(since));
+            if now >= before + entry.patience {
+                entry.questioned = Some(now);
+                questions.push(*handle);
             }
+            if now >= since + entry.patience / 2 {
+                entry.keep(now);
+            }
+            true
         });
-        (silent, !self.waiting.is_empty())
+        (questions, !self.waiting.is_empty())
     }
 
     /// The road in use by `handle`, and the id by which the peer knows the connection.
@@ -342,21 +368,18 @@ impl Handles {
         }
     }
 
-    /// A datagram for `cid` came from `source`.
-    pub(crate) fn short(&mut self, cid: &Cid, source: Source) -> Match {
-        let Some(handle) = self.cids.get(cid).copied() else { return Match::Unknown };
-        self.heard(handle, source);
-        Match::Handle(handle)
+    /// A datagram for `cid` came.
+    pub(crate) fn short(&self, cid: &Cid) -> Match {
+        self.cids.get(cid).map_or(Match::Unknown, |handle| Match::Handle(*handle))
     }
 
     /// The handle of what came for `cid` from `source`, if there is no doubt: that of the id, or the only one whose proven
     /// roads lead there.
-    pub(super) fn one(&mut self, cid: &Cid, source: Source) -> Option<SocketAddr> {
-        if let Match::Handle(handle) = self.short(cid, source) {
+    pub(super) fn one(&self, cid: &Cid, source: Source) -> Option<SocketAddr> {
+        if let Match::Handle(handle) = self.short(cid) {
             return Some(handle);
         }
         let [owner] = *self.at(source) else { return None };
-        self.heard(owner, source);
         Some(owner)
     }
 
@@ -392,14 +415,15 @@ impl Handles {
         self.sources.get(&source).map_or(&[], Vec::as_slice)
     }
 
-    /// The handle of an unproven source: its literal address, or the token of its flow. Nothing is stored.
-    pub(crate) fn literal(&self, source: Source) -> Option<SocketAddr> {
+    /// The handle of an unproven source: its literal address, or the token of its flow. Nothing is stored. Where a connection
+    /// is there already, a newcomer that names the connection id `destination` is told apart from it.
+    pub(crate) fn literal(&self, source: Source, destination: &[u8]) -> Option<SocketAddr> {
         if let Some(FlowToken(token)) = source.flow {
             let [a, b, c] = RELAYED;
             let wire = u128::from(u16::try_from(source.wire).ok()?);
             let network = Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0);
             let address = Ipv6Addr::from(network.to_bits() | wire << 64 | u128::from(token));
-            return Some(self.apart(SocketAddrV6::new(address, 1, 0, 0), source));
+            return Some(self.apart(SocketAddrV6::new(address, 1, 0, 0), destination));
         }
         let (wire, remote) = (source.wire, source.remote);
         let port = remote.port();
@@ -413,16 +437,18 @@ impl Handles {
         let scope = if let SocketAddr::V6(v6) = remote { v6.scope_id() } else { 0 };
         let local = self.wires.get(wire)?;
         let sibling = self.wires[..wire].iter().filter(|w| w.is_ipv4() == local.is_ipv4()).count();
-        let flow = u32::try_from(sibling).ok()? << 1;
-        Some(self.apart(SocketAddrV6::new(address, port, flow, scope), source))
+        let flow = u32::try_from(sibling).ok().filter(|sibling| *sibling <= SIBLING_MASK)?;
+        Some(self.apart(SocketAddrV6::new(address, port, flow, scope), destination))
     }
 
-    /// An old connection may own this literal and have moved to another road since: the newcomer (NATs reassign ports)
-    /// is told apart by the lowest bit of the flow label.
-    fn apart(&self, mut plain: SocketAddrV6, source: Source) -> SocketAddr {
-        let moved = |road: Road| (road.remote, road.flow) != (source.remote, source.flow);
-        if self.active(plain.into()).is_some_and(moved) {
-            plain.set_flowinfo(plain.flowinfo() | 1);
+    /// NATs give a port that one host had to another, and a host that restarted comes back from the same: a newcomer's connection must
+    /// not share its handle with the former one, whose roads are others. It is told apart by a hash of the connection id that its
+    /// first packets name, in the upper bits of the flow label. While the former one's own handshake goes on, what comes from
+    /// there may be that.
+    fn apart(&self, mut plain: SocketAddrV6, destination: &[u8]) -> SocketAddr {
+        if self.handles.get(&plain.into()).is_some_and(|known| known.authenticated) {
+            let hash = self.apart.hash(destination) as u32;
+            plain.set_flowinfo(plain.flowinfo() | (hash & !SIBLING_MASK).max(SIBLING_MASK + 1));
         }
         plain.into()
     }
@@ -455,6 +481,10 @@ impl Handles {
     }
 }
 
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// Where to send what is addressed to a handle that nothing is known of.
 fn literal_way<'a>(
     handle: SocketAddr,
@@ -485,7 +515,7 @@ fn literal_road(
         Some(ip) => SocketAddr::new(ip.into(), v6.port()),
         None => SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into(),
     };
-    let sibling = usize::try_from(v6.flowinfo() >> 1).ok()?;
+    let sibling = usize::try_from(v6.flowinfo() & SIBLING_MASK).ok()?;
     let family = |(_, local): &(usize, &SocketAddr)| local.is_ipv4() == remote.is_ipv4();
     let (wire, _) = wires.iter().enumerate().filter(family).nth(sibling)?;
     Some(Road { wire, remote, local, flow: None })

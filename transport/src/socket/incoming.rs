@@ -75,7 +75,7 @@ impl MeshSocket {
                         count(&self.counters.initials_refused);
                         return Verdict::Taken;
                     }
-                    Match::Unknown => self.handles.lock().literal(source),
+                    Match::Unknown => self.handles.lock().literal(source, destination),
                     Match::Handle(handle) => Some(handle),
                     Match::Refused => None,
                 }
@@ -203,7 +203,7 @@ impl MeshSocket {
     }
 
     fn judge_short(&self, cid: &Cid, source: Source) -> Verdict {
-        let mut handles = self.handles.lock();
+        let handles = self.handles.lock();
         if let Some(handle) = handles.one(cid, source) {
             return Verdict::Quic(handle);
         }
@@ -215,11 +215,8 @@ impl MeshSocket {
         let owners = owners.iter().copied().filter(|owner| !ours || handles::is_dialled(*owner));
         let owners: Vec<_> = owners.collect();
         match owners.as_slice() {
-            [owner] => {
-                handles.heard(*owner, source);
-                Verdict::Quic(*owner)
-            }
-            [] => match handles.literal(source) {
+            [owner] => Verdict::Quic(*owner),
+            [] => match handles.literal(source, cid) {
                 // One of this host's connections before a restart: QUIC answers with a reset.
                 Some(literal) if ours => Verdict::Quic(literal),
                 _ => {

@@ -39,11 +39,9 @@ use crate::{
 /// bound, a flood of garbage would keep `poll_recv` from ever returning.
 const BARREN_BATCHES_MAX: usize = 4;
 
-/// Nothing came for so long after something was sent (docs/architecture.md); a peer may take 25 ms to acknowledge.
-const SILENCE: Duration = Duration::from_millis(250);
-
-/// How often silence is looked for. A guess: a tenth of what a switch may take.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often it is looked whether what was sent has arrived, while anything was. A guess: a fifth of the least time after which a
+/// question is asked.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// One thing that carries datagrams.
 #[derive(Debug)]
@@ -108,9 +106,8 @@ pub(crate) trait Frames: Send + Sync {
     /// whether it named a connection.
     fn received(&self, frame: &[u8], source: Source, local: Option<IpAddr>) -> bool;
 
-    /// Nothing has come along the road in use by `handle` since something was sent along it, for a while; from `elsewhere`
-    /// something has.
-    fn silent(&self, handle: SocketAddr, elsewhere: Option<Source>);
+    /// Something was sent along the road in use by `handle` and isn't known to have arrived, though it should be.
+    fn unproven(&self, handle: SocketAddr);
 }
 
 /// What was dropped, and why, since the start.
@@ -266,21 +263,18 @@ impl MeshSocket {
         self.runtime.spawn(task);
     }
 
-    /// Looks for silence again and again while there are watched handles that something was sent to.
-    fn look_for_silence(&self) {
+    /// Looks again and again whether what was sent has arrived, while there are watched handles that something was sent to.
+    fn look_after(&self) {
         let this = self.this.clone();
         self.spawn(async move {
             let mut more = true;
             while more {
                 tokio::time::sleep(LOOK_EVERY).await;
                 let Some(socket) = this.upgrade() else { return };
-                let Some(before) = tokio::time::Instant::now().into_std().checked_sub(SILENCE)
-                else {
-                    return;
-                };
-                let (silent, waiting) = socket.handles.lock().silent(before);
-                for (handle, elsewhere) in silent {
-                    socket.frames.silent(handle, elsewhere);
+                let now = tokio::time::Instant::now().into_std();
+                let (questions, waiting) = socket.handles.lock().unproven(now);
+                for handle in questions {
+                    socket.frames.unproven(handle);
                 }
                 more = waiting;
             }
@@ -299,7 +293,7 @@ impl AsyncUdpSocket for MeshSocket {
             (Way::One(road), Sending { whole, look, mirror }) => {
                 drop(handles);
                 if look {
-                    self.look_for_silence();
+                    self.look_after();
                 }
                 if let Some((road, whole)) = mirror {
                     // What it doesn't take now it doesn't get.

@@ -109,6 +109,9 @@ impl MeshSocket {
         {
             // This host may have lost that address of its own.
             sent = send(&Transmit { src_ip: None, ..on_road });
+            if let (Ok(()), Some(lost)) = (&sent, on_road.src_ip) {
+                self.handles.lock().forget_local(lost);
+            }
         }
         match sent {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(e),

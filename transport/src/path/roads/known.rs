@@ -5,19 +5,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{socket::handles::Road, tunnel::is_far_end, wire::FRAME_BYTES};
+use super::doubt::{Losses, Pace};
+use crate::{path::rtt::Rtt, socket::handles::Road, tunnel::is_far_end, wire::FRAME_BYTES};
 
 /// Bytes that an unproven source may draw for each that came from it (RFC 9000, section 8.1).
 pub(super) const AMPLIFICATION_MAX: usize = 3;
 
-/// An unanswered probe means silence after three round trips, but not before this (docs/architecture.md).
-pub(super) const SILENCE_MIN: Duration = Duration::from_millis(300);
-
-/// After this while no round trip was measured: the first time-out of RFC 6298.
-pub(super) const SILENCE_UNMEASURED: Duration = Duration::from_secs(1);
-
 /// Measurements after which a round-trip time is compared with another. A guess.
 pub(super) const SAMPLES_MIN: u32 = 3;
+
+/// A road that was left as dead, though it works again, is taken again only after so many answers in a row, asked for this far apart.
+/// Guesses: a road that loses half of everything doesn't come back by luck.
+const RETURN_ANSWERS: u32 = 3;
+pub(super) const RETURN_ASK_EVERY: Duration = Duration::from_millis(300);
+
+/// And not before so much time has passed, doubled each time that it is left, unless it held for [`HOLD_MAX`]. Guesses.
+const HOLD_MIN: Duration = Duration::from_secs(1);
+const HOLD_MAX: Duration = Duration::from_secs(60);
 
 /// Who speaks for a road.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +32,15 @@ pub(super) enum Origin {
     Observed,
 }
 
+/// A nonce of ours that waits for its answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Open {
+    pub(super) nonce: u64,
+    pub(super) sent: Instant,
+    /// Whether it counts as lost, or says nothing about losses.
+    pub(super) counted: bool,
+}
+
 /// One road, and what came of it so far.
 #[derive(Debug)]
 pub(super) struct Known {
@@ -36,7 +49,7 @@ pub(super) struct Known {
     pub(super) since: Instant,
     pub(super) proven: bool,
     /// Our nonces that wait for an answer along this road, and when each was sent.
-    pub(super) open: VecDeque<(u64, Instant)>,
+    pub(super) open: VecDeque<Open>,
     /// The first probe since the last answer.
     pub(super) asked: Option<Instant>,
     /// Probes since the last answer.
@@ -50,9 +63,16 @@ pub(super) struct Known {
     pub(super) prompted: bool,
     /// When to ask next; the road in use is asked by its user.
     pub(super) next: Option<Instant>,
-    /// Smoothed as RFC 6298 does it.
-    pub(super) rtt: Option<Duration>,
-    pub(super) samples: u32,
+    pub(super) rtt: Rtt,
+    pub(super) losses: Losses,
+    /// When the latest of its probes that were answered was sent.
+    pub(super) proof: Option<Instant>,
+    /// When it was last left as dead, how often of late, and how many answers in a row have come since.
+    left: Option<Instant>,
+    times_left: u32,
+    regained: u32,
+    /// When it was last taken.
+    taken: Instant,
     /// Whether datagrams as long as QUIC's get arrive.
     pub(super) whole: bool,
     /// Long probes that wait for an answer, and when to send the next.
@@ -78,8 +98,13 @@ impl Known {
             opened: false,
             prompted: false,
             next: Some(now),
-            rtt: None,
-            samples: 0,
+            rtt: Rtt::default(),
+            losses: Losses::default(),
+            proof: None,
+            left: None,
+            times_left: 0,
+            regained: 0,
+            taken: now,
             whole: false,
             sizing: Vec::new(),
             size_next: None,
@@ -107,13 +132,60 @@ impl Known {
         self.proven || self.origin == Origin::Named || self.drawn + FRAME_BYTES <= allowance
     }
 
-    /// When its silence is one.
-    pub(super) fn silent_at(&self) -> Option<Instant> {
-        let patience = self.rtt.map_or(SILENCE_UNMEASURED, |rtt| SILENCE_MIN.max(rtt * 3));
-        self.asked.map(|asked| asked + patience)
+    /// Which is better: the kind of road counts first, then its round trip.
+    pub(super) fn rank(&self) -> (u8, Duration) {
+        (self.tier(), self.rtt.smoothed().unwrap_or(Duration::MAX))
     }
 
+    /// Probes that are lost by now: their answers are as late as twice the usual. Each is counted once.
+    pub(super) fn count_lost(&mut self, now: Instant) -> u32 {
+        let late = Pace::of(self.rtt).overdue() * 2;
+        let mut lost = 0;
+        for open in self.open.iter_mut().filter(|open| now >= open.sent + late) {
+            lost += u32::from(!std::mem::replace(&mut open.counted, true));
+        }
+        lost
+    }
+
+    /// Its round trip, once that is measured well enough to be compared with another road's.
     pub(super) fn measured(&self) -> Option<Duration> {
-        self.rtt.filter(|_| self.samples >= SAMPLES_MIN)
+        self.rtt.smoothed().filter(|_| self.rtt.samples() >= SAMPLES_MIN)
+    }
+
+    /// It is in use from now on.
+    pub(super) fn take(&mut self, now: Instant) {
+        (self.taken, self.next) = (now, None);
+    }
+
+    /// It is dead, and another is in use from now on.
+    pub(super) fn leave(&mut self, now: Instant) {
+        if now >= self.taken + HOLD_MAX {
+            self.times_left = 0;
+        }
+        (self.left, self.regained) = (Some(now), 0);
+        self.times_left = self.times_left.saturating_add(1);
+    }
+
+    /// One more probe was answered, after so many that weren't.
+    pub(super) fn regain(&mut self, lost: u32) {
+        self.regained = if lost > 1 { 1 } else { self.regained.saturating_add(1) };
+    }
+
+    /// Whether it was left as dead, and has not shown yet that it works again.
+    pub(super) fn is_on_probation(&self) -> bool {
+        self.left.is_some() && self.regained < RETURN_ANSWERS
+    }
+
+    /// Whether it may be taken again, if it was left.
+    pub(super) fn is_trusted(&self, now: Instant) -> bool {
+        let hold = HOLD_MIN.saturating_mul(1 << self.times_left.saturating_sub(1).min(6));
+        let over = |left| now >= left + hold.min(HOLD_MAX);
+        !self.is_on_probation() && self.left.is_none_or(over)
+    }
+
+    /// When that is, if it depends on nothing else.
+    pub(super) fn trusted_at(&self) -> Option<Instant> {
+        let hold = HOLD_MIN.saturating_mul(1 << self.times_left.saturating_sub(1).min(6));
+        self.left.filter(|_| !self.is_on_probation()).map(|left| left + hold.min(HOLD_MAX))
     }
 }

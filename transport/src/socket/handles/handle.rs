@@ -3,16 +3,23 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use quinn::udp::Transmit;
 
-use super::road::{Road, Source};
-use crate::socket::{
-    cid::Cid,
-    sift::{Kind, kind},
+use super::{road::Road, unproven::Unproven};
+use crate::{
+    path::acks::Acks,
+    socket::{
+        cid::Cid,
+        sift::{Kind, kind},
+    },
 };
+
+/// What isn't acknowledged for so long draws a question, until the connection says how long a round trip takes.
+const PATIENCE_AT_FIRST: Duration = Duration::from_millis(500);
 
 /// Datagrams repeated to a peer that was silent (docs/architecture.md). Few, for the acknowledgment of an old one makes QUIC
 /// believe in a long round trip.
@@ -27,12 +34,16 @@ pub(super) const MIRRORED_MAX: usize = 64;
 pub(super) struct Handle {
     pub(super) roads: Vec<Road>,
     pub(super) stage: Stage,
-    /// Connections that use it.
+    /// Connections that use it: one, unless two handshakes were begun from one source at the same time.
     pub(super) users: usize,
+    /// Whether a handshake with it is complete.
+    pub(super) authenticated: bool,
     /// The connection id of the peer's that QUIC used last.
     pub(super) peer_cid: Option<Cid>,
     /// The last datagrams sent, kept while the peer is silent, and whether each went along `mirror` too.
     pub(super) echo: Option<VecDeque<(Vec<u8>, bool)>>,
+    /// Since when.
+    pub(super) echo_since: Option<Instant>,
     /// Whether they are kept for more than the mirroring.
     pub(super) echo_kept: bool,
     /// Where else datagrams go while the road in use is in doubt.
@@ -41,10 +52,16 @@ pub(super) struct Handle {
     pub(super) whole: bool,
     /// Whether its silence is of interest: there are other roads.
     pub(super) watched: bool,
-    /// When something was sent along the road in use that nothing has come back for.
-    pub(super) unanswered: Option<Instant>,
-    /// Where something came from since then that didn't come along the road in use.
-    pub(super) elsewhere: Option<Source>,
+    /// What was sent along the road in use and isn't known to have arrived.
+    pub(super) unproven: Unproven,
+    /// Whether it is among those that are looked after for that.
+    pub(super) waiting: bool,
+    /// When a question was last asked about it.
+    pub(super) questioned: Option<Instant>,
+    /// How long it may go without.
+    pub(super) patience: Duration,
+    /// What is known to have arrived.
+    pub(super) acks: Option<Arc<Acks>>,
 }
 
 impl Handle {
@@ -53,14 +70,19 @@ impl Handle {
             roads,
             stage,
             users: 0,
+            authenticated: false,
             peer_cid: None,
             echo: None,
+            echo_since: None,
             echo_kept: false,
             mirror: None,
             whole: true,
             watched: false,
-            unanswered: None,
-            elsewhere: None,
+            unproven: Unproven::default(),
+            waiting: false,
+            questioned: None,
+            patience: PATIENCE_AT_FIRST,
+            acks: None,
         }
     }
 
@@ -74,20 +96,40 @@ impl Handle {
         }
     }
 
-    /// Notes what is being sent along its road; `waiting` are the handles that nothing has come back for.
+    /// Until when what went along the road in use is known to have arrived.
+    pub(super) fn proven(&self) -> Option<Instant> {
+        self.acks.as_ref().and_then(|acks| acks.proof().sent)
+    }
+
+    /// Keeps the last datagrams from now on.
+    pub(super) fn keep(&mut self, now: Instant) {
+        if self.echo.is_none() {
+            (self.echo, self.echo_since) = (Some(VecDeque::new()), Some(now));
+        }
+    }
+
+    /// Keeps them no longer, unless somebody wants them.
+    pub(super) fn keep_no_longer(&mut self) {
+        if !self.echo_kept && self.mirror.is_none() {
+            (self.echo, self.echo_since) = (None, None);
+        }
+    }
+
+    /// Notes what is being sent along its road; `waiting` are the handles of which something isn't known to have arrived.
     pub(super) fn sending(
         &mut self,
         waiting: &mut Vec<SocketAddr>,
         transmit: &Transmit<'_>,
     ) -> Sending {
-        let handle = transmit.destination;
-        let begins = self.watched && self.unanswered.is_none();
-        let first = begins && waiting.is_empty();
-        if begins {
-            self.unanswered = Some(tokio::time::Instant::now().into_std());
-            self.elsewhere = None;
-            if !waiting.contains(&handle) {
-                waiting.push(handle);
+        let mut first = false;
+        if self.watched {
+            let now = tokio::time::Instant::now().into_std();
+            let acks = self.acks.as_ref();
+            let proven = || acks.and_then(|acks| acks.proof().sent);
+            let begins = self.unproven.sent(transmit.contents.len(), self.patience, now, proven);
+            if begins && !std::mem::replace(&mut self.waiting, true) {
+                first = waiting.is_empty();
+                waiting.push(transmit.destination);
             }
         }
         if let Kind::Short(cid) = kind(transmit.contents) {
@@ -104,10 +146,11 @@ impl Handle {
             sending.mirror = takes.then_some((mirror.road, mirror.whole));
         }
         for datagram in transmit.contents.chunks(segment) {
-            if echo.len() >= ECHO_MAX {
-                echo.pop_front();
-            }
-            echo.push_back((datagram.to_vec(), sending.mirror.is_some()));
+            let oldest = if echo.len() >= ECHO_MAX { echo.pop_front() } else { None };
+            let mut room = oldest.map(|(bytes, _)| bytes).unwrap_or_default();
+            room.clear();
+            room.extend_from_slice(datagram);
+            echo.push_back((room, sending.mirror.is_some()));
         }
         sending
     }

@@ -25,13 +25,13 @@ fn a_literal_handle_leads_back_to_its_source_and_socket_and_stores_nothing() {
     let handles = table();
     for (wire, source) in [(0, "1.2.3.4:5"), (1, "[2001:db8::1]:5"), (2, "1.2.3.4:5")] {
         let source = address(source);
-        let literal = handles.literal(from(wire, source)).unwrap();
+        let literal = handles.literal(from(wire, source), b"1").unwrap();
         assert!(literal.is_ipv6());
         let road = Road { wire, remote: source, local: None, flow: None };
         assert_eq!(handles.way(literal, None), Way::One(road));
     }
     assert!(handles.is_empty());
-    assert_eq!(handles.literal(from(1, address("[fd77:6562:6d00::1]:1"))), None);
+    assert_eq!(handles.literal(from(1, address("[fd77:6562:6d00::1]:1")), b"1"), None);
 }
 
 #[test]
@@ -84,20 +84,51 @@ fn a_peer_is_recognised_on_each_road_that_it_proved_whichever_is_in_use() {
 }
 
 #[test]
-fn a_newcomer_at_an_address_that_a_connection_left_is_told_apart() {
+fn a_newcomer_at_an_address_that_a_connection_has_gets_a_handle_of_its_own() {
     let mut handles = table();
     let source = from(0, address("1.2.3.4:5"));
-    let old = handles.literal(source).unwrap();
+    let old = handles.literal(source, b"1").unwrap();
     handles.attach(CID, old, None);
+    assert_eq!(handles.literal(source, b"1"), Some(old), "its handshake goes on");
     handles.settle(&CID);
-    assert_eq!(handles.literal(source), Some(old));
-    handles.switch(old, road("1.2.3.4:99"));
-    let newcomer = handles.literal(source).unwrap();
+    handles.set_whole(old, false);
+    let mirror = Mirror::new(road("2.2.2.2:2"), true, Duration::from_secs(1), now());
+    handles.mirror(old, Some(mirror));
+    // A host that restarted, or one to which a NAT gave the port, before the former owner is seen elsewhere.
+    let newcomer = handles.literal(source, b"2").unwrap();
     assert_ne!(newcomer, old);
+    assert_eq!(handles.literal(source, b"2"), Some(newcomer), "its packets again");
+    assert_ne!(handles.literal(source, b"3"), Some(newcomer), "yet another one");
     assert_eq!(handles.way(newcomer, None), Way::One(road("1.2.3.4:5")));
+    let other: Cid = [2; super::super::cid::CID_LEN];
+    handles.attach(other, newcomer, None);
+    handles.settle(&other);
+    assert!(handles.is_whole(newcomer), "what is known of the other doesn't count for it");
+    handles.switch(old, road("1.2.3.4:99"));
+    assert_eq!(handles.way(newcomer, None), Way::One(road("1.2.3.4:5")), "it doesn't follow");
     assert_eq!(handles.way(old, None), Way::One(road("1.2.3.4:99")));
     handles.release(&CID);
+    handles.release(&other);
     assert!(handles.is_empty());
+}
+
+#[test]
+fn a_local_address_is_refreshed_when_the_peer_is_heard_at_another_and_forgotten_when_it_is_lost() {
+    let mut handles = table();
+    let (here, there) = (address("9.9.9.9:1").ip(), address("8.8.8.8:1").ip());
+    let source = from(0, address("1.2.3.4:5"));
+    let handle = handles.literal(source, b"1").unwrap();
+    handles.attach(CID, handle, Some(here));
+    handles.settle(&CID);
+    let from = |local| Road { local, ..road("1.2.3.4:5") };
+    assert_eq!(handles.way(handle, None), Way::One(from(Some(here))));
+    handles.recognise(handle, from(Some(there)));
+    assert_eq!(handles.way(handle, None), Way::One(from(Some(there))));
+    handles.recognise(handle, from(None));
+    handles.forget_local(here);
+    assert_eq!(handles.way(handle, None), Way::One(from(Some(there))));
+    handles.forget_local(there);
+    assert_eq!(handles.way(handle, None), Way::One(from(None)));
 }
 
 #[test]
@@ -108,11 +139,11 @@ fn two_connections_at_one_source_are_matched_by_their_ids() {
     handles.attach(CID, dialled, None);
     handles.settle(&CID);
     let source = from(0, address("1.1.1.1:1"));
-    let accepted = handles.literal(source).unwrap();
+    let accepted = handles.literal(source, b"1").unwrap();
     handles.attach(other, accepted, None);
     handles.settle(&other);
-    assert_eq!(handles.short(&CID, source), Match::Handle(dialled));
-    assert_eq!(handles.short(&other, source), Match::Handle(accepted));
+    assert_eq!(handles.short(&CID), Match::Handle(dialled));
+    assert_eq!(handles.short(&other), Match::Handle(accepted));
     assert_eq!(handles.at(from(0, address("1.1.1.1:1"))), &[dialled, accepted]);
     handles.release(&CID);
     assert_eq!(handles.at(from(0, address("1.1.1.1:1"))), &[accepted]);
@@ -125,7 +156,7 @@ fn a_source_beyond_a_relay_is_its_flow_and_leads_back_through_it() {
     let mut handles = table();
     let (relay, token) = (address("9.9.9.9:9"), FlowToken(0x1234_5678_9abc_def0));
     let source = Source { wire: 2, remote: relay, flow: Some(token) };
-    let literal = handles.literal(source).unwrap();
+    let literal = handles.literal(source, b"1").unwrap();
     assert_eq!(handles.way(literal, None), Way::Nowhere, "no such flow");
     handles.legs.open(token, [0; 32], 2, relay);
     let road = Road::back(source, None);
@@ -135,10 +166,10 @@ fn a_source_beyond_a_relay_is_its_flow_and_leads_back_through_it() {
     assert_eq!(handles.at(source), &[literal]);
     assert_eq!(handles.at(from(2, relay)), &[] as &[SocketAddr]);
     handles.switch(literal, self::road("1.2.3.4:5"));
-    assert_ne!(handles.literal(source), Some(literal), "a newcomer through the same flow");
+    assert_ne!(handles.literal(source, b"1"), Some(literal), "a newcomer through the same flow");
     handles.release(&CID);
     assert!(handles.is_empty());
-    assert_eq!(handles.literal(from(1, address("[fd77:6562:6d01::1]:1"))), None);
+    assert_eq!(handles.literal(from(1, address("[fd77:6562:6d01::1]:1")), b"1"), None);
 }
 
 #[test]
@@ -153,19 +184,28 @@ fn in_doubt_a_few_datagrams_a_round_trip_go_along_another_road_and_a_switch_repe
     let batch = Transmit { destination: handle, ecn, contents: &contents, segment_size, src_ip };
     assert_eq!(handles.sending(&batch).1, Sending::default());
     assert_eq!(handles.echo(handle), None, "nothing is kept while there is no doubt");
-    let now = tokio::time::Instant::now().into_std();
+    let now = now();
     let hour = Duration::from_secs(3600);
-    // Some silence: what is sent from now on is kept, until something comes.
+    let acks = Arc::new(Acks::new(now - hour));
+    handles.heed(handle, acks.clone());
+    // For a while it isn't known what arrived: what is sent from then on is kept, until that is known.
     handles.watch(handle, true);
+    handles.set_patience(handle, hour);
     assert!(handles.sending(&batch).1.look);
-    assert_eq!(handles.silent(now - hour), (vec![], true));
+    assert_eq!(handles.unproven(now), (vec![], true));
+    assert_eq!(handles.unproven(now + hour * 3 / 4), (vec![], true));
     handles.sending(&batch);
     assert_eq!(handles.echo(handle).unwrap().1.len(), ECHO_MAX);
-    assert_eq!(handles.short(&CID, used.source()), Match::Handle(handle));
+    acks.acked(super::now(), super::now());
+    assert_eq!(handles.unproven(now + hour * 3 / 4), (vec![], false));
     assert_eq!(handles.echo(handle), None);
+    assert!(handles.sending(&batch).1.look);
+    let later = super::now() + hour * 3 / 4;
+    assert_eq!(handles.unproven(later), (vec![], true));
     handles.sending(&batch);
-    assert_eq!(handles.silent(now - hour), (vec![], true));
-    handles.sending(&batch);
+    let later = super::now() + hour;
+    assert_eq!(handles.unproven(later), (vec![handle], true), "a question is asked");
+    assert_eq!(handles.unproven(later), (vec![], true), "once");
     let last = handles.mirror(handle, Some(Mirror::new(other, false, hour, now)));
     assert_eq!(last.len(), ECHO_MAX);
     let mirrored = (0..20).filter(|_| {

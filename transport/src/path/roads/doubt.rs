@@ -1,0 +1,293 @@
+//! How the road in use is doubted: how many probes, how closely spaced, and how long their answers are waited for.
+//!
+//! One datagram without an answer says little: at a loss of one in ten each way, 19% of round trips fail. So a road is left only
+//! after so many probes in a row that losing them all by chance is [`MISTAKE_MAX`], by the road's own losses so far. They cost
+//! 51 bytes each, and only while an answer is overdue; the first answer ends the doubt. Where nothing is lost, a road is left
+//! 250 ms and two waits after the first datagram that was in vain; docs/decisions/0012-a-road-is-left-on-evidence.md
+//! has the figures.
+
+use std::time::{Duration, Instant};
+
+use crate::path::rtt::Rtt;
+
+/// How likely it may be that a road which works is taken for dead, each time that it is doubted. A guess: doubted each second, once
+/// in four months.
+const MISTAKE_MAX: f64 = 1e-7;
+
+/// Probes in a row without an answer after which a road is dead: where hardly anything is lost, and where very much is.
+const PROBES_MIN: u32 = 7;
+const PROBES_MAX: u32 = 16;
+
+/// What is known of a road's losses at first: two round trips of ten failed. Then the road speaks for itself.
+const LOST_AT_FIRST: f64 = 2.0;
+const ASKED_AT_FIRST: f64 = 10.0;
+
+/// Round trips over which losses are counted; from then on older ones count for half.
+const LOSS_WINDOW: u32 = 128;
+
+/// Probes follow each other over half a round trip, and this at least. A guess: a stall of a Wi-Fi is shorter.
+const SPREAD_MIN: Duration = Duration::from_millis(200);
+
+/// An answer is overdue after the usual time and its usual deviation, but not before this. A guess: what a busy host takes.
+const OVERDUE_MIN: Duration = Duration::from_millis(40);
+
+/// The last answer is waited for longer, by three deviations. A guess.
+const LAST_WAIT_MIN: Duration = Duration::from_millis(60);
+
+/// What is sent and not acknowledged for so long draws a question, unless a round trip takes longer. A peer may take 25 ms to
+/// acknowledge, and one that only receives is never acknowledged: this is how often it asks.
+const PATIENCE_MIN: Duration = Duration::from_millis(250);
+
+/// A timer that fires so much later than it should says that this process stood still, and that answers may wait unread.
+pub(super) const LATE_MAX: Duration = Duration::from_millis(50);
+
+/// After the verdict, with no other road to take: the longest time between two rounds of probes.
+pub(super) const REST_MAX: Duration = Duration::from_secs(20);
+
+/// A round trip until one was measured, and its deviation (RFC 9002, section 6.2.2).
+const UNMEASURED: (Duration, Duration) = (Duration::from_millis(333), Duration::from_millis(166));
+
+/// The time that a round trip asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pace {
+    smoothed: Duration,
+    variation: Duration,
+}
+
+impl Pace {
+    pub(super) fn of(rtt: Rtt) -> Self {
+        let (smoothed, variation) = match rtt.smoothed() {
+            Some(smoothed) => (smoothed, rtt.variation()),
+            None => UNMEASURED,
+        };
+        Self { smoothed, variation }
+    }
+
+    /// How long what was sent may go without an acknowledgement before a question is asked.
+    pub(super) fn patience(self) -> Duration {
+        PATIENCE_MIN.max(self.smoothed + self.variation)
+    }
+
+    /// When an answer is overdue.
+    pub(super) fn overdue(self) -> Duration {
+        OVERDUE_MIN.max(self.smoothed + self.variation)
+    }
+
+    /// How long the answer to the last probe is waited for.
+    pub(super) fn last_wait(self) -> Duration {
+        LAST_WAIT_MIN.max(self.smoothed + self.variation * 3)
+    }
+
+    fn spread(self) -> Duration {
+        SPREAD_MIN.max(self.smoothed / 2)
+    }
+}
+
+/// What became of the probes along one road.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Losses {
+    asked: u32,
+    lost: u32,
+}
+
+impl Losses {
+    /// One probe was answered, after so many that were not.
+    pub(super) fn answered(&mut self, lost: u32) {
+        let lost = lost.min(LOSS_WINDOW);
+        self.asked += 1 + lost;
+        self.lost += lost;
+        if self.asked > LOSS_WINDOW {
+            (self.asked, self.lost) = (self.asked / 2, self.lost / 2);
+        }
+    }
+
+    /// The share of round trips that fail.
+    pub(super) fn share(self) -> f64 {
+        (f64::from(self.lost) + LOST_AT_FIRST) / (f64::from(self.asked) + ASKED_AT_FIRST)
+    }
+
+    /// How many probes in a row fail together by chance as seldom as a mistake may be made.
+    pub(super) fn probes_needed(self) -> u32 {
+        let needed = (MISTAKE_MAX.ln() / self.share().ln()).ceil();
+        // Between the two, whatever was computed.
+        (needed as u32).clamp(PROBES_MIN, PROBES_MAX)
+    }
+}
+
+/// Why the road in use is in doubt, and what comes next.
+#[derive(Debug)]
+pub(super) struct Doubt {
+    pub(super) pace: Pace,
+    /// Since when: another road takes over only if it answers what it is asked from then on.
+    pub(super) since: Instant,
+    /// Probes so far, and how many it takes.
+    sent: u32,
+    needed: u32,
+    /// When the next probe is due.
+    next: Option<Instant>,
+    /// When the other roads are asked again.
+    pub(super) others: Instant,
+    /// When what is sent goes along another road too.
+    mirror: Option<Instant>,
+    /// When the last answer is overdue.
+    judged: Option<Instant>,
+    /// The road in use is dead, and no other lives: how long until the next round of probes.
+    pub(super) rest: Option<Duration>,
+}
+
+/// What is to be done about the road in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Ask it.
+    Ask,
+    /// Ask the others.
+    AskOthers,
+    /// Send along another road too.
+    Mirror,
+    /// It is dead.
+    Judge,
+}
+
+impl Doubt {
+    pub(super) fn new(pace: Pace, needed: u32, now: Instant) -> Self {
+        Self {
+            pace,
+            since: now,
+            sent: 0,
+            needed,
+            next: Some(now),
+            others: now,
+            mirror: None,
+            judged: None,
+            rest: None,
+        }
+    }
+
+    /// When [`Doubt::step`] has something to say.
+    pub(super) fn timeout(&self) -> Option<Instant> {
+        [self.next, Some(self.others), self.mirror, self.judged].into_iter().flatten().min()
+    }
+
+    /// What is due.
+    pub(super) fn step(&mut self, now: Instant) -> Option<Step> {
+        let due = |at: &Instant| *at <= now;
+        if self.next.is_some_and(|at| due(&at)) {
+            self.asked(now);
+            return Some(Step::Ask);
+        }
+        if due(&self.others) {
+            self.others = now + self.rest.unwrap_or(self.pace.overdue() * 2);
+            return Some(Step::AskOthers);
+        }
+        if self.mirror.take_if(|at| due(at)).is_some() {
+            return Some(Step::Mirror);
+        }
+        if let Some(at) = self.judged.take_if(|at| due(at)) {
+            if now > at + LATE_MAX {
+                // Answers may wait unread.
+                self.judged = Some(now + self.pace.last_wait());
+                return None;
+            }
+            return Some(Step::Judge);
+        }
+        None
+    }
+
+    fn asked(&mut self, now: Instant) {
+        self.sent = self.sent.saturating_add(1);
+        if let Some(rest) = self.rest {
+            self.next = Some(now + rest);
+            self.rest = Some((rest * 2).min(REST_MAX));
+            return;
+        }
+        if self.sent == self.needed.div_ceil(2) {
+            self.mirror = Some(now + self.pace.overdue());
+        }
+        if self.sent >= self.needed {
+            (self.next, self.judged) = (None, Some(now + self.pace.last_wait()));
+        } else {
+            self.next = Some(now + self.pace.spread() / self.needed.max(2).saturating_sub(1));
+        }
+    }
+
+    /// There is no road that answers: probes go on, ever more seldom, until one does.
+    pub(super) fn despair(&mut self, now: Instant) {
+        let rest = self.pace.last_wait();
+        (self.rest, self.next) = (Some(rest), Some(now + rest));
+        (self.mirror, self.judged) = (None, None);
+    }
+
+    /// Whether the road in use was found dead, and any other that answers takes over.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.rest.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_road_that_loses_more_is_given_more_probes_within_bounds() {
+        let mut losses = Losses::default();
+        assert_eq!(losses.probes_needed(), 11, "nothing is known");
+        (0..200).for_each(|_| losses.answered(0));
+        assert_eq!(losses.probes_needed(), PROBES_MIN);
+        // 19% and 36% of round trips fail.
+        let mut losses = Losses::default();
+        (0..200).for_each(|n| losses.answered(u32::from(n % 4 == 0)));
+        assert!((9..=11).contains(&losses.probes_needed()), "{losses:?}");
+        (0..200).for_each(|n| losses.answered(u32::from(n % 2 == 0)));
+        assert!((13..=16).contains(&losses.probes_needed()), "{losses:?}");
+        losses.answered(u32::MAX);
+        assert_eq!(losses.probes_needed(), PROBES_MAX);
+        assert!(losses.asked <= LOSS_WINDOW);
+    }
+
+    #[test]
+    fn a_dead_road_is_found_out_within_a_second_or_300_ms_and_five_round_trips() {
+        // By round trip and jitter, a third of it, in the worst way that it can vary: from the first datagram in vain.
+        for rtt in [1, 20, 100, 300, 600] {
+            let mut measured = Rtt::default();
+            for n in 0..100 {
+                measured.sample(MS * rtt + MS * rtt / 3 * (n % 4) / 3);
+            }
+            let pace = Pace::of(measured);
+            for needed in [PROBES_MIN, PROBES_MAX] {
+                let start = Instant::now();
+                let asked = start + pace.patience() + 50 * MS;
+                let mut now = asked + pace.overdue();
+                let mut doubt = Doubt::new(pace, needed, now);
+                let mut probes = 0;
+                loop {
+                    match doubt.step(now) {
+                        Some(Step::Judge) => break,
+                        Some(Step::Ask) => probes += 1,
+                        Some(_) => {}
+                        None => now = doubt.timeout().unwrap(),
+                    }
+                }
+                let limit = if rtt <= 100 { 1000 * MS } else { 300 * MS + 5 * MS * rtt };
+                assert!(now - start <= limit, "RTT {rtt} ms: {:?}", now - start);
+                assert_eq!(probes, needed);
+            }
+        }
+    }
+
+    #[test]
+    fn a_process_that_stood_still_waits_once_more_before_it_judges() {
+        let start = Instant::now();
+        let mut doubt = Doubt::new(Pace::of(Rtt::of(20 * MS, MS, 9)), PROBES_MIN, start);
+        let mut now = start;
+        while doubt.judged.is_none() {
+            doubt.step(now);
+            now = now.max(doubt.timeout().unwrap());
+        }
+        let late = now + Duration::from_secs(5);
+        let steps: Vec<_> = std::iter::from_fn(|| doubt.step(late)).collect();
+        assert!(!steps.contains(&Step::Judge), "{steps:?}");
+        assert_eq!(doubt.step(doubt.judged.unwrap()), Some(Step::Judge));
+    }
+}
