@@ -8,7 +8,8 @@ use tokio::time::Instant;
 /// The properties of a link; the same in both directions, each with a queue of its own.
 #[derive(Debug, Clone)]
 pub struct Link {
-    /// How long a datagram travels. Tokio's timers have a resolution of 1 ms.
+    /// How long a datagram travels. It is received at the next tick of tokio's timers, which have a resolution of 1 ms, unless the
+    /// clock is driven as [`super::MemoryNetwork::before_park`] says.
     pub latency: Duration,
     /// Up to so much longer, evenly distributed. Datagrams don't overtake each other by that.
     pub jitter: Duration,
@@ -52,6 +53,21 @@ impl Link {
     }
 }
 
+/// What becomes of a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It arrives at this time, if somebody listens there.
+    Arrives(Instant),
+    /// It is lost by chance.
+    Lost,
+    /// The link is cut in this direction.
+    Cut,
+    /// The queue has no room for it.
+    Full,
+    /// It is longer than what passes.
+    TooLong,
+}
+
 /// One direction of a link in use.
 #[derive(Debug)]
 pub(super) struct Channel {
@@ -66,26 +82,29 @@ impl Channel {
         Self { free: now, last: now }
     }
 
-    /// When a datagram of so many bytes arrives; `None`: never.
+    /// What becomes of a datagram of so many bytes.
     pub(super) fn send(
         &mut self,
         link: &Link,
         bytes: usize,
         now: Instant,
         rng: &mut StdRng,
-    ) -> Option<Instant> {
+    ) -> Fate {
         // Drawn for every datagram, so that what is lost depends on their order alone.
         let lost = rng.random::<f64>() < link.loss;
         let overtaken = link.reordered > 0.0 && rng.random::<f64>() < link.reordered;
         let late = link.jitter.mul_f64(if link.jitter.is_zero() { 0.0 } else { rng.random() });
-        if lost || bytes > link.mtu {
-            return None;
+        if bytes > link.mtu {
+            return Fate::TooLong;
+        }
+        if lost {
+            return Fate::Lost;
         }
         let start = self.free.max(now);
         if let Some(bits) = link.bits_per_second.map(|bits| bits.max(1)) {
             let waiting = (start - now).as_secs_f64() * bits as f64 / 8.0;
             if waiting + bytes as f64 > link.queue_bytes as f64 {
-                return None;
+                return Fate::Full;
             }
             self.free = start + Duration::from_secs_f64(bytes as f64 * 8.0 / bits as f64);
         } else {
@@ -93,10 +112,10 @@ impl Channel {
         }
         let arrival = self.free + link.latency + late;
         if overtaken {
-            return Some(arrival + link.latency + Duration::from_millis(1));
+            return Fate::Arrives(arrival + link.latency + Duration::from_millis(1));
         }
         self.last = self.last.max(arrival);
-        Some(self.last)
+        Fate::Arrives(self.last)
     }
 }
 
@@ -111,7 +130,10 @@ mod tests {
     fn arrivals(link: &Link, count: usize, bytes: usize) -> Vec<Option<Duration>> {
         let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
         let mut channel = Channel::new(now);
-        let mut send = || channel.send(link, bytes, now, &mut rng).map(|at| at - now);
+        let mut send = || match channel.send(link, bytes, now, &mut rng) {
+            Fate::Arrives(at) => Some(at - now),
+            _ => None,
+        };
         (0..count).map(|_| send()).collect()
     }
 

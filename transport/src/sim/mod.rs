@@ -8,9 +8,11 @@
 mod link;
 mod nat;
 mod network;
+mod socket;
+mod ticks;
 mod wire;
 
-pub use link::Link;
+pub use link::{Fate, Link};
 pub use nat::{Dependence, Nat, Ports};
-pub use network::{Carried, MemoryNetwork};
+pub use network::{Carried, MemoryNetwork, Sent};
 pub(crate) use wire::MemoryWire;

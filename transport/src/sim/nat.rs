@@ -1,11 +1,12 @@
 //! Routers that translate addresses, in the terms of RFC 4787, and firewalls that remember.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
+use foldhash::HashMap;
 use rand::{RngExt, rngs::StdRng};
 use tokio::time::Instant;
 

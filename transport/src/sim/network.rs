@@ -1,21 +1,23 @@
 //! Ports, who sits behind whom, and the way of a datagram from one to the other.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    io,
+    collections::BTreeMap,
+    fmt, io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     task::Waker,
     time::Duration,
 };
 
+use foldhash::{HashMap, HashSet};
 use parking_lot::Mutex;
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
 use super::{
-    link::{Channel, Link},
+    link::{Channel, Fate, Link},
     nat::{Nat, Translator},
+    ticks::Ticks,
     wire::MemoryWire,
 };
 
@@ -41,19 +43,50 @@ pub struct Carried {
     pub bytes: u64,
 }
 
+/// A datagram that was sent from one place to another, as [`MemoryNetwork::observe`] tells of it. What a router refuses is not
+/// among them.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent<'a> {
+    /// When it was sent.
+    pub at: Instant,
+    /// The place it was sent from, as [`MemoryNetwork::set_link`] has them.
+    pub from: IpAddr,
+    /// The place it was sent to.
+    pub to: IpAddr,
+    /// Its payload.
+    pub payload: &'a [u8],
+    /// What becomes of it.
+    pub fate: Fate,
+}
+
+type Observe = Box<dyn FnMut(&Sent<'_>) + Send>;
+
+/// Who is told of each datagram.
+#[derive(Default)]
+struct Observer(Option<Observe>);
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Observer").field(&self.0.is_some()).finish()
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Inner {
     rng: StdRng,
     carried: Carried,
+    observer: Observer,
+    pub(super) ticks: Option<Ticks>,
     sequence: u64,
-    pub(super) ports: HashMap<SocketAddr, Port>,
+    /// In an order, so that a run repeats itself.
+    pub(super) ports: BTreeMap<SocketAddr, Port>,
     next_port: u16,
     /// How it is between two places of which nothing else is said.
     link: Link,
     links: HashMap<(IpAddr, IpAddr), Link>,
     channels: HashMap<(IpAddr, IpAddr), Channel>,
-    /// Pairs of addresses between which nothing passes.
-    cut: BTreeSet<(IpAddr, IpAddr)>,
+    /// From which place nothing passes to which other one.
+    cut: HashSet<(IpAddr, IpAddr)>,
     /// What a NAT makes of a port's own address, and the way back.
     mappings: HashMap<SocketAddr, SocketAddr>,
     behind: HashMap<SocketAddr, SocketAddr>,
@@ -83,19 +116,21 @@ impl MemoryNetwork {
         let inner = Inner {
             rng: StdRng::seed_from_u64(seed),
             carried: Carried::default(),
+            observer: Observer::default(),
+            ticks: None,
             sequence: 0,
-            ports: HashMap::new(),
+            ports: BTreeMap::new(),
             next_port: 49152,
             link: Link::default(),
-            links: HashMap::new(),
-            channels: HashMap::new(),
-            cut: BTreeSet::new(),
-            mappings: HashMap::new(),
-            behind: HashMap::new(),
-            routers: HashMap::new(),
-            gates: HashMap::new(),
-            moved: HashMap::new(),
-            bound: HashMap::new(),
+            links: HashMap::default(),
+            channels: HashMap::default(),
+            cut: HashSet::default(),
+            mappings: HashMap::default(),
+            behind: HashMap::default(),
+            routers: HashMap::default(),
+            gates: HashMap::default(),
+            moved: HashMap::default(),
+            bound: HashMap::default(),
         };
         Self { inner: Arc::new(Mutex::new(inner)) }
     }
@@ -111,7 +146,7 @@ impl MemoryNetwork {
         self.inner.lock().links.insert(pair(a, b), link);
     }
 
-    /// The one-way latency of packets sent from now on. Tokio's timers have 1 ms resolution.
+    /// The one-way latency of packets sent from now on.
     pub fn set_latency(&self, latency: Duration) {
         self.inner.lock().link.latency = latency;
     }
@@ -124,11 +159,17 @@ impl MemoryNetwork {
     /// Cuts (or heals) the network between two hosts, or places as [`MemoryNetwork::set_link`] has them; packets already
     /// on the way still arrive.
     pub fn set_cut(&self, a: IpAddr, b: IpAddr, cut: bool) {
+        self.set_cut_towards(a, b, cut);
+        self.set_cut_towards(b, a, cut);
+    }
+
+    /// The same in one direction alone: what goes from `from` to `to` is lost.
+    pub fn set_cut_towards(&self, from: IpAddr, to: IpAddr, cut: bool) {
         let mut inner = self.inner.lock();
         if cut {
-            inner.cut.insert(pair(a, b))
+            inner.cut.insert((from, to))
         } else {
-            inner.cut.remove(&pair(a, b))
+            inner.cut.remove(&(from, to))
         };
     }
 
@@ -184,6 +225,12 @@ impl MemoryNetwork {
         self.inner.lock().carried
     }
 
+    /// Has `observer` told of each datagram that is sent from now on, in the place of any former one. It is called while the
+    /// network is locked, and must not call that.
+    pub fn observe(&self, observer: impl FnMut(&Sent<'_>) + Send + 'static) {
+        self.inner.lock().observer = Observer(Some(Box::new(observer)));
+    }
+
     /// Sends raw bytes from any address, as a spoofing stranger would.
     pub fn inject(&self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
         self.inner.lock().send(from, to, datagram);
@@ -230,11 +277,17 @@ impl Inner {
         let (a, b) = way.places;
         let link = self.links.get(&pair(a, b)).unwrap_or(&self.link);
         let channel = self.channels.entry((a, b)).or_insert_with(|| Channel::new(now));
-        let Some(at) = channel.send(link, datagram.len(), now, &mut self.rng) else { return };
-        let cut = |a, b| self.cut.contains(&pair(a, b));
-        if cut(a, b) || cut(own.ip(), way.to.ip()) || cut(from.ip(), way.to.ip()) {
-            return;
+        let mut fate = channel.send(link, datagram.len(), now, &mut self.rng);
+        let cut = |a, b| self.cut.contains(&(a, b));
+        if !self.cut.is_empty()
+            && (cut(a, b) || cut(own.ip(), way.to.ip()) || cut(from.ip(), way.to.ip()))
+        {
+            fate = Fate::Cut;
         }
+        if let Some(observe) = &mut self.observer.0 {
+            observe(&Sent { at: now, from: a, to: b, payload: datagram, fate });
+        }
+        let Fate::Arrives(at) = fate else { return };
         // Sockets are found where they were bound.
         let bound = self.bound.get(&way.to.ip()).copied();
         if bound.is_none() && self.moved.contains_key(&way.to.ip()) {
@@ -242,13 +295,16 @@ impl Inner {
         }
         let to = SocketAddr::new(bound.unwrap_or(way.to.ip()), way.to.port());
         self.sequence += 1;
+        let key = (at, self.sequence);
         let Some(port) = self.ports.get_mut(&to) else { return };
         if port.queued_bytes + datagram.len() > QUEUE_BYTES_MAX {
             return;
         }
         port.queued_bytes += datagram.len();
-        port.queue.insert((at, self.sequence), (way.from, datagram.to_vec()));
-        if let Some(waker) = port.waker.take() {
+        let first = port.queue.first_key_value().is_none_or(|(first, _)| key < *first);
+        port.queue.insert(key, (way.from, datagram.to_vec()));
+        // Whoever waits for an earlier one is woken by that.
+        if first && let Some(waker) = port.waker.take() {
             waker.wake();
         }
     }

@@ -77,14 +77,30 @@ impl MemoryWire {
             if received > 0 {
                 return Poll::Ready(received);
             }
-            port.waker = Some(cx.waker().clone());
-            let next = port.queue.keys().next().map(|key| key.0);
+            if port.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+                port.waker = Some(cx.waker().clone());
+            }
+            let next = port.queue.first_key_value().map(|(key, _)| key.0);
+            let wake = match (next, &network.ticks) {
+                // Within the present tick no timer can help: who drives the clock wakes us.
+                (Some(next), Some(ticks)) => ticks.before(next).filter(|tick| *tick > now),
+                (next, None) => next,
+                (None, _) => None,
+            };
             drop(network);
-            let Some(next) = next else {
+            let Some(wake) = wake else {
                 *arrival = None;
                 return Poll::Pending;
             };
-            let sleep = arrival.insert(Box::pin(tokio::time::sleep_until(next)));
+            let sleep = match &mut *arrival {
+                Some(sleep) => {
+                    if sleep.deadline() != wake {
+                        sleep.as_mut().reset(wake);
+                    }
+                    sleep
+                }
+                none => none.insert(Box::pin(tokio::time::sleep_until(wake))),
+            };
             if sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }

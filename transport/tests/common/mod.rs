@@ -1,12 +1,15 @@
 //! What the scenarios share: hosts whose observers write down what they hear.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+mod exact;
+
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+pub use exact::in_exact_time;
 use tokio::sync::Notify;
 use webmesh_transport::{
     Endpoint, EndpointConfig, InPlace, Link, LinkDown, MemoryNetwork, Observer, PeerId, PeerRef,

@@ -54,23 +54,7 @@ impl Attacker {
     }
 
     fn with_socket(shows: Shows, alpn: &[u8], socket: std::net::UdpSocket) -> Self {
-        let provider = Arc::new(ring::default_provider());
-        let verifier = Arc::new(AcceptsAnyone(provider.signature_verification_algorithms));
-        let builder = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(verifier);
-        let mut tls = match shows {
-            Shows::Key(n) => builder.with_client_cert_resolver(Arc::new(
-                AlwaysResolvesClientRawPublicKeys::new(Arc::new(raw_key(n))),
-            )),
-            Shows::Nothing => builder.with_no_client_auth(),
-        };
-        tls.alpn_protocols = vec![alpn.to_vec()];
-        tls.enable_sni = false;
-        let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-
+        let config = client_config(shows, alpn);
         let mut quic = quinn::EndpointConfig::default();
         quic.grease_quic_bit(false);
         let runtime = Arc::new(quinn::TokioRuntime);
@@ -104,6 +88,26 @@ impl Attacker {
     }
 }
 
+/// How one dials that shows this, and takes whoever answers.
+pub fn client_config(shows: Shows, alpn: &[u8]) -> quinn::ClientConfig {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = Arc::new(AcceptsAnyone(provider.signature_verification_algorithms));
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let mut tls = match shows {
+        Shows::Key(n) => builder.with_client_cert_resolver(Arc::new(
+            AlwaysResolvesClientRawPublicKeys::new(Arc::new(raw_key(n))),
+        )),
+        Shows::Nothing => builder.with_no_client_auth(),
+    };
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    tls.enable_sni = false;
+    quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
+}
+
 /// A server with the raw key made of these bytes, which takes whoever shows one.
 pub fn server(n: u8) -> quinn::Endpoint {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -116,6 +120,14 @@ pub fn server_with(
     socket: std::net::UdpSocket,
     transport: quinn::TransportConfig,
 ) -> quinn::Endpoint {
+    let config = server_config(n, transport);
+    let mut quic = quinn::EndpointConfig::default();
+    quic.grease_quic_bit(false);
+    quinn::Endpoint::new(quic, Some(config), socket, Arc::new(quinn::TokioRuntime)).unwrap()
+}
+
+/// How one accepts that shows the raw key made of these bytes, and takes whoever shows one.
+pub fn server_config(n: u8, transport: quinn::TransportConfig) -> quinn::ServerConfig {
     let provider = Arc::new(ring::default_provider());
     let verifier = Arc::new(AcceptsAnyone(provider.signature_verification_algorithms));
     let mut tls = rustls::ServerConfig::builder_with_provider(provider)
@@ -125,11 +137,9 @@ pub fn server_with(
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(Arc::new(raw_key(n)))));
     tls.alpn_protocols = vec![ALPN.to_vec()];
     let tls = Arc::new(QuicServerConfig::try_from(tls).unwrap());
-    let mut quic = quinn::EndpointConfig::default();
-    quic.grease_quic_bit(false);
     let mut config = quinn::ServerConfig::with_crypto(tls);
     config.transport_config(Arc::new(transport));
-    quinn::Endpoint::new(quic, Some(config), socket, Arc::new(quinn::TokioRuntime)).unwrap()
+    config
 }
 
 fn raw_key(n: u8) -> CertifiedKey {

@@ -3,10 +3,18 @@
 //! Times here are those of the simulated clock, the same on every machine, and may be asserted.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../hostile/attacker.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod attacker;
 #[path = "../common/mod.rs"]
 mod common;
 mod ipv6_only;
+mod lossy;
+#[path = "../../benches/roads/measure/mod.rs"]
+#[allow(dead_code)]
+mod measure;
 mod meetings;
+mod network;
 mod roads;
 mod throughput;
 mod world;

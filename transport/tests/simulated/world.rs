@@ -57,6 +57,11 @@ impl World {
         Self { network: MemoryNetwork::new(seed), placement }
     }
 
+    /// Around this network.
+    pub(crate) fn of(network: MemoryNetwork, placement: Arc<InPlace>) -> Self {
+        Self { network, placement }
+    }
+
     pub(crate) fn placement(&self) -> &Arc<InPlace> {
         &self.placement
     }
