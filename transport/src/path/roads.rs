@@ -37,6 +37,9 @@ use crate::{socket::handles::Road, wire::FRAME_BYTES};
 /// what makes the peer doubt.
 const QUIET_MIN: Duration = Duration::from_millis(200);
 
+/// A peer in doubt asks along its other roads several times in so long, and else each 20 s. A guess.
+const AGAIN_MAX: Duration = Duration::from_secs(1);
+
 /// A road that the peer itself has just come along, and that is no worse than the one in use, may be where it has moved to: so long
 /// it is the first to be mirrored to. A guess: what a doubt takes.
 const HINT_MAX: Duration = Duration::from_secs(3);
@@ -136,6 +139,8 @@ pub(crate) struct Roads {
     doubt: Option<Doubt>,
     /// Where the peer may have moved to, and when it showed.
     hint: Option<(Road, Instant)>,
+    /// When the peer last asked along another road than the one in use.
+    compared: Option<Instant>,
     /// How long QUIC's acknowledgements take along the road in use, and when the last of them came.
     quic: (Rtt, Option<Instant>),
     /// The peer has opened its NAT for us.
@@ -161,6 +166,7 @@ impl Roads {
             active: 0,
             doubt: None,
             hint: None,
+            compared: None,
             quic: (Rtt::default(), None),
             invited: false,
             mirror: None,
@@ -527,8 +533,9 @@ impl Roads {
 
     /// What is sent goes along the best of the other roads too, until the one in use answers.
     fn mirror_likeliest(&mut self) {
-        let best = self.others().min_by_key(|(_, known)| (known.asked.is_some(), known.rank()));
-        if let (Some((index, _)), None) = (best, self.mirror) {
+        let likeliest = |(_, known): &(usize, &Known)| (known.asked.is_some(), known.rank());
+        let best = || self.others().min_by_key(likeliest).map(|(index, _)| index);
+        if let (Some(index), None) = (self.successor().or_else(best), self.mirror) {
             self.mirror_to(index);
         }
     }
@@ -640,11 +647,18 @@ impl Roads {
         }
     }
 
-    /// The peer sends along another road than the one in use: does that still work?
+    /// The peer sends along another road than the one in use: does that still work? If it does so again at once, it is in doubt
+    /// itself, and no answer is waited for.
     fn compare(&mut self, now: Instant) {
         let quiet = QUIET_MIN.max(self.pace().overdue());
-        if self.known[self.active].heard.is_none_or(|heard| now >= heard + quiet) {
-            self.question_active(now);
+        let active = &self.known[self.active];
+        let before = self.compared.replace(now);
+        if active.asked.is_none() {
+            if active.heard.is_none_or(|heard| now >= heard + quiet) {
+                self.question_active(now);
+            }
+        } else if self.doubt.is_none() && before.is_some_and(|before| now < before + AGAIN_MAX) {
+            self.doubt_active(now);
         }
     }
 
