@@ -16,6 +16,10 @@ pub struct Pong {
     pub path: PathKind,
     /// The address it is reached at.
     pub via: SocketAddr,
+    /// Which connection answered: unique among those of this process.
+    pub connection: u64,
+    /// How often this side has sent along another road than before, since that connection began.
+    pub road_changes: u64,
 }
 
 /// Why [`Mesh::ping`] measured nothing.
@@ -112,7 +116,14 @@ impl Mesh {
     pub async fn ping(&self, peer: &PeerRef) -> Result<Pong, PingError> {
         let link = self.inner.endpoint.connect(peer).await?;
         let rtt = link.ping().await.map_err(|_| PingError::NoAnswer)?;
-        Ok(Pong { peer: link.peer(), rtt, path: link.path(), via: link.via() })
+        Ok(Pong {
+            peer: link.peer(),
+            rtt,
+            path: link.path(),
+            via: link.via(),
+            connection: link.id(),
+            road_changes: link.road_changes(),
+        })
     }
 
     /// Connects to a peer if need be, and explains how it is reached: by which road, why no better one, what each road that
