@@ -7,7 +7,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use crate::{
     endpoint::Shared,
@@ -31,6 +31,14 @@ const RACE_TIME: Duration = Duration::from_secs(2);
 /// Why no link to a peer came to be. Nothing is left behind; dialling again is always allowed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
+/// After this long without a result, the next addresses are tried beside those before: as long as UDP has before
+/// tunnels are tried. A guess, beyond most round trips.
+const WAVE_EVERY: Duration = Duration::from_millis(300);
+
+/// How long a dial beside a link waits, when its handshake is complete, for the link to answer after all: it was asked before the
+/// handshake began, and works as a rule. A guess; with HELLO the peer takes the new connection for a link.
+const GRACE: Duration = Duration::from_millis(50);
+
 pub enum ConnectError {
     /// Another key answered at the address of the peer. Get a newer PeerRef.
     #[error("{found} answered in place of {expected}")]
@@ -108,7 +116,8 @@ struct Proven {
     peer: PeerId,
 }
 
-/// Dials `peer`, or whoever answers, along `addresses`.
+/// Dials `peer`, or whoever answers, along `addresses`. The dial is given up when `wanted` closes, unless it has come so far that the
+/// peer may take it for a link.
 pub(crate) async fn dial(
     shared: &Arc<Shared>,
     peer: Option<PeerId>,
@@ -117,10 +126,11 @@ pub(crate) async fn dial(
 ) -> Result<Authenticated, ConnectError> {
     let limit = shared.config.limits.handshake_time_max;
     let sleep = shared.socket.sleep(limit);
+    wanted: Option<watch::Receiver<()>>,
     let mut worst = None;
     tokio::select! {
         biased;
-        outcome = authenticate(shared, peer, addresses, late, &mut worst) => return outcome,
+        outcome = authenticate(shared, peer, addresses, late, wanted, &mut worst) => return outcome,
         () = sleep => {}
     }
     // That somebody else lives there says more than that nobody answered elsewhere.
@@ -135,10 +145,27 @@ async fn authenticate(
     worst: &mut Option<ConnectError>,
 ) -> Result<Authenticated, ConnectError> {
     shared.nat64_known().await;
+    wanted: Option<watch::Receiver<()>>,
     let addresses = shared.translated(addresses);
     let roads = candidates::roads(&shared.socket.handles(), addresses);
-    let Proven { connection, driver, lease, secrets, peer } =
-        race(shared, peer, roads, late, worst).await?;
+    let is_beside = wanted.is_some();
+    let mut unwanted = std::pin::pin!(unwanted(wanted));
+    let Proven { connection, driver, lease, secrets, peer } = tokio::select! {
+        biased;
+        proven = race(shared, peer, roads, late, worst) => proven?,
+        () = &mut unwanted => return Err(ConnectError::Closed),
+    };
+    if is_beside {
+        let grace = shared.socket.sleep(GRACE);
+        tokio::select! {
+            biased;
+            () = unwanted => {
+                connection.close(code::UNWANTED, b"another link works");
+                return Err(ConnectError::Closed);
+            }
+            () = grace => {}
+        }
+    }
     let begun = hello::begin(&connection, &shared.hello()).await;
     let begun = begun.and_then(|(hello, stream)| Ok((hello.check(peer)?, stream)));
     let (hello, stream) = match begun {
@@ -151,8 +178,16 @@ async fn authenticate(
     Ok(Authenticated { connection, driver, lease, secrets, peer, hello, stream, dialled: true })
 }
 
-/// First one handshake over all roads, then one per road, and one for each road that is found later. `worst` is the most
-/// telling failure so far.
+/// Resolves when a dial is no longer wanted.
+async fn unwanted(wanted: Option<watch::Receiver<()>>) {
+    match wanted {
+        Some(mut wanted) => while wanted.changed().await.is_ok() {},
+        None => std::future::pending().await,
+    }
+}
+
+/// First one handshake over the first roads, and one over the next ones while nobody answers, then one per road, and one for each
+/// road that is found later. `worst` is the most telling failure so far.
 async fn race(
     shared: &Arc<Shared>,
     peer: Option<PeerId>,

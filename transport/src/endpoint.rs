@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::nat::port_mapping;
 use crate::{
     config::{BindError, EndpointConfig, Hints, bind, bind_all},
-    connection::{Connection, Order},
+    connection::{Connection, Newer, Order, Waiter},
     dial::{Authenticated, ConnectError, accept, dial},
     hello::{FEATURE_RENDEZVOUS, Hello, InstanceId},
     identity::PeerId,
@@ -38,7 +38,7 @@ use crate::{
         places::{self, Places},
         pulse::Pulses,
     },
-    peer_ref::{Origin, PeerRef, PeerRefStore, Remembered, RendezvousPoint},
+    peer_ref::{Origin, PeerRef, PeerRefStore, Remembered, RendezvousPoint, SignedRef},
     placement::Placement,
     quic::{self, Quic, Windows},
     relay::forwarder::Forwarder,
@@ -123,6 +123,8 @@ pub(crate) struct Shared {
     peers: Mutex<HashMap<PeerId, Member>>,
     pub(crate) up: DashMap<PeerId, Link>,
     pub(crate) book: Mutex<PeerRefStore>,
+    /// The dials under way to addresses alone, and who waits for each.
+    at_addresses: Mutex<HashMap<Vec<SocketAddr>, Vec<Waiter>>>,
     pub(crate) own_ref: Mutex<OwnRef>,
     /// The port that the router forwards here.
     #[cfg(feature = "port-mapping")]
@@ -264,6 +266,10 @@ impl Endpoint {
     /// answers at a PeerRef of addresses only is accepted: ask [`Link::peer`] who it is.
     pub async fn connect(&self, target: &PeerRef) -> Result<Link, ConnectError> {
         match target {
+    ///
+    /// A link that is there is used. But if the peer signed `target` after what the link knows it by, and names other places there,
+    /// it is dialled at those too, and the link is asked whether it still works; whichever is there first is
+    /// returned.
             PeerRef::Signed(signed) => {
                 let valid = signed.check_valid(SystemTime::now());
                 valid.map_err(|e| ConnectError::Expired(Arc::new(e)))?;
@@ -271,7 +277,8 @@ impl Endpoint {
                 // Though the book should be full, or know better.
                 let addresses = signed.addresses().to_vec();
                 let rendezvous = signed.rendezvous().to_vec();
-                self.connect_peer(signed.peer(), &Hints { addresses, rendezvous }).await
+                let hints = Hints { addresses, rendezvous };
+                self.connect_to(signed.peer(), &hints, Some(signed)).await
             }
             PeerRef::Addresses(addresses) => {
                 self.shared().connect_address(addresses.addresses().to_vec()).await
@@ -279,27 +286,53 @@ impl Endpoint {
         }
     }
 
-    /// The link to `peer`, dialled if need be at `hints` and what is remembered of it.
+    /// The link to `peer`, dialled if need be at `hints` and what is remembered of it. A newer reference that is remembered counts
+    /// as one that [`Endpoint::connect`] is given.
     pub async fn connect_peer(&self, peer: PeerId, hints: &Hints) -> Result<Link, ConnectError> {
         let shared = self.shared();
         if peer == shared.peer {
+        self.connect_to(peer, hints, None).await
+    }
+
+    async fn connect_to(
+        &self,
+        peer: PeerId,
+        hints: &Hints,
+        given: Option<&SignedRef>,
+    ) -> Result<Link, ConnectError> {
             return Err(ConnectError::Myself);
         }
         if let Some(link) = self.link(&peer) {
-            return Ok(link);
+            return match shared.newer(&link, given) {
+                Some(newer) => shared.renewed(peer, newer).await,
+                None => Ok(link),
+            };
         }
-        let now = SystemTime::now();
-        let places = {
-            let book = shared.book.lock();
-            let known = hints.addresses.iter().copied();
-            let addresses = known.chain(book.addresses(&peer, now)).collect();
-            // What the peer signed before what others say of it.
-            let signed = book.signed(&peer, now).map(|signed| signed.rendezvous().to_vec());
-            let mut points = signed.unwrap_or_default();
-            points.extend(hints.rendezvous.iter().cloned());
-            Places { addresses, points, tls: Vec::new() }
-        };
-        shared.connect(peer, places).await
+        shared.connect(peer, shared.places(peer, hints)).await
+    }
+
+    /// `peer` is silent: it is looked for at the newest reference that is remembered, or else at `hints`, beside its link. If it is
+    /// found there, [`Observer::link_up`] says so. How often that is done is bounded.
+    pub fn look_for(&self, peer: PeerId, hints: &Hints) {
+        let shared = self.shared();
+        let Some(link) = self.link(&peer) else { return };
+        let hinted =
+            || (*hints != Hints::default()).then(|| Newer::hinted(shared.places(peer, hints)));
+        if let Some(newer) = shared.newer(&link, None).or_else(hinted) {
+            shared.order(peer, Order::Renew { newer, waiter: None });
+        }
+    }
+
+    /// Ends every link to `peer`, which is told `reason` as [`LinkDown::Closed`]; the next use of it dials anew. What wasn't acknowledged
+    /// may be lost. A dial under way goes on, and so does what else keeps a connection: a rendezvous is attached to again.
+    /// Whether there was a link.
+    ///
+    /// [`LinkDown::Closed`]: crate::LinkDown::Closed
+    pub async fn disconnect(&self, peer: &PeerId, reason: &str) -> bool {
+        let (done, outcome) = oneshot::channel();
+        let reason = reason.to_owned();
+        self.shared().order(*peer, Order::Disconnect { reason, done });
+        outcome.await.unwrap_or(false)
     }
 
     /// Waits until sessions with as many rendezvous stand as were asked for, or as are known; a second after the first one
@@ -426,9 +459,36 @@ impl Shared {
         let (waiter, outcome) = oneshot::channel();
         self.order(peer, Order::Dial { places, waiter });
         outcome.await.unwrap_or(Err(ConnectError::Closed))
+    /// Where `peer` may be: as `hints` say, and as it is remembered.
+    fn places(&self, peer: PeerId, hints: &Hints) -> Places {
+        let (book, now) = (self.book.lock(), SystemTime::now());
+        let known = hints.addresses.iter().copied();
+        let addresses = known.chain(book.addresses(&peer, now)).collect();
+        // What the peer signed before what others say of it.
+        let signed = book.signed(&peer, now).map(|signed| signed.rendezvous().to_vec());
+        let mut points = signed.unwrap_or_default();
+        points.extend(hints.rendezvous.iter().cloned());
+        Places { addresses, points, tls: Vec::new() }
     }
 
-    /// The link to whoever answers at one of `addresses`.
+    /// What the peer of a link signed after the reference by which the link knows it.
+    fn newer(&self, link: &Link, given: Option<&SignedRef>) -> Option<Newer> {
+        let (book, now) = (self.book.lock(), SystemTime::now());
+        let newest = book.signed(&link.peer(), now).into_iter().chain(given);
+        let newest = newest.max_by_key(|signed| signed.version())?;
+        (newest.version() > link.known_version()).then(|| Newer::signed(newest))
+    }
+
+    /// The link to `peer`, which may be elsewhere than its link leads.
+    async fn renewed(self: &Arc<Self>, peer: PeerId, newer: Newer) -> Result<Link, ConnectError> {
+        let (waiter, outcome) = oneshot::channel();
+        self.order(peer, Order::Renew { newer, waiter: Some(waiter) });
+        outcome.await.unwrap_or(Err(ConnectError::Closed))
+    }
+
+    }
+
+    /// The link to whoever answers at one of `addresses`; joins a dial under way to the same.
     pub(crate) async fn connect_address(
         self: &Arc<Self>,
         addresses: Vec<SocketAddr>,
@@ -441,18 +501,25 @@ impl Shared {
         if let Some(link) = self.up.iter().find(|link| there(link.value())) {
             return Ok(link.clone());
         }
-        let (shared, (waiter, outcome)) = (self.clone(), oneshot::channel());
-        self.placement.spawn_network(Box::new(move || {
-            Box::pin(async move {
-                let (late, roads) = mpsc::unbounded_channel();
-                let tunnels = places::tunnels(&shared, &addresses, Vec::new(), late);
-                shared.socket.spawn(tunnels);
-                match dial(&shared, None, addresses, roads).await {
-                    Ok(authenticated) => shared.established(authenticated, Some(waiter)),
-                    Err(e) => drop(waiter.send(Err(e))),
-                }
-            })
-        }));
+        let (waiter, outcome) = oneshot::channel();
+        if self.wait_at(&addresses, waiter) {
+            let shared = self.clone();
+            self.placement.spawn_network(Box::new(move || {
+                Box::pin(async move {
+                    let (late, roads) = mpsc::unbounded_channel();
+                    let tunnels = places::tunnels(&shared, &addresses, Vec::new(), late);
+                    shared.socket.spawn(tunnels);
+                    let dialled = dial(&shared, None, addresses.clone(), roads, None).await;
+                    let waiters = shared.at_addresses.lock().remove(&addresses).unwrap_or_default();
+                    match dialled {
+                        Ok(authenticated) => shared.established(authenticated, waiters),
+                        Err(e) => waiters.into_iter().for_each(|waiter| {
+                            let _ = waiter.send(Err(e.clone()));
+                        }),
+                    }
+                })
+            }));
+        }
         outcome.await.unwrap_or(Err(ConnectError::Closed))
     }
 
@@ -468,6 +535,22 @@ impl Shared {
     pub(crate) fn forget(&self, peer: &PeerId) {
         self.peers.lock().remove(peer);
     }
+    /// Waits for the dial to `addresses`; whether it must be begun.
+    fn wait_at(&self, addresses: &[SocketAddr], waiter: Waiter) -> bool {
+        let mut dials = self.at_addresses.lock();
+        match dials.get_mut(addresses) {
+            Some(waiters) => {
+                waiters.retain(|waiter| !waiter.is_closed());
+                waiters.push(waiter);
+                false
+            }
+            None => {
+                dials.insert(addresses.to_vec(), vec![waiter]);
+                true
+            }
+        }
+    }
+
 
     /// Sends an order to the connection actor of `peer`, which is started if need be.
     pub(crate) fn order(self: &Arc<Self>, peer: PeerId, order: Order) {
@@ -491,14 +574,10 @@ impl Shared {
     }
 
     /// A handshake from outside, or to an address alone, is complete. On the network thread.
-    fn established(
-        self: &Arc<Self>,
-        authenticated: Authenticated,
-        waiter: Option<crate::connection::Waiter>,
-    ) {
+    fn established(self: &Arc<Self>, authenticated: Authenticated, waiters: Vec<Waiter>) {
         let peer = authenticated.peer;
         let authenticated = Box::new(authenticated);
-        self.order_here(peer, Order::Established { authenticated, waiter });
+        self.order_here(peer, Order::Established { authenticated, waiters });
     }
 }
 
@@ -519,7 +598,7 @@ async fn accept_all(shared: Arc<Shared>) {
                 let shared = shared.clone();
                 actix_rt::spawn(async move {
                     if let Some(authenticated) = accept(&shared, incoming, slot).await {
-                        shared.established(authenticated, None);
+                        shared.established(authenticated, Vec::new());
                     }
                 });
             }

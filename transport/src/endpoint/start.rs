@@ -107,6 +107,7 @@ impl Shared {
             peer,
             instance: InstanceId(quic::rng(seed).random()),
             peers: Mutex::new(HashMap::new()),
+            at_addresses: Mutex::default(),
             up: DashMap::new(),
             book: Mutex::new(PeerRefStore::new(KNOWN_PEERS_MAX)),
             own_ref: Mutex::new(own_ref),
