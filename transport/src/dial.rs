@@ -1,7 +1,7 @@
 //! Handshakes: dialling a peer along all of its addresses, and accepting who dials us.
 //!
-//! docs/architecture.md: the first packet goes to all known addresses. When that handshake ends by
-//! anything unauthenticated (another host at one of the addresses, a forged Close), one handshake per
+//! docs/architecture.md: the first packet goes to the most likely addresses at once, and to the next ones while nobody has
+//! answered. When a handshake ends by anything unauthenticated (another host at one of the addresses, a forged Close), one handshake per
 //! road starts, and the first that completes is taken.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -16,7 +16,10 @@ use crate::{
     inline::Inline,
     lease::Lease,
     link::code,
-    path::{candidates, pulse::Secrets},
+    path::{
+        candidates::{self, CANDIDATES_MAX},
+        pulse::Secrets,
+    },
     peer_ref::ExpiredError,
     printable::printable,
     socket::handles::Road,
@@ -28,9 +31,6 @@ use crate::{
 /// handshake over a satellite.
 const RACE_TIME: Duration = Duration::from_secs(2);
 
-/// Why no link to a peer came to be. Nothing is left behind; dialling again is always allowed.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
 /// After this long without a result, the next addresses are tried beside those before: as long as UDP has before
 /// tunnels are tried. A guess, beyond most round trips.
 const WAVE_EVERY: Duration = Duration::from_millis(300);
@@ -39,6 +39,9 @@ const WAVE_EVERY: Duration = Duration::from_millis(300);
 /// handshake began, and works as a rule. A guess; with HELLO the peer takes the new connection for a link.
 const GRACE: Duration = Duration::from_millis(50);
 
+/// Why no link to a peer came to be. Nothing is left behind; dialling again is always allowed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// Another key answered at the address of the peer. Get a newer PeerRef.
     #[error("{found} answered in place of {expected}")]
@@ -123,10 +126,10 @@ pub(crate) async fn dial(
     peer: Option<PeerId>,
     addresses: Vec<SocketAddr>,
     late: mpsc::UnboundedReceiver<Late>,
+    wanted: Option<watch::Receiver<()>>,
 ) -> Result<Authenticated, ConnectError> {
     let limit = shared.config.limits.handshake_time_max;
     let sleep = shared.socket.sleep(limit);
-    wanted: Option<watch::Receiver<()>>,
     let mut worst = None;
     tokio::select! {
         biased;
@@ -142,14 +145,14 @@ async fn authenticate(
     peer: Option<PeerId>,
     addresses: Vec<SocketAddr>,
     late: mpsc::UnboundedReceiver<Late>,
+    wanted: Option<watch::Receiver<()>>,
     worst: &mut Option<ConnectError>,
 ) -> Result<Authenticated, ConnectError> {
-    shared.nat64_known().await;
-    wanted: Option<watch::Receiver<()>>,
-    let addresses = shared.translated(addresses);
-    let roads = candidates::roads(&shared.socket.handles(), addresses);
     let is_beside = wanted.is_some();
     let mut unwanted = std::pin::pin!(unwanted(wanted));
+    shared.nat64_known().await;
+    let addresses = shared.by_way(shared.translated(addresses));
+    let roads = candidates::roads(&shared.socket.handles(), addresses);
     let Proven { connection, driver, lease, secrets, peer } = tokio::select! {
         biased;
         proven = race(shared, peer, roads, late, worst) => proven?,
@@ -198,15 +201,23 @@ async fn race(
     let mut attempts = FuturesUnordered::new();
     // The roads that a wrong host may have been the first to answer on.
     let mut again = Vec::new();
-    if !roads.is_empty() {
-        if roads.len() > 1 {
-            again.clone_from(&roads);
-        }
-        attempts.push(Box::pin(attempt(shared, peer, roads)));
-    }
-    let mut patience = std::pin::pin!(shared.socket.sleep(RACE_TIME));
+    let several = roads.len() > 1;
+    let mut waves = roads.chunks(CANDIDATES_MAX).map(<[Road]>::to_vec);
+    let mut wave = waves.next();
     let (mut more, mut absent) = (true, None);
-    while more || !attempts.is_empty() || !again.is_empty() {
+    let mut patience = std::pin::pin!(shared.socket.sleep(RACE_TIME));
+    let mut silence = Box::pin(shared.socket.sleep(WAVE_EVERY));
+    let mut due = true;
+    while more || !attempts.is_empty() || !again.is_empty() || wave.is_some() {
+        if std::mem::take(&mut due)
+            && let Some(roads) = std::mem::replace(&mut wave, waves.next())
+        {
+            if several {
+                again.extend_from_slice(&roads);
+            }
+            attempts.push(Box::pin(attempt(shared, peer, roads)));
+            silence = Box::pin(shared.socket.sleep(WAVE_EVERY));
+        }
         let one_by_one = tokio::select! {
             biased;
             Some(outcome) = attempts.next() => match outcome {
@@ -227,6 +238,10 @@ async fn race(
                     Some(Late::Absent) => absent = Some(Box::pin(shared.socket.sleep(ABSENT_TIME))),
                     None => more = false,
                 }
+                false
+            }
+            () = &mut silence, if wave.is_some() => {
+                due = true;
                 false
             }
             () = over(&mut absent) => break,

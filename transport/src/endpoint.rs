@@ -27,11 +27,13 @@ use crate::{
     dial::{Authenticated, ConnectError, accept, dial},
     hello::{FEATURE_RENDEZVOUS, Hello, InstanceId},
     identity::PeerId,
+    interfaces::{self, ranking},
     limits::{Admission, Admissions, InitialGate, Limits},
     link::{Link, Observer, code},
     nat::nat64::Nat64,
     own_ref::OwnRef,
     path::{
+        candidates::CANDIDATES_MAX,
         explain::Explanation,
         liveness::Patience,
         nonces::Nonces,
@@ -121,10 +123,10 @@ pub(crate) struct Shared {
     instance: InstanceId,
     admissions: Admissions,
     peers: Mutex<HashMap<PeerId, Member>>,
-    pub(crate) up: DashMap<PeerId, Link>,
-    pub(crate) book: Mutex<PeerRefStore>,
     /// The dials under way to addresses alone, and who waits for each.
     at_addresses: Mutex<HashMap<Vec<SocketAddr>, Vec<Waiter>>>,
+    pub(crate) up: DashMap<PeerId, Link>,
+    pub(crate) book: Mutex<PeerRefStore>,
     pub(crate) own_ref: Mutex<OwnRef>,
     /// The port that the router forwards here.
     #[cfg(feature = "port-mapping")]
@@ -148,8 +150,8 @@ pub(crate) struct Settings {
     pub(crate) sessions: usize,
     /// By way of which tunnels are dialled.
     pub(crate) proxy: Option<SocketAddr>,
-    /// Whether the birthday attempt may be made, which needs sockets of the kernel.
-    pub(crate) birthday: bool,
+    /// Whether it runs on the kernel's network, rather than on a simulated one, of which the kernel knows nothing.
+    pub(crate) kernel: bool,
 }
 
 /// A connection actor, and how many orders are on the way to it.
@@ -264,12 +266,12 @@ impl Endpoint {
 
     /// The link to the peer that `target` names, dialled if need be; joins a dial under way. Whoever
     /// answers at a PeerRef of addresses only is accepted: ask [`Link::peer`] who it is.
-    pub async fn connect(&self, target: &PeerRef) -> Result<Link, ConnectError> {
-        match target {
     ///
     /// A link that is there is used. But if the peer signed `target` after what the link knows it by, and names other places there,
     /// it is dialled at those too, and the link is asked whether it still works; whichever is there first is
     /// returned.
+    pub async fn connect(&self, target: &PeerRef) -> Result<Link, ConnectError> {
+        match target {
             PeerRef::Signed(signed) => {
                 let valid = signed.check_valid(SystemTime::now());
                 valid.map_err(|e| ConnectError::Expired(Arc::new(e)))?;
@@ -289,8 +291,6 @@ impl Endpoint {
     /// The link to `peer`, dialled if need be at `hints` and what is remembered of it. A newer reference that is remembered counts
     /// as one that [`Endpoint::connect`] is given.
     pub async fn connect_peer(&self, peer: PeerId, hints: &Hints) -> Result<Link, ConnectError> {
-        let shared = self.shared();
-        if peer == shared.peer {
         self.connect_to(peer, hints, None).await
     }
 
@@ -300,6 +300,8 @@ impl Endpoint {
         hints: &Hints,
         given: Option<&SignedRef>,
     ) -> Result<Link, ConnectError> {
+        let shared = self.shared();
+        if peer == shared.peer {
             return Err(ConnectError::Myself);
         }
         if let Some(link) = self.link(&peer) {
@@ -437,6 +439,16 @@ impl Shared {
         outcome
     }
 
+    /// Addresses of a peer, the most likely ones for this host first, if there are more than are tried at a time. Tens of
+    /// microseconds for each.
+    pub(crate) fn by_way(&self, addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        if addresses.len() > CANDIDATES_MAX && self.config.kernel {
+            ranking::by_way(addresses, interfaces::source)
+        } else {
+            addresses
+        }
+    }
+
     /// Why this side ends links that nobody ended one by one.
     pub(crate) fn closing(&self) -> String {
         self.closing.get().cloned().unwrap_or_default()
@@ -447,18 +459,6 @@ impl Shared {
         self.up.get(peer).and_then(|link| link.lease().road())
     }
 
-    /// The link to `peer`, dialled if need be at `places` alone.
-    pub(crate) async fn connect(
-        self: &Arc<Self>,
-        peer: PeerId,
-        places: Places,
-    ) -> Result<Link, ConnectError> {
-        if let Some(link) = self.up.get(&peer) {
-            return Ok(link.clone());
-        }
-        let (waiter, outcome) = oneshot::channel();
-        self.order(peer, Order::Dial { places, waiter });
-        outcome.await.unwrap_or(Err(ConnectError::Closed))
     /// Where `peer` may be: as `hints` say, and as it is remembered.
     fn places(&self, peer: PeerId, hints: &Hints) -> Places {
         let (book, now) = (self.book.lock(), SystemTime::now());
@@ -486,6 +486,18 @@ impl Shared {
         outcome.await.unwrap_or(Err(ConnectError::Closed))
     }
 
+    /// The link to `peer`, dialled if need be at `places` alone.
+    pub(crate) async fn connect(
+        self: &Arc<Self>,
+        peer: PeerId,
+        places: Places,
+    ) -> Result<Link, ConnectError> {
+        if let Some(link) = self.up.get(&peer) {
+            return Ok(link.clone());
+        }
+        let (waiter, outcome) = oneshot::channel();
+        self.order(peer, Order::Dial { places, waiter });
+        outcome.await.unwrap_or(Err(ConnectError::Closed))
     }
 
     /// The link to whoever answers at one of `addresses`; joins a dial under way to the same.
@@ -523,18 +535,6 @@ impl Shared {
         outcome.await.unwrap_or(Err(ConnectError::Closed))
     }
 
-    pub(crate) fn set_up(&self, link: &Link) {
-        self.up.insert(link.peer(), link.clone());
-    }
-
-    pub(crate) fn unset_up(&self, link: &Link) {
-        self.up.remove_if(&link.peer(), |_, up| up == link);
-    }
-
-    /// The connection actor of `peer` stops.
-    pub(crate) fn forget(&self, peer: &PeerId) {
-        self.peers.lock().remove(peer);
-    }
     /// Waits for the dial to `addresses`; whether it must be begun.
     fn wait_at(&self, addresses: &[SocketAddr], waiter: Waiter) -> bool {
         let mut dials = self.at_addresses.lock();
@@ -551,6 +551,18 @@ impl Shared {
         }
     }
 
+    pub(crate) fn set_up(&self, link: &Link) {
+        self.up.insert(link.peer(), link.clone());
+    }
+
+    pub(crate) fn unset_up(&self, link: &Link) {
+        self.up.remove_if(&link.peer(), |_, up| up == link);
+    }
+
+    /// The connection actor of `peer` stops.
+    pub(crate) fn forget(&self, peer: &PeerId) {
+        self.peers.lock().remove(peer);
+    }
 
     /// Sends an order to the connection actor of `peer`, which is started if need be.
     pub(crate) fn order(self: &Arc<Self>, peer: PeerId, order: Order) {

@@ -386,8 +386,11 @@ impl Connection {
         let claimed = hello.reference.as_ref().map(PeerRef::addresses).unwrap_or_default();
         // Its loopback is another one, unless it is on this host.
         let others = meeting::roads(&self.shared, claimed.iter().copied(), road.remote);
-        link.pulse().add(others);
+        link.pulse().add(others.iter().take(CANDIDATES_MAX).copied());
         self.add_met_roads(&link);
+        if road.flow.is_some() && others.len() > CANDIDATES_MAX {
+            ctx.run_later(PLAIN_PUNCH_MAX, move |actor, _| actor.add_rest(id, others));
+        }
         let (notes, queue) = mpsc::unbounded_channel();
         let saying = Arc::new(AtomicUsize::new(0));
         let attended = attend(link.clone(), stream, queue, saying.clone(), ctx.address());
@@ -407,10 +410,10 @@ impl Connection {
             ticked: now(),
             wake: Wake::Awake,
             timer: None,
+            digest,
         });
         if road.flow.is_some() {
             // Both say where they are, and both then try: that opens most NATs.
-            digest,
             let candidates = self.shared.candidates();
             self.say(id, Said::Here { candidates });
         }
@@ -535,10 +538,10 @@ impl Handler<Order> for Connection {
                     self.pending.fetch_sub(1, Ordering::SeqCst);
                 } else {
                     self.dialling = false;
+                    self.beside = None;
                     self.late = None;
                 }
                 self.waiters.extend(waiters);
-                    self.beside = None;
                 self.establish(*authenticated, ctx);
                 if let Some(up) = self.up.and_then(|id| self.position(id)) {
                     let link = self.entries[up].link.clone();
