@@ -1,5 +1,6 @@
 //! The endpoint: one host on the network, dialling and accepting.
 
+mod dialling;
 mod start;
 
 use std::{
@@ -439,16 +440,6 @@ impl Shared {
         outcome
     }
 
-    /// Addresses of a peer, the most likely ones for this host first, if there are more than are tried at a time. Tens of
-    /// microseconds for each.
-    pub(crate) fn by_way(&self, addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-        if addresses.len() > CANDIDATES_MAX && self.config.kernel {
-            ranking::by_way(addresses, interfaces::source)
-        } else {
-            addresses
-        }
-    }
-
     /// Why this side ends links that nobody ended one by one.
     pub(crate) fn closing(&self) -> String {
         self.closing.get().cloned().unwrap_or_default()
@@ -457,98 +448,6 @@ impl Shared {
     /// The road to a connected peer.
     pub(crate) fn road(&self, peer: &PeerId) -> Option<Road> {
         self.up.get(peer).and_then(|link| link.lease().road())
-    }
-
-    /// Where `peer` may be: as `hints` say, and as it is remembered.
-    fn places(&self, peer: PeerId, hints: &Hints) -> Places {
-        let (book, now) = (self.book.lock(), SystemTime::now());
-        let known = hints.addresses.iter().copied();
-        let addresses = known.chain(book.addresses(&peer, now)).collect();
-        // What the peer signed before what others say of it.
-        let signed = book.signed(&peer, now).map(|signed| signed.rendezvous().to_vec());
-        let mut points = signed.unwrap_or_default();
-        points.extend(hints.rendezvous.iter().cloned());
-        Places { addresses, points, tls: Vec::new() }
-    }
-
-    /// What the peer of a link signed after the reference by which the link knows it.
-    fn newer(&self, link: &Link, given: Option<&SignedRef>) -> Option<Newer> {
-        let (book, now) = (self.book.lock(), SystemTime::now());
-        let newest = book.signed(&link.peer(), now).into_iter().chain(given);
-        let newest = newest.max_by_key(|signed| signed.version())?;
-        (newest.version() > link.known_version()).then(|| Newer::signed(newest))
-    }
-
-    /// The link to `peer`, which may be elsewhere than its link leads.
-    async fn renewed(self: &Arc<Self>, peer: PeerId, newer: Newer) -> Result<Link, ConnectError> {
-        let (waiter, outcome) = oneshot::channel();
-        self.order(peer, Order::Renew { newer, waiter: Some(waiter) });
-        outcome.await.unwrap_or(Err(ConnectError::Closed))
-    }
-
-    /// The link to `peer`, dialled if need be at `places` alone.
-    pub(crate) async fn connect(
-        self: &Arc<Self>,
-        peer: PeerId,
-        places: Places,
-    ) -> Result<Link, ConnectError> {
-        if let Some(link) = self.up.get(&peer) {
-            return Ok(link.clone());
-        }
-        let (waiter, outcome) = oneshot::channel();
-        self.order(peer, Order::Dial { places, waiter });
-        outcome.await.unwrap_or(Err(ConnectError::Closed))
-    }
-
-    /// The link to whoever answers at one of `addresses`; joins a dial under way to the same.
-    pub(crate) async fn connect_address(
-        self: &Arc<Self>,
-        addresses: Vec<SocketAddr>,
-    ) -> Result<Link, ConnectError> {
-        // Who answered there and is still there need not be asked again.
-        let there = |link: &Link| {
-            let road = link.lease().road().filter(|road| road.flow.is_none());
-            road.is_some_and(|road| addresses.contains(&road.remote)) && !link.is_closed()
-        };
-        if let Some(link) = self.up.iter().find(|link| there(link.value())) {
-            return Ok(link.clone());
-        }
-        let (waiter, outcome) = oneshot::channel();
-        if self.wait_at(&addresses, waiter) {
-            let shared = self.clone();
-            self.placement.spawn_network(Box::new(move || {
-                Box::pin(async move {
-                    let (late, roads) = mpsc::unbounded_channel();
-                    let tunnels = places::tunnels(&shared, &addresses, Vec::new(), late);
-                    shared.socket.spawn(tunnels);
-                    let dialled = dial(&shared, None, addresses.clone(), roads, None).await;
-                    let waiters = shared.at_addresses.lock().remove(&addresses).unwrap_or_default();
-                    match dialled {
-                        Ok(authenticated) => shared.established(authenticated, waiters),
-                        Err(e) => waiters.into_iter().for_each(|waiter| {
-                            let _ = waiter.send(Err(e.clone()));
-                        }),
-                    }
-                })
-            }));
-        }
-        outcome.await.unwrap_or(Err(ConnectError::Closed))
-    }
-
-    /// Waits for the dial to `addresses`; whether it must be begun.
-    fn wait_at(&self, addresses: &[SocketAddr], waiter: Waiter) -> bool {
-        let mut dials = self.at_addresses.lock();
-        match dials.get_mut(addresses) {
-            Some(waiters) => {
-                waiters.retain(|waiter| !waiter.is_closed());
-                waiters.push(waiter);
-                false
-            }
-            None => {
-                dials.insert(addresses.to_vec(), vec![waiter]);
-                true
-            }
-        }
     }
 
     pub(crate) fn set_up(&self, link: &Link) {
