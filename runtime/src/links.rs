@@ -163,6 +163,10 @@ impl Links {
         peer: PeerId,
         hints: &Hints,
     ) -> Result<Arc<Session>, Fault> {
+        let endpoint = self.endpoint().ok_or(Fault::ShutDown)?;
+        if self.silent.contains(&peer) {
+            endpoint.look_for(peer, hints);
+        }
         while self.silent.contains(&peer) {
             let news = self.news.notified();
             tokio::pin!(news);
@@ -172,7 +176,6 @@ impl Links {
             }
             news.await;
         }
-        let endpoint = self.endpoint().ok_or(Fault::ShutDown)?;
         for _ in 0..OPEN_TRIES {
             match endpoint.connect_peer(peer, hints).await {
                 Ok(link) => {
@@ -433,6 +436,12 @@ impl Network for LinkNetwork {
             .or_insert_with(|| Arc::new(Lane::new(Arc::downgrade(links), &wire, links.message_max)))
             .clone();
         lane.set_hints(wire.whereabouts());
+        // What is held back for a silent peer goes on as soon as that is found, and a new ref may say where.
+        if links.silent.contains(&wire.peer)
+            && let Some(endpoint) = links.endpoint()
+        {
+            endpoint.look_for(wire.peer, &wire.whereabouts());
+        }
         Arc::new(FarTarget::new(lane, wire, links.mesh.get().cloned().unwrap_or_default()))
     }
 

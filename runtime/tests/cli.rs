@@ -155,7 +155,11 @@ fn a_node_says_when_it_is_ready_answers_pings_and_ends_when_asked() {
             (&lines[3]["event"], &lines[3]["sent"], &lines[3]["received"]),
             (&"summary".into(), &3.into(), &3.into())
         );
-        assert!(lines[3]["p50_ms"].as_f64().unwrap() > 0.0);
+        let figures = ["min_ms", "p50_ms", "p95_ms", "max_ms"];
+        let figures = figures.map(|name| lines[3][name].as_f64().unwrap());
+        assert!(figures[0] > 0.0 && figures.is_sorted(), "{figures:?}");
+        let more = (&lines[3]["loss_percent"], &lines[3]["changes"]);
+        assert_eq!(more, (&0.0.into(), &0.into()));
     }
     assert_eq!(node.signal("-TERM"), Some(0));
 }
@@ -219,6 +223,34 @@ fn a_silent_address_fails_with_a_summary() {
     assert_eq!(output.status.code(), Some(1));
     let summary = objects(&output).pop().unwrap();
     assert_eq!((&summary["sent"], &summary["received"]), (&1.into(), &0.into()));
+    assert_eq!((&summary["loss_percent"], &summary["p95_ms"]), (&100.0.into(), &Value::Null));
+}
+
+#[cfg(unix)]
+#[test]
+fn pings_leave_at_the_interval_though_none_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), "127.0.0.1:0");
+    let signal = |signal: &str| {
+        let pid = node.process.id().to_string();
+        assert!(Command::new("kill").args([signal, pid.as_str()]).status().unwrap().success());
+    };
+    let args = ["--json", "ping", node.address(), "--count", "150", "--interval-ms", "20"];
+    let mut ping = webmesh(&args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(ping.stdout.take().unwrap());
+    out.read_line(&mut String::new()).unwrap();
+    signal("-STOP");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    signal("-CONT");
+    let lines: Vec<Value> =
+        out.lines().map(|l| serde_json::from_str(&l.unwrap()).unwrap()).collect();
+    assert!(ping.wait().unwrap().success());
+    // What came to the node while it was stopped is answered late, all of it: one at a time, it would be a single ping.
+    let late = |line: &&Value| line["event"] == "pong" && line["rtt_ms"].as_f64() > Some(200.0);
+    let late = lines.iter().filter(late).count();
+    assert!(late >= 5, "{late} pings were under way: {lines:?}");
+    let summary = lines.last().unwrap();
+    assert_eq!((&summary["event"], &summary["sent"]), (&"summary".into(), &150.into()));
 }
 
 #[test]
@@ -291,7 +323,20 @@ fn objects_have_their_fields_in_the_documented_order() {
     let printed = String::from_utf8(ping.stdout).unwrap();
     let (pong, summary) = printed.split_once('\n').unwrap();
     in_order(pong, &["event", "seq", "peer", "rtt_ms", "path", "via"]);
-    in_order(summary, &["event", "sent", "received", "p50_ms"]);
+    in_order(
+        summary,
+        &[
+            "event",
+            "sent",
+            "received",
+            "loss_percent",
+            "min_ms",
+            "p50_ms",
+            "p95_ms",
+            "max_ms",
+            "changes",
+        ],
+    );
     let inspect = run(&["--json", "inspect", node.text("peer_ref")]);
     let printed = String::from_utf8(inspect.stdout).unwrap();
     in_order(

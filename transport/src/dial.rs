@@ -1,13 +1,13 @@
 //! Handshakes: dialling a peer along all of its addresses, and accepting who dials us.
 //!
-//! docs/architecture.md: the first packet goes to all known addresses. When that handshake ends by
-//! anything unauthenticated (another host at one of the addresses, a forged Close), one handshake per
+//! docs/architecture.md: the first packet goes to the most likely addresses at once, and to the next ones while nobody has
+//! answered. When a handshake ends by anything unauthenticated (another host at one of the addresses, a forged Close), one handshake per
 //! road starts, and the first that completes is taken.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use crate::{
     endpoint::Shared,
@@ -16,7 +16,10 @@ use crate::{
     inline::Inline,
     lease::Lease,
     link::code,
-    path::{candidates, pulse::Secrets},
+    path::{
+        candidates::{self, CANDIDATES_MAX},
+        pulse::Secrets,
+    },
     peer_ref::ExpiredError,
     printable::printable,
     socket::handles::Road,
@@ -27,6 +30,14 @@ use crate::{
 /// road: a wrong host may have answered first and fallen silent. A guess; three times the usual
 /// handshake over a satellite.
 const RACE_TIME: Duration = Duration::from_secs(2);
+
+/// After this long without a result, the next addresses are tried beside those before: as long as UDP has before
+/// tunnels are tried. A guess, beyond most round trips.
+const WAVE_EVERY: Duration = Duration::from_millis(300);
+
+/// How long a dial beside a link waits, when its handshake is complete, for the link to answer after all: it was asked before the
+/// handshake began, and works as a rule. A guess; with HELLO the peer takes the new connection for a link.
+const GRACE: Duration = Duration::from_millis(50);
 
 /// Why no link to a peer came to be. Nothing is left behind; dialling again is always allowed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -108,19 +119,21 @@ struct Proven {
     peer: PeerId,
 }
 
-/// Dials `peer`, or whoever answers, along `addresses`.
+/// Dials `peer`, or whoever answers, along `addresses`. The dial is given up when `wanted` closes, unless it has come so far that the
+/// peer may take it for a link.
 pub(crate) async fn dial(
     shared: &Arc<Shared>,
     peer: Option<PeerId>,
     addresses: Vec<SocketAddr>,
     late: mpsc::UnboundedReceiver<Late>,
+    wanted: Option<watch::Receiver<()>>,
 ) -> Result<Authenticated, ConnectError> {
     let limit = shared.config.limits.handshake_time_max;
     let sleep = shared.socket.sleep(limit);
     let mut worst = None;
     tokio::select! {
         biased;
-        outcome = authenticate(shared, peer, addresses, late, &mut worst) => return outcome,
+        outcome = authenticate(shared, peer, addresses, late, wanted, &mut worst) => return outcome,
         () = sleep => {}
     }
     // That somebody else lives there says more than that nobody answered elsewhere.
@@ -132,13 +145,30 @@ async fn authenticate(
     peer: Option<PeerId>,
     addresses: Vec<SocketAddr>,
     late: mpsc::UnboundedReceiver<Late>,
+    wanted: Option<watch::Receiver<()>>,
     worst: &mut Option<ConnectError>,
 ) -> Result<Authenticated, ConnectError> {
+    let is_beside = wanted.is_some();
+    let mut unwanted = std::pin::pin!(unwanted(wanted));
     shared.nat64_known().await;
-    let addresses = shared.translated(addresses);
+    let addresses = shared.by_way(shared.translated(addresses));
     let roads = candidates::roads(&shared.socket.handles(), addresses);
-    let Proven { connection, driver, lease, secrets, peer } =
-        race(shared, peer, roads, late, worst).await?;
+    let Proven { connection, driver, lease, secrets, peer } = tokio::select! {
+        biased;
+        proven = race(shared, peer, roads, late, worst) => proven?,
+        () = &mut unwanted => return Err(ConnectError::Closed),
+    };
+    if is_beside {
+        let grace = shared.socket.sleep(GRACE);
+        tokio::select! {
+            biased;
+            () = unwanted => {
+                connection.close(code::UNWANTED, b"another link works");
+                return Err(ConnectError::Closed);
+            }
+            () = grace => {}
+        }
+    }
     let begun = hello::begin(&connection, &shared.hello()).await;
     let begun = begun.and_then(|(hello, stream)| Ok((hello.check(peer)?, stream)));
     let (hello, stream) = match begun {
@@ -151,8 +181,16 @@ async fn authenticate(
     Ok(Authenticated { connection, driver, lease, secrets, peer, hello, stream, dialled: true })
 }
 
-/// First one handshake over all roads, then one per road, and one for each road that is found later. `worst` is the most
-/// telling failure so far.
+/// Resolves when a dial is no longer wanted.
+async fn unwanted(wanted: Option<watch::Receiver<()>>) {
+    match wanted {
+        Some(mut wanted) => while wanted.changed().await.is_ok() {},
+        None => std::future::pending().await,
+    }
+}
+
+/// First one handshake over the first roads, and one over the next ones while nobody answers, then one per road, and one for each
+/// road that is found later. `worst` is the most telling failure so far.
 async fn race(
     shared: &Arc<Shared>,
     peer: Option<PeerId>,
@@ -163,15 +201,23 @@ async fn race(
     let mut attempts = FuturesUnordered::new();
     // The roads that a wrong host may have been the first to answer on.
     let mut again = Vec::new();
-    if !roads.is_empty() {
-        if roads.len() > 1 {
-            again.clone_from(&roads);
-        }
-        attempts.push(Box::pin(attempt(shared, peer, roads)));
-    }
-    let mut patience = std::pin::pin!(shared.socket.sleep(RACE_TIME));
+    let several = roads.len() > 1;
+    let mut waves = roads.chunks(CANDIDATES_MAX).map(<[Road]>::to_vec);
+    let mut wave = waves.next();
     let (mut more, mut absent) = (true, None);
-    while more || !attempts.is_empty() || !again.is_empty() {
+    let mut patience = std::pin::pin!(shared.socket.sleep(RACE_TIME));
+    let mut silence = Box::pin(shared.socket.sleep(WAVE_EVERY));
+    let mut due = true;
+    while more || !attempts.is_empty() || !again.is_empty() || wave.is_some() {
+        if std::mem::take(&mut due)
+            && let Some(roads) = std::mem::replace(&mut wave, waves.next())
+        {
+            if several {
+                again.extend_from_slice(&roads);
+            }
+            attempts.push(Box::pin(attempt(shared, peer, roads)));
+            silence = Box::pin(shared.socket.sleep(WAVE_EVERY));
+        }
         let one_by_one = tokio::select! {
             biased;
             Some(outcome) = attempts.next() => match outcome {
@@ -192,6 +238,10 @@ async fn race(
                     Some(Late::Absent) => absent = Some(Box::pin(shared.socket.sleep(ABSENT_TIME))),
                     None => more = false,
                 }
+                false
+            }
+            () = &mut silence, if wave.is_some() => {
+                due = true;
                 false
             }
             () = over(&mut absent) => break,

@@ -1,5 +1,6 @@
 //! The endpoint: one host on the network, dialling and accepting.
 
+mod dialling;
 mod start;
 
 use std::{
@@ -23,22 +24,24 @@ use tokio::sync::{mpsc, oneshot};
 use crate::nat::port_mapping;
 use crate::{
     config::{BindError, EndpointConfig, Hints, bind, bind_all},
-    connection::{Connection, Order},
+    connection::{Connection, Newer, Order, Waiter},
     dial::{Authenticated, ConnectError, accept, dial},
     hello::{FEATURE_RENDEZVOUS, Hello, InstanceId},
     identity::PeerId,
+    interfaces::{self, ranking},
     limits::{Admission, Admissions, InitialGate, Limits},
     link::{Link, Observer, code},
     nat::nat64::Nat64,
     own_ref::OwnRef,
     path::{
+        candidates::CANDIDATES_MAX,
         explain::Explanation,
         liveness::Patience,
         nonces::Nonces,
         places::{self, Places},
         pulse::Pulses,
     },
-    peer_ref::{Origin, PeerRef, PeerRefStore, Remembered, RendezvousPoint},
+    peer_ref::{Origin, PeerRef, PeerRefStore, Remembered, RendezvousPoint, SignedRef},
     placement::Placement,
     quic::{self, Quic, Windows},
     relay::forwarder::Forwarder,
@@ -121,6 +124,8 @@ pub(crate) struct Shared {
     instance: InstanceId,
     admissions: Admissions,
     peers: Mutex<HashMap<PeerId, Member>>,
+    /// The dials under way to addresses alone, and who waits for each.
+    at_addresses: Mutex<HashMap<Vec<SocketAddr>, Vec<Waiter>>>,
     pub(crate) up: DashMap<PeerId, Link>,
     pub(crate) book: Mutex<PeerRefStore>,
     pub(crate) own_ref: Mutex<OwnRef>,
@@ -146,8 +151,8 @@ pub(crate) struct Settings {
     pub(crate) sessions: usize,
     /// By way of which tunnels are dialled.
     pub(crate) proxy: Option<SocketAddr>,
-    /// Whether the birthday attempt may be made, which needs sockets of the kernel.
-    pub(crate) birthday: bool,
+    /// Whether it runs on the kernel's network, rather than on a simulated one, of which the kernel knows nothing.
+    pub(crate) kernel: bool,
 }
 
 /// A connection actor, and how many orders are on the way to it.
@@ -262,6 +267,10 @@ impl Endpoint {
 
     /// The link to the peer that `target` names, dialled if need be; joins a dial under way. Whoever
     /// answers at a PeerRef of addresses only is accepted: ask [`Link::peer`] who it is.
+    ///
+    /// A link that is there is used. But if the peer signed `target` after what the link knows it by, and names other places there,
+    /// it is dialled at those too, and the link is asked whether it still works; whichever is there first is
+    /// returned.
     pub async fn connect(&self, target: &PeerRef) -> Result<Link, ConnectError> {
         match target {
             PeerRef::Signed(signed) => {
@@ -271,7 +280,8 @@ impl Endpoint {
                 // Though the book should be full, or know better.
                 let addresses = signed.addresses().to_vec();
                 let rendezvous = signed.rendezvous().to_vec();
-                self.connect_peer(signed.peer(), &Hints { addresses, rendezvous }).await
+                let hints = Hints { addresses, rendezvous };
+                self.connect_to(signed.peer(), &hints, Some(signed)).await
             }
             PeerRef::Addresses(addresses) => {
                 self.shared().connect_address(addresses.addresses().to_vec()).await
@@ -279,27 +289,53 @@ impl Endpoint {
         }
     }
 
-    /// The link to `peer`, dialled if need be at `hints` and what is remembered of it.
+    /// The link to `peer`, dialled if need be at `hints` and what is remembered of it. A newer reference that is remembered counts
+    /// as one that [`Endpoint::connect`] is given.
     pub async fn connect_peer(&self, peer: PeerId, hints: &Hints) -> Result<Link, ConnectError> {
+        self.connect_to(peer, hints, None).await
+    }
+
+    async fn connect_to(
+        &self,
+        peer: PeerId,
+        hints: &Hints,
+        given: Option<&SignedRef>,
+    ) -> Result<Link, ConnectError> {
         let shared = self.shared();
         if peer == shared.peer {
             return Err(ConnectError::Myself);
         }
         if let Some(link) = self.link(&peer) {
-            return Ok(link);
+            return match shared.newer(&link, given) {
+                Some(newer) => shared.renewed(peer, newer).await,
+                None => Ok(link),
+            };
         }
-        let now = SystemTime::now();
-        let places = {
-            let book = shared.book.lock();
-            let known = hints.addresses.iter().copied();
-            let addresses = known.chain(book.addresses(&peer, now)).collect();
-            // What the peer signed before what others say of it.
-            let signed = book.signed(&peer, now).map(|signed| signed.rendezvous().to_vec());
-            let mut points = signed.unwrap_or_default();
-            points.extend(hints.rendezvous.iter().cloned());
-            Places { addresses, points, tls: Vec::new() }
-        };
-        shared.connect(peer, places).await
+        shared.connect(peer, shared.places(peer, hints)).await
+    }
+
+    /// `peer` is silent: it is looked for at the newest reference that is remembered, or else at `hints`, beside its link. If it is
+    /// found there, [`Observer::link_up`] says so. How often that is done is bounded.
+    pub fn look_for(&self, peer: PeerId, hints: &Hints) {
+        let shared = self.shared();
+        let Some(link) = self.link(&peer) else { return };
+        let hinted =
+            || (*hints != Hints::default()).then(|| Newer::hinted(shared.places(peer, hints)));
+        if let Some(newer) = shared.newer(&link, None).or_else(hinted) {
+            shared.order(peer, Order::Renew { newer, waiter: None });
+        }
+    }
+
+    /// Ends every link to `peer`, which is told `reason` as [`LinkDown::Closed`]; the next use of it dials anew. What wasn't acknowledged
+    /// may be lost. A dial under way goes on, and so does what else keeps a connection: a rendezvous is attached to again.
+    /// Whether there was a link.
+    ///
+    /// [`LinkDown::Closed`]: crate::LinkDown::Closed
+    pub async fn disconnect(&self, peer: &PeerId, reason: &str) -> bool {
+        let (done, outcome) = oneshot::channel();
+        let reason = reason.to_owned();
+        self.shared().order(*peer, Order::Disconnect { reason, done });
+        outcome.await.unwrap_or(false)
     }
 
     /// Waits until sessions with as many rendezvous stand as were asked for, or as are known; a second after the first one
@@ -414,48 +450,6 @@ impl Shared {
         self.up.get(peer).and_then(|link| link.lease().road())
     }
 
-    /// The link to `peer`, dialled if need be at `places` alone.
-    pub(crate) async fn connect(
-        self: &Arc<Self>,
-        peer: PeerId,
-        places: Places,
-    ) -> Result<Link, ConnectError> {
-        if let Some(link) = self.up.get(&peer) {
-            return Ok(link.clone());
-        }
-        let (waiter, outcome) = oneshot::channel();
-        self.order(peer, Order::Dial { places, waiter });
-        outcome.await.unwrap_or(Err(ConnectError::Closed))
-    }
-
-    /// The link to whoever answers at one of `addresses`.
-    pub(crate) async fn connect_address(
-        self: &Arc<Self>,
-        addresses: Vec<SocketAddr>,
-    ) -> Result<Link, ConnectError> {
-        // Who answered there and is still there need not be asked again.
-        let there = |link: &Link| {
-            let road = link.lease().road().filter(|road| road.flow.is_none());
-            road.is_some_and(|road| addresses.contains(&road.remote)) && !link.is_closed()
-        };
-        if let Some(link) = self.up.iter().find(|link| there(link.value())) {
-            return Ok(link.clone());
-        }
-        let (shared, (waiter, outcome)) = (self.clone(), oneshot::channel());
-        self.placement.spawn_network(Box::new(move || {
-            Box::pin(async move {
-                let (late, roads) = mpsc::unbounded_channel();
-                let tunnels = places::tunnels(&shared, &addresses, Vec::new(), late);
-                shared.socket.spawn(tunnels);
-                match dial(&shared, None, addresses, roads).await {
-                    Ok(authenticated) => shared.established(authenticated, Some(waiter)),
-                    Err(e) => drop(waiter.send(Err(e))),
-                }
-            })
-        }));
-        outcome.await.unwrap_or(Err(ConnectError::Closed))
-    }
-
     pub(crate) fn set_up(&self, link: &Link) {
         self.up.insert(link.peer(), link.clone());
     }
@@ -491,14 +485,10 @@ impl Shared {
     }
 
     /// A handshake from outside, or to an address alone, is complete. On the network thread.
-    fn established(
-        self: &Arc<Self>,
-        authenticated: Authenticated,
-        waiter: Option<crate::connection::Waiter>,
-    ) {
+    fn established(self: &Arc<Self>, authenticated: Authenticated, waiters: Vec<Waiter>) {
         let peer = authenticated.peer;
         let authenticated = Box::new(authenticated);
-        self.order_here(peer, Order::Established { authenticated, waiter });
+        self.order_here(peer, Order::Established { authenticated, waiters });
     }
 }
 
@@ -519,7 +509,7 @@ async fn accept_all(shared: Arc<Shared>) {
                 let shared = shared.clone();
                 actix_rt::spawn(async move {
                     if let Some(authenticated) = accept(&shared, incoming, slot).await {
-                        shared.established(authenticated, None);
+                        shared.established(authenticated, Vec::new());
                     }
                 });
             }

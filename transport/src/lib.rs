@@ -12,6 +12,7 @@
 //!   - `quic`, `tls`, [`limits`]: how quinn and rustls are set up, and what strangers may cost
 //! - `rendezvous`: how hosts without a public address are met
 //! - `relay`: datagrams forwarded between two hosts that can't reach each other
+//! - `interfaces`: the addresses of this machine, and which of them to name first
 //! - `roaming`: notices that this host has moved, has another way to the internet, or has slept
 //! - `tunnel`: datagrams over TLS where UDP is blocked
 //! - [`path`]: is a peer alive, and where is it?
@@ -29,6 +30,7 @@ pub mod fuzzing;
 pub mod hello;
 pub mod identity;
 mod inline;
+mod interfaces;
 mod lease;
 pub mod limits;
 mod link;

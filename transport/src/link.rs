@@ -1,6 +1,14 @@
 //! A [`Link`]: one authenticated connection to a peer, and how it ends.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use quinn::{ConnectionError, VarInt};
 
@@ -164,6 +172,7 @@ struct Inner {
     pulse: Arc<Pulse>,
     orders: actix::WeakRecipient<Order>,
     introduced: Option<Box<[SocketAddr]>>,
+    version: AtomicU64,
 }
 
 /// What a link is made of.
@@ -186,6 +195,8 @@ pub(crate) struct Parts {
     pub(crate) serves: bool,
     /// If a rendezvous was needed: the addresses that the peer names.
     pub(crate) introduced: Option<Box<[SocketAddr]>>,
+    /// That of the peer's reference; 0 if it has shown none.
+    pub(crate) version: u64,
 }
 
 impl Link {
@@ -203,7 +214,9 @@ impl Link {
             orders,
             serves,
             introduced,
+            version,
         } = parts;
+        let version = AtomicU64::new(version);
         let inner = Inner {
             id,
             peer,
@@ -217,6 +230,7 @@ impl Link {
             pulse,
             orders,
             introduced,
+            version,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -244,6 +258,15 @@ impl Link {
     /// Whether this side dialled; the dialler opens what exists once per link.
     pub fn dialled(&self) -> bool {
         self.inner.dialled
+    }
+
+    /// The version of the newest reference of the peer's that was tried in place of this link.
+    pub(crate) fn known_version(&self) -> u64 {
+        self.inner.version.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_known_version(&self, version: u64) {
+        self.inner.version.store(version, Ordering::Relaxed);
     }
 
     /// The QUIC connection. Its first two-way stream is taken (HELLO); all others are the user's.

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     config::BindError,
     identity::{SecretKey, VersionCounter},
+    interfaces::addresses_by_use,
     path::candidates::canonical,
     peer_ref::{ADDRESSES_MAX, ContentError, PeerRef, RefContent, RendezvousPoint, SignedRef},
 };
@@ -138,22 +139,20 @@ impl OwnRef {
 
 /// The addresses for our own PeerRef: the advertised ones, or else the bound ones.
 fn addresses_of(advertise: &[SocketAddr], locals: &[SocketAddr]) -> Vec<SocketAddr> {
-    if advertise.is_empty() { bound(locals, &interface_addresses()) } else { advertise.to_vec() }
+    if advertise.is_empty() { bound(locals, &addresses_by_use()) } else { advertise.to_vec() }
 }
 
-/// The addresses at which sockets bound to `locals` are reached, where one on all addresses stands for those of the machine.
+/// The addresses at which sockets bound to `locals` are reached, where one on all addresses stands for those of the machine; an
+/// address that was chosen to be bound goes first. As many as a reference holds: those that are left out are the least useful.
 /// Not for loopback, which is another machine to whoever reads it, and whoever is on this one gets here by the others: only a
 /// socket on loopback itself is named by it, or a machine that has nothing else.
 fn bound(locals: &[SocketAddr], interfaces: &[IpAddr]) -> Vec<SocketAddr> {
-    let mut addresses = Vec::new();
-    for local in locals {
-        let ips = if local.ip().is_unspecified() {
-            let family = |ip: &&IpAddr| ip.is_ipv4() == local.is_ipv4();
-            interfaces.iter().filter(family).copied().collect()
-        } else {
-            vec![local.ip()]
-        };
-        addresses.extend(ips.into_iter().map(|ip| canonical(SocketAddr::new(ip, local.port()))));
+    let (everywhere, chosen): (Vec<_>, Vec<_>) =
+        locals.iter().copied().partition(|local| local.ip().is_unspecified());
+    let mut addresses: Vec<_> = chosen.into_iter().map(canonical).collect();
+    for ip in interfaces {
+        let family = everywhere.iter().filter(|local| local.is_ipv4() == ip.is_ipv4());
+        addresses.extend(family.map(|local| canonical(SocketAddr::new(*ip, local.port()))));
     }
     let meant = |address: &SocketAddr| !address.ip().is_loopback() || locals.contains(address);
     if addresses.iter().any(meant) {
@@ -162,16 +161,6 @@ fn bound(locals: &[SocketAddr], interfaces: &[IpAddr]) -> Vec<SocketAddr> {
     addresses.sort_by_key(|address| address.ip().is_loopback());
     addresses.truncate(ADDRESSES_MAX);
     addresses
-}
-
-/// The addresses of this machine that mean something to another: link-local ones don't without a scope.
-pub(crate) fn interface_addresses() -> Vec<IpAddr> {
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    let usable = |ip: &IpAddr| match ip {
-        IpAddr::V4(ip) => !ip.is_link_local(),
-        IpAddr::V6(ip) => !ip.is_unicast_link_local(),
-    };
-    interfaces.into_iter().map(|interface| interface.ip()).filter(usable).collect()
 }
 
 fn sign(
@@ -193,6 +182,8 @@ fn sign(
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     #[test]
@@ -212,5 +203,33 @@ mod tests {
         assert_eq!(named(&["127.0.0.1:7"], &all), addresses(&["127.0.0.1:7"]));
         let mixed = ["127.0.0.1:8", "0.0.0.0:7"];
         assert_eq!(named(&mixed, &all), addresses(&["10.0.0.5:7", "127.0.0.1:8"]));
+    }
+
+    #[test]
+    fn the_most_useful_of_two_thousand_addresses_are_named_whatever_their_family() {
+        let mut interfaces: Vec<IpAddr> =
+            ["2001:db8::7", "203.0.113.7"].map(|ip| ip.parse().unwrap()).into();
+        interfaces.extend((0..2000).map(|n| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, n])));
+        let locals = ["0.0.0.0:7", "[::]:8", "192.0.2.1:9"].map(|text| text.parse().unwrap());
+        let named = bound(&locals, &interfaces);
+        let first = ["192.0.2.1:9", "[2001:db8::7]:8", "203.0.113.7:7", "[fd00::]:8"];
+        assert_eq!(named[..4], first.map(|text| text.parse().unwrap()));
+        assert_eq!(named.len(), ADDRESSES_MAX);
+        // They fit beside rendezvous, and what doesn't is the last.
+        let secret = SecretKey::from_bytes([1; 32]);
+        let mut own = OwnRef::new(secret, VersionCounter::in_memory(), &named, &[]).unwrap();
+        let point = |n: u8| RendezvousPoint {
+            peer: SecretKey::from_bytes([n; 32]).peer_id(),
+            addresses: (0..8)
+                .map(|port| SocketAddr::from((Ipv6Addr::from([n; 16]), 1 + port)))
+                .collect(),
+            tls: Vec::new(),
+        };
+        own.set_rendezvous((2..6).map(point).collect());
+        let current = own.current();
+        assert!(current.to_bytes().len() <= 1000);
+        let kept = current.addresses();
+        assert!(!kept.is_empty() && kept.len() < ADDRESSES_MAX, "{}", kept.len());
+        assert_eq!(*kept, named[..kept.len()]);
     }
 }

@@ -24,7 +24,7 @@ use clocks::Clocks;
 use notices::Notices;
 use ways::Ways;
 
-use crate::{bucket::Bucket, endpoint::Shared, own_ref::interface_addresses};
+use crate::{bucket::Bucket, endpoint::Shared, interfaces};
 
 /// How often the clocks are looked at, and everything where the system tells nothing: a look takes less than a tenth of a
 /// millisecond.
@@ -53,7 +53,7 @@ struct Seen {
 
 impl Seen {
     fn now() -> Self {
-        Self { addresses: interface_addresses(), ways: ways::ask() }
+        Self { addresses: interfaces::addresses(), ways: ways::ask() }
     }
 }
 
@@ -143,7 +143,8 @@ pub(crate) async fn watch(shared: Weak<Shared>, locals: Vec<SocketAddr>) {
             }
             Change::Rerouted => {
                 tracing::info!("the way from this host to the internet has changed");
-                shared.look_again();
+                // Another of its addresses is the one to name first.
+                shared.moved(&locals);
             }
             Change::Moved => {
                 tracing::info!("the addresses of this host have changed");

@@ -174,3 +174,18 @@ async fn hosts_meet_over_ipv6_and_over_all_addresses() {
     let target = reference(3, &[SocketAddr::from(([127, 0, 0, 1], port))]);
     assert_eq!(d.endpoint.connect(&target).await.unwrap().peer(), c.peer());
 }
+
+#[test]
+fn the_last_of_sixteen_addresses_is_reached_after_the_first_ones_stayed_silent() {
+    in_place(1, async |placement| {
+        let network = slow_network();
+        let a = host_in_place(1, &network, &placement, |_| {}).await;
+        let b = host_in_place(2, &network, &placement, |_| {}).await;
+        let nobody = (0..15).map(|n| SocketAddr::from(([10, 0, 1, n], 1000)));
+        let addresses: Vec<_> = nobody.chain([b.address()]).collect();
+        let begun = Instant::now();
+        let link = a.endpoint.connect(&reference(2, &addresses)).await.unwrap();
+        assert_eq!(link.via(), b.address());
+        assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
+    });
+}

@@ -16,6 +16,10 @@ pub struct Pong {
     pub path: PathKind,
     /// The address it is reached at.
     pub via: SocketAddr,
+    /// Which connection answered: unique among those of this process.
+    pub connection: u64,
+    /// How often this side has sent along another road than before, since that connection began.
+    pub road_changes: u64,
 }
 
 /// Why [`Mesh::ping`] measured nothing.
@@ -70,6 +74,10 @@ impl Mesh {
     /// Connects to a peer, or finds the connection that is there. Needed only to learn whether it works: a ref connects
     /// by itself. At a reference of mere addresses, whoever answers is accepted, and returned.
     ///
+    /// A reference that the peer signed later than the one by which it was found, and that names other places, is tried at once, as is
+    /// the connection that is there: a peer that was killed and runs again elsewhere is found without waiting for the end of its former
+    /// connection. All else that takes a `PeerRef` does the same.
+    ///
     /// ```
     /// # #![allow(unused_imports)]
     /// # use webmesh::{Mesh};
@@ -88,6 +96,32 @@ impl Mesh {
     /// [`ConnectError`].
     pub async fn connect(&self, peer: &PeerRef) -> Result<PeerId, ConnectError> {
         Ok(self.inner.endpoint.connect(peer).await?.peer())
+    }
+
+    /// Ends the connection to a peer, also one that is silent. Pending asks end as `PeerGone`, tells that aren't confirmed are told as lost
+    /// ([`LostTells`](crate::SendError::LostTells)), watches end once as `PeerGone`, and the peer learns at once that it was on purpose. The next call of either
+    /// side connects anew, and a session with a rendezvous is begun again. A connection that is only just being made isn't ended.
+    /// Whether there was one.
+    ///
+    /// Nothing is waited for: what must arrive is flushed first ([`ActorRef::flush`](crate::ActorRef::flush)).
+    ///
+    /// ```
+    /// # #![allow(unused_imports)]
+    /// # use webmesh::{Mesh};
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// let peer = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?; // another host
+    /// let id = mesh.connect(&peer.peer_ref()).await?;
+    /// assert!(mesh.disconnect(&id).await);
+    /// assert!(!mesh.disconnect(&id).await);
+    /// # peer.shutdown().await;
+    /// # mesh.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn disconnect(&self, peer: &PeerId) -> bool {
+        self.inner.endpoint.disconnect(peer, "disconnected").await
     }
 
     /// Connects to a peer if need be, and measures one round trip of our own outside of QUIC's streams.
@@ -112,7 +146,14 @@ impl Mesh {
     pub async fn ping(&self, peer: &PeerRef) -> Result<Pong, PingError> {
         let link = self.inner.endpoint.connect(peer).await?;
         let rtt = link.ping().await.map_err(|_| PingError::NoAnswer)?;
-        Ok(Pong { peer: link.peer(), rtt, path: link.path(), via: link.via() })
+        Ok(Pong {
+            peer: link.peer(),
+            rtt,
+            path: link.path(),
+            via: link.via(),
+            connection: link.id(),
+            road_changes: link.road_changes(),
+        })
     }
 
     /// Connects to a peer if need be, and explains how it is reached: by which road, why no better one, what each road that

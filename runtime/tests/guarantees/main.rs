@@ -6,6 +6,7 @@
 #[path = "../local/actors.rs"]
 #[allow(dead_code)]
 mod actors;
+mod elsewhere;
 mod hoarding;
 mod losses;
 mod order;

@@ -155,6 +155,23 @@ table inet middle {
         site(vec![host], addresses.map(IpAddr::from).to_vec(), vec![])
     }
 
+    /// A public host, of IPv6 or IPv4, with other interfaces, which `ip` made before the one that leads outside, and what it is told after.
+    pub(crate) fn crowded(&self, before: &str, after: &str, v6: bool) -> Site {
+        let (host, number) = (Namespace::host(), self.number());
+        host.ip(before);
+        let outside = if v6 {
+            self.attach_v6(number, &host).into()
+        } else {
+            let outside = Ipv4Addr::new(198, 51, 100, number);
+            self.attach(number, &host, &[outside]);
+            outside.into()
+        };
+        if !after.is_empty() {
+            host.ip(after);
+        }
+        site(vec![host], vec![outside], vec![])
+    }
+
     /// A public host with both versions of the protocol.
     pub(crate) fn dual_stack(&self) -> Site {
         let (host, number) = (Namespace::host(), self.number());

@@ -7,6 +7,7 @@
 //! Where the machine cannot have a laboratory, every test is counted as ignored and standard error says why.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod addresses;
 mod agent;
 mod chat;
 mod checks;
@@ -18,6 +19,7 @@ mod matrix;
 mod namespace;
 mod neighbours;
 mod process;
+mod restarts;
 mod stream;
 mod switches;
 
@@ -34,6 +36,10 @@ fn main() -> ExitCode {
         Some(part @ (stream::COUNTER | stream::SENDER)) => {
             let args: Vec<String> = std::env::args().skip(2).collect();
             stream::play(part, &args)
+        }
+        Some(part @ (restarts::KEEPER | restarts::CALLER)) => {
+            let args: Vec<String> = std::env::args().skip(2).collect();
+            restarts::play(part, &args)
         }
         _ => return tests(),
     };
@@ -86,6 +92,8 @@ fn trials() -> Vec<Trial> {
         checks::roads_are_cut_and_lossy_on_demand,
         checks::nothing_private_travels_outside,
         dial::every_kind_reaches_a_public_node,
+        addresses::a_host_with_twelve_interfaces_is_reached_by_the_only_address_that_leads_to_it,
+        restarts::a_peer_killed_and_started_anew_elsewhere_is_reached_by_its_new_reference,
         matrix::every_pair_meets_through_one_public_node,
         matrix::explain_says_why_a_road_is_not_direct,
         switches::nothing_is_lost_when_the_road_changes,

@@ -7,8 +7,8 @@ use crate::{
 };
 use serde_json::Value;
 
-/// Pings of one pair: enough for a direct road to be found.
-const PINGS: usize = 15;
+/// Pings of one pair: enough for a direct road to be found, though the first of them wait for the dial.
+const PINGS: usize = 30;
 const PING_EVERY_MS: &str = "150";
 
 /// Rows of the matrix that are measured at a time.

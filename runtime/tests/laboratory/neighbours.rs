@@ -10,9 +10,9 @@ use std::time::Duration;
 
 const DIRECT: [&str; 2] = ["direct", "punched"];
 
-/// The road of the last of fifteen pings, none of which was lost once the peer was met.
+/// The road of the last of thirty pings, none of which was lost once the peer was met.
 fn road(pair: &str, from: &Namespace, to: &Node) -> String {
-    let lines = ping(from, &[&to.peer_ref, "--count", "15", "--interval-ms", "150"]);
+    let lines = ping(from, &[&to.peer_ref, "--count", "30", "--interval-ms", "150"]);
     let pongs = answered(&lines).unwrap_or_else(|| panic!("{pair}: {lines:?}"));
     let (first, last) = (pongs[0], pongs[pongs.len() - 1]);
     let took = first["took_ms"].as_f64().unwrap();

@@ -60,16 +60,16 @@ pub(crate) fn run(host: &Namespace, name: &str, args: &[&str]) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The replies among what `webmesh ping` printed. `None` if one was lost; only the first may be, and only because the
-/// peer, for the machine is busy, was met later than a ping waits. An error of the dial is no such reason.
+/// The replies among what `webmesh ping` printed, in the order of the pings. `None` if one was lost; only the first ones may be, and only
+/// because the peer, for the machine is busy, was met later than a ping waits. An error of the dial is no such reason.
 pub(crate) fn answered(lines: &[Value]) -> Option<Vec<&Value>> {
     let late = |line: &Value| {
         line["event"] == "lost"
             && line["error"].as_str().is_some_and(|error| error.starts_with("no reply within"))
     };
-    let skipped = usize::from(lines.first().is_some_and(late));
-    let pings: Vec<_> =
-        lines.iter().skip(skipped).filter(|line| line["event"] != "summary").collect();
+    let mut pings: Vec<_> = lines.iter().filter(|line| line["event"] != "summary").collect();
+    pings.sort_by_key(|line| line["seq"].as_u64());
+    let pings: Vec<_> = pings.into_iter().skip_while(|line| late(line)).collect();
     (!pings.is_empty() && pings.iter().all(|line| line["event"] == "pong")).then_some(pings)
 }
 

@@ -9,9 +9,13 @@ mod duplicates;
 mod notes;
 mod punching;
 mod rendezvous;
+mod renewal;
+
+pub(crate) use renewal::Newer;
 
 use duplicates::close_if_drained;
 use notes::attend;
+use renewal::{BESIDE_AT_ONCE, Beside, digest};
 use std::{
     net::SocketAddr,
     num::NonZeroU32,
@@ -27,6 +31,7 @@ use governor::{Quota, RateLimiter};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    bucket::Bucket,
     dial::{Authenticated, ConnectError, Late, dial},
     endpoint::Shared,
     hello::{FEATURE_RENDEZVOUS, InstanceId, LinkStream, Note, Notes, write_note},
@@ -38,6 +43,7 @@ use crate::{
         birthday::{Guesses, SOCKETS, SOCKETS_AT_CARRIER},
     },
     path::{
+        candidates::CANDIDATES_MAX,
         congestion::acks_of,
         explain::{Candidate, Explanation, reason},
         liveness::{Event, Liveness},
@@ -99,8 +105,14 @@ const SAID_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(39);
 pub(crate) enum Order {
     /// Somebody wants a link; these addresses may help.
     Dial { places: Places, waiter: Waiter },
-    /// A handshake with this peer is complete, HELLO included.
-    Established { authenticated: Box<Authenticated>, waiter: Option<Waiter> },
+    /// The peer may be elsewhere than its link leads.
+    Renew { newer: Newer, waiter: Option<Waiter> },
+    /// The link beside which the peer is dialled has answered.
+    Works { link: u64 },
+    /// The links to the peer are no longer wanted; says whether there were any.
+    Disconnect { reason: String, done: oneshot::Sender<bool> },
+    /// A handshake with this peer is complete, HELLO included. Those wait for it who dialled an address alone.
+    Established { authenticated: Box<Authenticated>, waiters: Vec<Waiter> },
     /// The dial under way failed.
     DialFailed(ConnectError),
     /// Answers are expected on a link from now on.
@@ -174,6 +186,8 @@ struct Entry {
     ticked: Instant,
     wake: Wake,
     timer: Option<SpawnHandle>,
+    /// Stands for the places that the newest reference names by which the link knows its peer.
+    digest: u64,
 }
 
 pub(crate) struct Connection {
@@ -187,6 +201,9 @@ pub(crate) struct Connection {
     waiters: Vec<Waiter>,
     dialling: bool,
     untried: Places,
+    /// The link beside which it dials, if there is one; and how often that may be.
+    beside: Option<Beside>,
+    besides: Bucket,
     /// Takes roads that are found while the dial is under way.
     late: Option<mpsc::UnboundedSender<Late>>,
     /// Introductions are under way.
@@ -225,6 +242,8 @@ impl Connection {
             waiters: Vec::new(),
             dialling: false,
             untried: Places::default(),
+            beside: None,
+            besides: Bucket::full(BESIDE_AT_ONCE, now()),
             late: None,
             meeting: false,
             expecting: false,
@@ -254,15 +273,24 @@ impl Connection {
         }
         self.waiters.push(waiter);
         if self.dialling {
-            fn add<T>(to: &mut Vec<T>, more: Vec<T>) {
-                to.extend(more.into_iter().take(UNTRIED_MAX.saturating_sub(to.len())));
-            }
-            add(&mut self.untried.addresses, places.addresses);
-            add(&mut self.untried.points, places.points);
-            add(&mut self.untried.tls, places.tls);
+            self.keep_untried(places);
         } else {
             self.start_dial(places, ctx);
         }
+    }
+
+    /// Keeps places for when the dial under way fails.
+    fn keep_untried(&mut self, places: Places) {
+        fn add<T: PartialEq>(to: &mut Vec<T>, more: Vec<T>) {
+            for place in more {
+                if to.len() < UNTRIED_MAX && !to.contains(&place) {
+                    to.push(place);
+                }
+            }
+        }
+        add(&mut self.untried.addresses, places.addresses);
+        add(&mut self.untried.points, places.points);
+        add(&mut self.untried.tls, places.tls);
     }
 
     fn start_dial(&mut self, places: Places, ctx: &mut Context<Self>) {
@@ -273,11 +301,13 @@ impl Connection {
         self.late = Some(late);
         self.meet(points, ctx);
         let (shared, peer, actor) = (self.shared.clone(), self.peer, ctx.address());
+        let wanted = self.dial_wanted();
         self.shared.socket.spawn(async move {
-            let order = match dial(&shared, Some(peer), addresses, roads).await {
-                Ok(authenticated) => {
-                    Order::Established { authenticated: Box::new(authenticated), waiter: None }
-                }
+            let order = match dial(&shared, Some(peer), addresses, roads, wanted).await {
+                Ok(authenticated) => Order::Established {
+                    authenticated: Box::new(authenticated),
+                    waiters: Vec::new(),
+                },
                 Err(e) => Order::DialFailed(e),
             };
             actor.do_send(order);
@@ -293,12 +323,19 @@ impl Connection {
             self.start_dial(untried, ctx);
             return;
         }
+        self.beside_failed();
         if let (Some(why), false) = (self.refusal.take(), error.is_telling()) {
             error = ConnectError::NotIntroduced(why.to_string());
         }
         self.late = None;
+        // There may be a link all the same: one beside which it was dialled, or that the peer dialled.
+        let up = self.up.and_then(|id| self.position(id));
+        let outcome = match up {
+            Some(up) => Ok(self.entries[up].link.clone()),
+            None => Err(error),
+        };
         for waiter in self.waiters.drain(..) {
-            let _ = waiter.send(Err(error.clone()));
+            let _ = waiter.send(outcome.clone());
         }
     }
 
@@ -325,6 +362,10 @@ impl Connection {
         self.shared.pulses.insert(&pulse);
         let rank = secrets.rank;
         let named = hello.reference.as_ref().map(PeerRef::addresses).unwrap_or_default();
+        let (version, digest) = match &hello.reference {
+            Some(PeerRef::Signed(signed)) => (signed.version(), digest(signed)),
+            _ => (0, 0),
+        };
         let introduced = road.flow.is_some().then(|| named.into());
         let link = Link::new(Parts {
             id,
@@ -339,13 +380,17 @@ impl Connection {
             orders,
             serves: hello.features & FEATURE_RENDEZVOUS != 0,
             introduced,
+            version,
         });
         self.shared.met(&link, hello.reference.as_ref());
         let claimed = hello.reference.as_ref().map(PeerRef::addresses).unwrap_or_default();
         // Its loopback is another one, unless it is on this host.
         let others = meeting::roads(&self.shared, claimed.iter().copied(), road.remote);
-        link.pulse().add(others);
+        link.pulse().add(others.iter().take(CANDIDATES_MAX).copied());
         self.add_met_roads(&link);
+        if road.flow.is_some() && others.len() > CANDIDATES_MAX {
+            ctx.run_later(PLAIN_PUNCH_MAX, move |actor, _| actor.add_rest(id, others));
+        }
         let (notes, queue) = mpsc::unbounded_channel();
         let saying = Arc::new(AtomicUsize::new(0));
         let attended = attend(link.clone(), stream, queue, saying.clone(), ctx.address());
@@ -365,6 +410,7 @@ impl Connection {
             ticked: now(),
             wake: Wake::Awake,
             timer: None,
+            digest,
         });
         if road.flow.is_some() {
             // Both say where they are, and both then try: that opens most NATs.
@@ -476,15 +522,26 @@ impl Handler<Order> for Connection {
                 self.pending.fetch_sub(1, Ordering::SeqCst);
                 self.dial(places, waiter, ctx);
             }
-            Order::Established { authenticated, waiter } => {
+            Order::Renew { newer, waiter } => {
+                self.pending.fetch_sub(1, Ordering::SeqCst);
+                self.renew(newer, waiter, ctx);
+            }
+            Order::Works { link } => self.works(link),
+            Order::Disconnect { reason, done } => {
+                self.pending.fetch_sub(1, Ordering::SeqCst);
+                let _ = done.send(!self.entries.is_empty());
+                self.disconnect(&reason);
+            }
+            Order::Established { authenticated, waiters } => {
                 // Those of its own dials weren't counted.
-                if waiter.is_some() || !authenticated.dialled {
+                if !waiters.is_empty() || !authenticated.dialled {
                     self.pending.fetch_sub(1, Ordering::SeqCst);
                 } else {
                     self.dialling = false;
+                    self.beside = None;
                     self.late = None;
                 }
-                self.waiters.extend(waiter);
+                self.waiters.extend(waiters);
                 self.establish(*authenticated, ctx);
                 if let Some(up) = self.up.and_then(|id| self.position(id)) {
                     let link = self.entries[up].link.clone();

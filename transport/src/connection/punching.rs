@@ -10,12 +10,21 @@ impl Connection {
         road.is_some_and(|road| road.flow.is_some() && !is_far_end(road.remote))
     }
 
+    /// The first roads of those that the peer names had their chance: if none of them leads to it, the rest is tried.
+    pub(super) fn add_rest(&self, id: u64, named: Vec<Road>) {
+        if self.is_relayed(id)
+            && let Some(index) = self.position(id)
+        {
+            self.entries[index].link.pulse().add(named.into_iter().skip(CANDIDATES_MAX));
+        }
+    }
+
     /// Plain punching had its chance. If this host's NAT is symmetric and the peer's is not, the birthday attempt is made.
     pub(super) fn try_birthday(&mut self, id: u64, ctx: &mut Context<Self>) {
         let own = self.shared.socket.nat().class(now());
         let hopeless = self.nat.is_some_and(|nat| nat.is_symmetric());
         let Some(target) = self.seen_by_own() else { return };
-        if !self.shared.config.birthday
+        if !self.shared.config.kernel
             || !own.is_symmetric()
             || hopeless
             || !self.is_relayed(id)

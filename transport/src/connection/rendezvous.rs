@@ -60,7 +60,7 @@ impl Connection {
         let longest = self.seen_at.iter().map(|(_, seen)| seen.len()).max().unwrap_or_default();
         let nth = |n| self.seen_at.iter().filter_map(move |(_, seen)| seen.get(n).copied());
         let direct = meeting::roads(&self.shared, (0..longest).flat_map(nth), active.remote);
-        let roads = direct.into_iter().chain(self.standby.iter().copied());
+        let roads = direct.into_iter().take(CANDIDATES_MAX).chain(self.standby.iter().copied());
         if active.flow.is_some() {
             link.pulse().open(roads);
         } else {
@@ -90,9 +90,12 @@ impl Connection {
             Said::Here { candidates } => {
                 self.learn_nat(&candidates);
                 let roads = meeting::roads(&self.shared, candidates.addresses, road.remote);
-                link.pulse().add(roads);
+                link.pulse().add(roads.iter().take(CANDIDATES_MAX).copied());
                 // Whoever says so has opened its NAT for the addresses that it knew by then.
                 link.pulse().invited();
+                if roads.len() > CANDIDATES_MAX {
+                    ctx.run_later(PLAIN_PUNCH_MAX, move |actor, _| actor.add_rest(id, roads));
+                }
                 ctx.run_later(PLAIN_PUNCH_MAX, move |actor, ctx| actor.try_birthday(id, ctx));
             }
             Said::Punch => self.guess_ports(&link),

@@ -93,7 +93,7 @@ impl Shared {
         let own_ref = OwnRef::new(secret, versions, &advertise, &locals)?;
         let shared = Arc::new(Self {
             admissions: Admissions::new(&limits),
-            config: Settings { windows, patience, limits, sessions, proxy, birthday: is_real },
+            config: Settings { windows, patience, limits, sessions, proxy, kernel: is_real },
             tunnel_tls: tunnel_tls.clone(),
             scouting: AtomicBool::new(false),
             tls_port: tls_port.map(|address| address.port()),
@@ -107,6 +107,7 @@ impl Shared {
             peer,
             instance: InstanceId(quic::rng(seed).random()),
             peers: Mutex::new(HashMap::new()),
+            at_addresses: Mutex::default(),
             up: DashMap::new(),
             book: Mutex::new(PeerRefStore::new(KNOWN_PEERS_MAX)),
             own_ref: Mutex::new(own_ref),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::nat64::NAME;
-use crate::{endpoint::Shared, own_ref::interface_addresses};
+use crate::{endpoint::Shared, interfaces};
 
 /// How often is looked whether there is anything to ask; and how long an answer is waited for. Guesses.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -73,7 +73,7 @@ pub(crate) async fn watch(
     loop {
         let Some(shared) = shared.upgrade() else { return };
         let now = tokio::time::Instant::now().into_std();
-        let has_ipv4 = !is_without_ipv4(&locals, &interface_addresses());
+        let has_ipv4 = !is_without_ipv4(&locals, &interfaces::addresses());
         let due = shared.nat64.lock().ask(has_ipv4, now);
         if due {
             let answer = tokio::time::timeout(ANSWER_MAX, resolver.ipv6_of(NAME)).await;

@@ -5,9 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use super::places::is_public;
 use crate::socket::handles::{Handles, Road};
 
-/// Addresses raced at a time. A PeerRef holds a few more at most; a guess against being used to send
+/// Addresses raced at a time; the next follow when these have been silent for a while. A guess against being used to send
 /// handshakes to a list of victims.
 pub(crate) const CANDIDATES_MAX: usize = 8;
+
+/// Addresses that one dial tries, and no more than these however many are named: all of a PeerRef, and as many as others may name
+/// beside it. Each costs whoever lives there a handful of first packets.
+pub(crate) const TRIED_MAX: usize = 24;
 
 /// The roads to try for `addresses`, in their order, each once; those that cannot be anyone's, and
 /// those of a family without a socket, are left out.
@@ -18,7 +22,7 @@ pub(crate) fn roads(
     let mut roads: Vec<Road> = Vec::new();
     for address in addresses {
         let remote = canonical(address);
-        if roads.len() == CANDIDATES_MAX
+        if roads.len() == TRIED_MAX
             || !dialable(remote)
             || roads.iter().any(|road| road.remote == remote)
         {
@@ -89,5 +93,7 @@ mod tests {
         let roads = roads(&handles, known.map(|a| a.parse().unwrap()));
         let remotes: Vec<_> = roads.iter().map(|road| road.remote.to_string()).collect();
         assert_eq!(remotes, ["10.0.0.1:5", "10.0.0.2:5"]);
+        let crowd = (1..=250).map(|n| SocketAddr::from(([10, 0, 1, n], 5)));
+        assert_eq!(super::roads(&handles, crowd).len(), TRIED_MAX);
     }
 }

@@ -32,11 +32,12 @@ use crate::{
     wire::{FRAME_BYTES, Frame, MTU_MAX, Tag},
 };
 
-/// Pings under way on one link; an older one is given up for a newer. A guess.
-const PINGS_MAX: usize = 32;
-
 /// How long an answer to [`Pulse::ping`] is waited for.
 const PING_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Pings under way on one link; an older one is given up for a newer. One a millisecond, the most that `webmesh ping` sends, over
+/// [`PING_TIME_MAX`].
+pub(crate) const PINGS_MAX: usize = 5_000;
 
 /// The label under which the key of probes is exported from TLS (RFC 5705).
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-webmesh/1 link";
@@ -200,8 +201,10 @@ impl Pulse {
         let (tx, rx) = oneshot::channel();
         self.change(|state, now| {
             let nonce = state.roads.probe(now);
-            state.pings.retain(|(_, ping)| !ping.is_closed());
-            if state.pings.len() == PINGS_MAX {
+            // They are given up in their order.
+            while state.pings.front().is_some_and(|(_, ping)| ping.is_closed())
+                || state.pings.len() >= PINGS_MAX
+            {
                 state.pings.pop_front();
             }
             state.pings.push_back((nonce, tx));

@@ -56,8 +56,9 @@ const CHECK_EVERY: Duration = Duration::from_millis(500);
 /// Between probes of a proven road that isn't in use; NATs forget a mapping after 30 s (docs/measurements.md).
 const STANDBY_EVERY: Duration = Duration::from_secs(20);
 
-/// Our nonces per road whose answers are still welcome; one each 500 ms makes 16 s.
-const OPEN_MAX: usize = 32;
+/// Our nonces per road whose answers are still welcome: all pings that may be under way. One each 500 ms makes more than the
+/// minute after which a silent peer is gone.
+const OPEN_MAX: usize = super::pulse::PINGS_MAX;
 
 /// Nonces of the peer that are remembered, so that a replayed probe starts nothing.
 const SEEN_MAX: usize = 64;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::SystemTime};
 
 use crate::{
     identity::PeerId,
-    own_ref::interface_addresses,
+    interfaces,
     path::candidates::canonical,
     peer_ref::{ExpiredError, PeerRef},
 };
@@ -49,7 +49,7 @@ impl Joiner<'_> {
                 && (local.ip() == ip
                     || local.ip().is_unspecified()
                         && local.is_ipv4() == address.is_ipv4()
-                        && (ip.is_loopback() || interface_addresses().contains(&ip)))
+                        && (ip.is_loopback() || interfaces::has(ip)))
         };
         self.named.contains(&address) || self.locals.iter().any(listens)
     }

@@ -112,7 +112,7 @@ pub(crate) fn flow(shared: &Shared, grant: &Grant, relay: Road) -> Option<Road> 
     Some(Road { flow: Some(token), ..relay })
 }
 
-/// The roads to addresses that a peer, or a rendezvous for it, claims to be its own. `by` is where whoever says so is
+/// The roads to addresses that a peer, or a rendezvous for it, claims to be its own, the most likely ones first. `by` is where whoever says so is
 /// seen: its loopback is another one, unless it is on this host.
 pub(crate) fn roads(
     shared: &Shared,
@@ -122,6 +122,6 @@ pub(crate) fn roads(
     let local = by.ip().to_canonical().is_loopback();
     let claimed =
         claimed.into_iter().filter(|address| local || !address.ip().to_canonical().is_loopback());
-    let claimed = shared.translated(claimed);
+    let claimed = shared.by_way(shared.translated(claimed));
     candidates::roads(&shared.socket.handles(), claimed)
 }

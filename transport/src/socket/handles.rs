@@ -32,7 +32,7 @@ use super::{
     table::{Table, table},
 };
 use crate::{
-    own_ref::interface_addresses,
+    interfaces::may_be_own,
     path::acks::Acks,
     relay::{frame::FlowToken, legs::Legs},
     tunnel::is_far_end,
@@ -527,7 +527,7 @@ pub(crate) const ROADS_MAX: usize = crate::path::roads::ROADS_MAX;
 /// Whether a socket that is bound to `local` can send to `remote`: one on loopback only to this machine, by whichever of its
 /// addresses.
 fn reaches(local: IpAddr, remote: IpAddr) -> bool {
-    !local.is_loopback() || remote.is_loopback() || interface_addresses().contains(&remote)
+    !local.is_loopback() || remote.is_loopback() || may_be_own(remote)
 }
 
 #[cfg(test)]

@@ -35,6 +35,11 @@ enum Command {
     /// Run a node until SIGINT or SIGTERM.
     Node(node::Args),
     /// Measure the round trip to a peer.
+    ///
+    /// Pings leave at the interval, whatever comes back: several may be under way, and each is given up after 5 s. A summary
+    /// follows the last, also on SIGINT: loss in percent; the least, median, 95th percentile and longest round trip of those that
+    /// were answered; and how often the road in use changed from the first reply to the last, other than for the first direct
+    /// road after a relay.
     Ping(ping::Args),
     /// Explain how a peer is reached, and why not better.
     Explain(explain::Args),

@@ -1,12 +1,21 @@
-//! `webmesh ping`: how far away a peer is, and by which road.
+//! `webmesh ping`: how far away a peer is, by which road, and how well that road holds.
+//!
+//! As ping(8) does, it sends at the interval, whatever comes back; a lost ping holds up no other.
+
+mod tally;
 
 use crate::{
     joining::{Joining, target},
     output::{Failure, Output},
 };
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde_json::json;
-use std::{process::ExitCode, time::Duration};
-use webmesh::{Mesh, PeerRef};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+use tally::Tally;
+use webmesh::{Mesh, PeerRef, Pong};
 
 /// How long a reply is waited for; a road slower than this is of no use to actors either. A guess.
 const REPLY_MAX: Duration = Duration::from_secs(5);
@@ -19,7 +28,7 @@ pub(crate) struct Args {
     /// How many pings to send.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
-    /// Milliseconds from one ping to the next.
+    /// Milliseconds from one ping to the next, whatever becomes of it.
     #[arg(long, value_name = "M", default_value_t = 1000)]
     interval_ms: u64,
     #[command(flatten)]
@@ -42,35 +51,7 @@ pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failur
     mesh.shutdown().await;
     result?;
     tally.print(output)?;
-    Ok(if tally.round_trips.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// What became of the pings so far.
-#[derive(Default)]
-struct Tally {
-    sent: u64,
-    /// In milliseconds, one for each reply.
-    round_trips: Vec<f64>,
-}
-
-impl Tally {
-    fn print(&self, output: &Output) -> Result<(), Failure> {
-        let (sent, received, p50) =
-            (self.sent, self.round_trips.len(), median(self.round_trips.clone()));
-        let text = match p50 {
-            Some(p50) => format!("{sent} sent, {received} received, p50 {p50} ms"),
-            None => format!("{sent} sent, none received"),
-        };
-        let object =
-            json!({ "event": "summary", "sent": sent, "received": received, "p50_ms": p50 });
-        output.print(object, text)
-    }
-}
-
-/// The middle value, or the lower one of the two in the middle: one that was measured.
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len().saturating_sub(1) / 2).copied()
+    Ok(if tally.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 async fn pings(
@@ -80,52 +61,61 @@ async fn pings(
     tally: &mut Tally,
 ) -> Result<(), Failure> {
     let mut interval = tokio::time::interval(Duration::from_millis(args.interval_ms.max(1)));
+    // After this process stood still, it doesn't send at once all that it missed.
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    for seq in 0..args.count {
-        interval.tick().await;
-        tally.sent += 1;
-        let asked = std::time::Instant::now();
-        let pong = match tokio::time::timeout(REPLY_MAX, mesh.ping(&args.target)).await {
-            Ok(result) => result.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("no reply within {} s", REPLY_MAX.as_secs())),
-        };
-        match pong {
-            Ok(pong) => {
-                let (peer, via, path) =
-                    (pong.peer.to_string(), pong.via.to_string(), pong.path.to_string());
-                let rtt_ms = milliseconds(pong.rtt);
-                let took_ms = milliseconds(asked.elapsed());
-                tally.round_trips.push(rtt_ms);
-                output.print(
-                    json!({ "event": "pong", "seq": seq, "peer": peer, "rtt_ms": rtt_ms, "path": path, "via": via, "took_ms": took_ms }),
-                    format_args!("seq {seq}  {rtt_ms} ms  {path} via {via}  {peer}"),
-                )?;
+    let mut under_way = FuturesUnordered::new();
+    let mut seq = 0;
+    while seq < args.count || !under_way.is_empty() {
+        tokio::select! {
+            biased;
+            _ = interval.tick(), if seq < args.count => {
+                tally.sent();
+                under_way.push(ping(mesh, &args.target, seq));
+                seq += 1;
             }
-            Err(error) => {
-                output.print(
-                    json!({ "event": "lost", "seq": seq, "error": error }),
-                    format_args!("seq {seq}  lost: {error}"),
-                )?;
-            }
+            Some(outcome) = under_way.next() => report(outcome, output, tally)?,
         }
     }
     Ok(())
 }
 
+/// What became of a ping, and how long that took.
+struct Outcome {
+    seq: u64,
+    took: Duration,
+    pong: Result<Pong, String>,
+}
+
+async fn ping(mesh: &Mesh, target: &PeerRef, seq: u64) -> Outcome {
+    let asked = Instant::now();
+    let pong = match tokio::time::timeout(REPLY_MAX, mesh.ping(target)).await {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no reply within {} s", REPLY_MAX.as_secs())),
+    };
+    Outcome { seq, took: asked.elapsed(), pong }
+}
+
+fn report(outcome: Outcome, output: &Output, tally: &mut Tally) -> Result<(), Failure> {
+    let Outcome { seq, took, pong } = outcome;
+    match pong {
+        Ok(pong) => {
+            let (peer, via, path) =
+                (pong.peer.to_string(), pong.via.to_string(), pong.path.to_string());
+            let (rtt_ms, took_ms) = (milliseconds(pong.rtt), milliseconds(took));
+            tally.received(&pong, rtt_ms);
+            output.print(
+                json!({ "event": "pong", "seq": seq, "peer": peer, "rtt_ms": rtt_ms, "path": path, "via": via, "took_ms": took_ms }),
+                format_args!("seq {seq}  {rtt_ms} ms  {path} via {via}  {peer}"),
+            )
+        }
+        Err(error) => output.print(
+            json!({ "event": "lost", "seq": seq, "error": error }),
+            format_args!("seq {seq}  lost: {error}"),
+        ),
+    }
+}
+
 /// With the microseconds behind the point, which is as exact as the clocks are.
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::median;
-
-    #[test]
-    fn the_median_is_one_of_the_values() {
-        assert_eq!(median(vec![]), None);
-        assert_eq!(median(vec![7.0]), Some(7.0));
-        assert_eq!(median(vec![9.0, 1.0]), Some(1.0));
-        assert_eq!(median(vec![9.0, 1.0, 2.0]), Some(2.0));
-    }
 }
