@@ -11,7 +11,7 @@ mod punching;
 mod rendezvous;
 
 use duplicates::close_if_drained;
-use notes::attend;
+use notes::{Ended, attend};
 use std::{
     net::SocketAddr,
     num::NonZeroU32,
@@ -73,7 +73,8 @@ const LINKS_MAX: usize = 4;
 /// Addresses that wait for the dial under way to fail.
 const UNTRIED_MAX: usize = 16;
 
-/// Messages about rendezvous that wait to be written to a peer which doesn't read; more are dropped. A guess.
+/// Messages about rendezvous that wait to be written to a peer which doesn't read; more are dropped, but for those of ended flows
+/// ([`Ended`]): the others are answers to its own questions, or are repeated. A guess.
 const SAYING_MAX: usize = 32;
 
 /// Probes of the addresses that are known had their answers by then. A guess: their checks take 1.5 s.
@@ -163,6 +164,8 @@ struct Entry {
     notes: mpsc::UnboundedSender<Note>,
     /// Messages about rendezvous among them that aren't written yet.
     saying: Arc<AtomicUsize>,
+    /// Flows whose end isn't.
+    ended: Arc<Ended>,
     draining: bool,
     drained_here: bool,
     drained_there: bool,
@@ -347,8 +350,9 @@ impl Connection {
         link.pulse().add(others);
         self.add_met_roads(&link);
         let (notes, queue) = mpsc::unbounded_channel();
-        let saying = Arc::new(AtomicUsize::new(0));
-        let attended = attend(link.clone(), stream, queue, saying.clone(), ctx.address());
+        let (saying, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(Ended::default()));
+        let unwritten = (saying.clone(), ended.clone());
+        let attended = attend(link.clone(), stream, queue, unwritten, ctx.address());
         self.shared.socket.spawn(attended);
         // Mostly the only one; a Vec would make room for four.
         self.entries.reserve_exact(1);
@@ -356,6 +360,7 @@ impl Connection {
             link: link.clone(),
             notes,
             saying,
+            ended,
             draining: false,
             drained_here: false,
             drained_there: false,
@@ -395,6 +400,13 @@ impl Connection {
     fn say(&mut self, id: u64, said: Said) {
         let Some(index) = self.position(id) else { return };
         let entry = &self.entries[index];
+        if let Said::FlowsDead { tokens } = &said {
+            if !entry.ended.add(tokens) {
+                let why = "it doesn't read which flows have ended".into();
+                entry.link.end(LinkDown::Broken(why));
+            }
+            return;
+        }
         if entry.saying.load(Ordering::Relaxed) < SAYING_MAX {
             entry.saying.fetch_add(1, Ordering::Relaxed);
             let _ = entry.notes.send(Note::Rendezvous(Box::new(said)));

@@ -96,7 +96,7 @@ impl Connection {
                 ctx.run_later(PLAIN_PUNCH_MAX, move |actor, ctx| actor.try_birthday(id, ctx));
             }
             Said::Punch => self.guess_ports(&link),
-            Said::FlowDead { token } => self.shared.flow_dead(token, road),
+            Said::FlowsDead { tokens } => self.shared.flows_dead(&tokens, &self.peer),
             said => self.shared.tell_sessions(News::Said { peer: self.peer, road, said }),
         }
     }

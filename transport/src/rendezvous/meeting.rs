@@ -94,7 +94,7 @@ async fn introduce(
     };
     match said {
         Message::Introduced { candidates, grant, .. } => {
-            let road = grant.and_then(|grant| flow(shared, &grant, road));
+            let road = grant.and_then(|grant| flow(shared, &grant, (point.peer, road)));
             Some(Ok(Meeting { by: point.peer, road, addresses: candidates.addresses }))
         }
         Message::Unavailable { why, .. } => Some(Err(why)),
@@ -102,14 +102,14 @@ async fn introduce(
     }
 }
 
-/// The road through a relay that granted a flow, and is reached along `relay`.
-pub(crate) fn flow(shared: &Shared, grant: &Grant, relay: Road) -> Option<Road> {
+/// The road through the relay `by`, which granted a flow and is reached along `relay`.
+pub(crate) fn flow(shared: &Shared, grant: &Grant, (by, relay): (PeerId, Road)) -> Option<Road> {
     if relay.flow.is_some() {
         return None;
     }
     let token = FlowToken(grant.token);
-    shared.socket.open_flow(token, grant.key, relay);
-    Some(Road { flow: Some(token), ..relay })
+    let opened = shared.socket.open_flow(token, grant.key, (by, relay));
+    opened.then_some(Road { flow: Some(token), ..relay })
 }
 
 /// The roads to addresses that a peer, or a rendezvous for it, claims to be its own. `by` is where whoever says so is

@@ -205,7 +205,7 @@ impl Sessions {
             Said::Incoming { from, candidates, grant }
                 if self.client.standing().any(|(_, known, _)| known == peer) =>
             {
-                let road = grant.and_then(|grant| meeting::flow(shared, &grant, road));
+                let road = grant.and_then(|grant| meeting::flow(shared, &grant, (peer, road)));
                 shared.order_here(from, Order::Expected { by: peer, road, candidates });
             }
             _ => {}

@@ -478,8 +478,8 @@ fn literal_road(
     }
     if v6.ip().segments()[..3] == RELAYED {
         let token = FlowToken((v6.ip().to_bits() & u128::from(u64::MAX)) as u64);
-        let (wire, remote) = legs.relay(token)?;
-        return Some(Road { wire, remote, local: None, flow: Some(token) });
+        let road = legs.road(token)?;
+        return Some(Road { local: local.or(road.local), ..road });
     }
     let remote = match v6.ip().to_ipv4_mapped() {
         Some(ip) => SocketAddr::new(ip.into(), v6.port()),

@@ -16,7 +16,11 @@ use super::{
     sift::{Kind, Verdict, kind, sift, uniform},
 };
 use crate::{
-    relay::frame::{self, FORWARDED, FlowToken, HEADER_BYTES},
+    identity::PeerId,
+    relay::{
+        forwarder::Spot,
+        frame::{self, FORWARDED, FlowToken, HEADER_BYTES},
+    },
     wire::{self, CALL},
 };
 
@@ -108,10 +112,18 @@ impl MeshSocket {
         }
     }
 
-    /// A relay at the end of `road` granted a flow. What came through it before that was known is read now.
-    pub(crate) fn open_flow(&self, token: FlowToken, key: [u8; 32], road: Road) {
+    /// The relay `by` at the end of `road` granted a flow. What came through it before that was known is read now. `false`: it
+    /// bears the name of another relay's.
+    pub(crate) fn open_flow(
+        &self,
+        token: FlowToken,
+        key: [u8; 32],
+        (by, road): (PeerId, Road),
+    ) -> bool {
         let mut handles = self.handles.lock();
-        handles.legs.open(token, key, road.wire, road.remote);
+        if !handles.legs.open(token, key, by, road) {
+            return false;
+        }
         let early = handles.legs.take_early(token);
         drop(handles);
         let source = Source { flow: None, ..road.source() };
@@ -125,14 +137,20 @@ impl MeshSocket {
             }
         }
         self.adopted.wake_reader();
+        true
     }
 
     /// A frame of a relay that wasn't to be forwarded.
     fn judge_relayed(&self, datagram: &[u8], source: Source, local: Option<IpAddr>) -> Verdict {
         let (wire, remote) = (source.wire, source.remote);
+        let spot = Spot { local, ..source.into() };
         let token = frame::token(datagram);
         let mut handles = self.handles.lock();
-        let mine = token.filter(|token| handles.legs.is_from(*token, wire, remote));
+        let data = datagram[0] == frame::DATA;
+        let mine = token.filter(|token| match data {
+            true => handles.legs.carries(*token, wire, remote),
+            false => handles.legs.is_from(*token, wire, remote),
+        });
         match (mine, datagram[0]) {
             (Some(token), frame::DATA) => {
                 drop(handles);
@@ -160,7 +178,7 @@ impl MeshSocket {
             _ => {
                 drop(handles);
                 let bound = datagram[0] == frame::BIND
-                    && self.relay().is_some_and(|mut relay| relay.bind(datagram, (wire, remote)));
+                    && self.relay().is_some_and(|mut relay| relay.bind(datagram, spot));
                 if !bound {
                     count(&self.counters.garbage);
                 }
