@@ -28,6 +28,10 @@ use crate::{
 /// handshake over a satellite.
 const RACE_TIME: Duration = Duration::from_secs(2);
 
+/// Between handshakes with a rendezvous that may just be coming back. QUIC repeats its first packet after 1, 3 and 7 s: one of several
+/// handshakes then says something about once a second. A guess.
+const AFRESH_EVERY: Duration = Duration::from_secs(2);
+
 /// Why no link to a peer came to be. Nothing is left behind; dialling again is always allowed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -108,11 +112,11 @@ struct Proven {
     peer: PeerId,
 }
 
-/// Dials `peer`, or whoever answers, along `addresses`.
+/// Dials `peer`, or whoever answers, along `addresses`; again and again within the time of one dial, if it is to insist.
 pub(crate) async fn dial(
     shared: &Arc<Shared>,
     peer: Option<PeerId>,
-    addresses: Vec<SocketAddr>,
+    (addresses, insist): (Vec<SocketAddr>, bool),
     late: mpsc::UnboundedReceiver<Late>,
 ) -> Result<Authenticated, ConnectError> {
     let limit = shared.config.limits.handshake_time_max;
@@ -120,7 +124,7 @@ pub(crate) async fn dial(
     let mut worst = None;
     tokio::select! {
         biased;
-        outcome = authenticate(shared, peer, addresses, late, &mut worst) => return outcome,
+        outcome = authenticate(shared, peer, (addresses, insist), late, &mut worst) => return outcome,
         () = sleep => {}
     }
     // That somebody else lives there says more than that nobody answered elsewhere.
@@ -130,7 +134,7 @@ pub(crate) async fn dial(
 async fn authenticate(
     shared: &Arc<Shared>,
     peer: Option<PeerId>,
-    addresses: Vec<SocketAddr>,
+    (addresses, insist): (Vec<SocketAddr>, bool),
     late: mpsc::UnboundedReceiver<Late>,
     worst: &mut Option<ConnectError>,
 ) -> Result<Authenticated, ConnectError> {
@@ -138,7 +142,7 @@ async fn authenticate(
     let addresses = shared.translated(addresses);
     let roads = candidates::roads(&shared.socket.handles(), addresses);
     let Proven { connection, driver, lease, secrets, peer } =
-        race(shared, peer, roads, late, worst).await?;
+        race(shared, peer, (roads, insist), late, worst).await?;
     let begun = hello::begin(&connection, &shared.hello()).await;
     let begun = begun.and_then(|(hello, stream)| Ok((hello.check(peer)?, stream)));
     let (hello, stream) = match begun {
@@ -156,13 +160,16 @@ async fn authenticate(
 async fn race(
     shared: &Arc<Shared>,
     peer: Option<PeerId>,
-    roads: Vec<Road>,
+    (roads, insist): (Vec<Road>, bool),
     mut late: mpsc::UnboundedReceiver<Late>,
     worst: &mut Option<ConnectError>,
 ) -> Result<Proven, ConnectError> {
     let mut attempts = FuturesUnordered::new();
     // The roads that a wrong host may have been the first to answer on.
     let mut again = Vec::new();
+    let pause = || Some(Box::pin(shared.socket.sleep(AFRESH_EVERY)));
+    let mut afresh = if insist && !roads.is_empty() { pause() } else { None };
+    let all = if insist { roads.clone() } else { Vec::new() };
     if !roads.is_empty() {
         if roads.len() > 1 {
             again.clone_from(&roads);
@@ -195,6 +202,11 @@ async fn race(
                 false
             }
             () = over(&mut absent) => break,
+            () = over(&mut afresh) => {
+                afresh = pause();
+                attempts.push(Box::pin(attempt(shared, peer, all.clone())));
+                false
+            }
             () = &mut patience, if !again.is_empty() => true,
         };
         if one_by_one {

@@ -133,6 +133,8 @@ pub(crate) struct Shared {
     /// How hosts of IPv4 are reached where this one has none.
     pub(crate) nat64: Mutex<Nat64>,
     links: AtomicU64,
+    /// All sessions of this host are kept at multiples of one pause after this.
+    pub(crate) started: std::time::Instant,
     pub(crate) seed: Option<u64>,
     /// Why this endpoint is being closed.
     closing: OnceLock<String>,
@@ -274,7 +276,7 @@ impl Endpoint {
                 self.connect_peer(signed.peer(), &Hints { addresses, rendezvous }).await
             }
             PeerRef::Addresses(addresses) => {
-                self.shared().connect_address(addresses.addresses().to_vec()).await
+                self.shared().connect_address(addresses.addresses().to_vec(), false).await
             }
         }
     }
@@ -297,7 +299,7 @@ impl Endpoint {
             let signed = book.signed(&peer, now).map(|signed| signed.rendezvous().to_vec());
             let mut points = signed.unwrap_or_default();
             points.extend(hints.rendezvous.iter().cloned());
-            Places { addresses, points, tls: Vec::new() }
+            Places { addresses, points, ..Places::default() }
         };
         shared.connect(peer, places).await
     }
@@ -432,6 +434,7 @@ impl Shared {
     pub(crate) async fn connect_address(
         self: &Arc<Self>,
         addresses: Vec<SocketAddr>,
+        insist: bool,
     ) -> Result<Link, ConnectError> {
         // Who answered there and is still there need not be asked again.
         let there = |link: &Link| {
@@ -447,7 +450,7 @@ impl Shared {
                 let (late, roads) = mpsc::unbounded_channel();
                 let tunnels = places::tunnels(&shared, &addresses, Vec::new(), late);
                 shared.socket.spawn(tunnels);
-                match dial(&shared, None, addresses, roads).await {
+                match dial(&shared, None, (addresses, insist), roads).await {
                     Ok(authenticated) => shared.established(authenticated, Some(waiter)),
                     Err(e) => drop(waiter.send(Err(e))),
                 }
@@ -476,6 +479,18 @@ impl Shared {
             shared.order_here(peer, order);
             Box::pin(std::future::ready(()))
         }));
+    }
+
+    /// Sends an order to each connection actor. On the network thread.
+    pub(crate) fn order_all_here(&self, order: impl Fn() -> Order) {
+        let peers = self.peers.lock();
+        // Else a seeded run wouldn't repeat itself.
+        let mut members: Vec<_> = peers.iter().collect();
+        members.sort_unstable_by_key(|(peer, _)| **peer);
+        for (_, member) in members {
+            member.pending.fetch_add(1, Ordering::SeqCst);
+            member.actor.do_send(order());
+        }
     }
 
     /// The same, on the network thread: there an actor can't stop between being found and being told.

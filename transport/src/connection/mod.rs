@@ -8,10 +8,12 @@ mod alive;
 mod duplicates;
 mod notes;
 mod punching;
+mod recovery;
 mod rendezvous;
 
 use duplicates::close_if_drained;
 use notes::{Ended, attend};
+use recovery::Recovery;
 use std::{
     net::SocketAddr,
     num::NonZeroU32,
@@ -40,7 +42,7 @@ use crate::{
     path::{
         congestion::Switches,
         explain::{Candidate, Explanation, reason},
-        liveness::{Event, Liveness},
+        liveness::{Event, Keeper, Liveness},
         nonces::Nonces,
         places::{self, Places},
         pulse::Pulse,
@@ -104,6 +106,17 @@ pub(crate) enum Order {
     Established { authenticated: Box<Authenticated>, waiter: Option<Waiter> },
     /// The dial under way failed.
     DialFailed(ConnectError),
+    /// A link is to be asked whether it is still known to the peer; without one, the one that is up: somebody says that it isn't, or
+    /// a road that leads through the peer is silent.
+    Knock { link: Option<u64> },
+    /// Something was sent along the relayed road of a link, and nothing came back for a while.
+    Silent { link: u64 },
+    /// A road in use leads through the peer, and has carried something.
+    Depended,
+    /// The relay `by` has lost the flow that a road of a link leads through.
+    Lost { link: u64, by: PeerId, road: Road },
+    /// A session with the rendezvous `by` stands again.
+    Attached { by: PeerId },
     /// Answers are expected on a link from now on.
     Expect { link: u64 },
     /// The user of a draining link is done with it.
@@ -177,6 +190,11 @@ struct Entry {
     ticked: Instant,
     wake: Wake,
     timer: Option<SpawnHandle>,
+    /// When it was last asked because somebody said that there is a reason.
+    knocked: Option<Instant>,
+    /// The last sign of life that a session was told of, and the mappings of NATs that were noticed.
+    kept: Instant,
+    remapped: u32,
 }
 
 pub(crate) struct Connection {
@@ -207,6 +225,8 @@ pub(crate) struct Connection {
     /// Why a rendezvous didn't introduce this host to the peer.
     refusal: Option<Refusal>,
     standby: Vec<Road>,
+    /// What is done to get back what was lost.
+    recovery: Recovery,
     asked: Vec<Asked>,
     next_ask: u32,
     past: Vec<InstanceId>,
@@ -237,6 +257,7 @@ impl Connection {
             attempted: None,
             refusal: None,
             standby: Vec::new(),
+            recovery: Recovery::default(),
             asked: Vec::new(),
             next_ask: 0,
             past: Vec::new(),
@@ -270,14 +291,15 @@ impl Connection {
 
     fn start_dial(&mut self, places: Places, ctx: &mut Context<Self>) {
         self.dialling = true;
-        let Places { addresses, points, tls } = places;
+        let Places { addresses, points, tls, insist } = places;
+        self.recovery.learn(&points);
         let (late, roads) = mpsc::unbounded_channel();
         self.shared.socket.spawn(places::tunnels(&self.shared, &addresses, tls, late.clone()));
         self.late = Some(late);
         self.meet(points, ctx);
         let (shared, peer, actor) = (self.shared.clone(), self.peer, ctx.address());
         self.shared.socket.spawn(async move {
-            let order = match dial(&shared, Some(peer), addresses, roads).await {
+            let order = match dial(&shared, Some(peer), (addresses, insist), roads).await {
                 Ok(authenticated) => {
                     Order::Established { authenticated: Box::new(authenticated), waiter: None }
                 }
@@ -370,6 +392,9 @@ impl Connection {
             ticked: now(),
             wake: Wake::Awake,
             timer: None,
+            knocked: None,
+            kept: now(),
+            remapped: 0,
         });
         if road.flow.is_some() {
             // Both say where they are, and both then try: that opens most NATs.
@@ -444,6 +469,7 @@ impl Connection {
         }
         self.shared.observer.link_down(entry.link, why);
         if self.entries.is_empty() {
+            self.recovery.end();
             self.shared.host_gone(&self.peer);
             self.shared.tell_sessions(News::Gone { peer: self.peer });
         }
@@ -506,6 +532,22 @@ impl Handler<Order> for Connection {
                 }
             }
             Order::DialFailed(error) => self.dial_failed(error, ctx),
+            Order::Knock { link } => {
+                if link.is_none() {
+                    self.pending.fetch_sub(1, Ordering::SeqCst);
+                }
+                self.knock(link, ctx);
+            }
+            Order::Silent { link } => self.silent(link, ctx),
+            Order::Depended => {
+                self.pending.fetch_sub(1, Ordering::SeqCst);
+                self.depended(ctx);
+            }
+            Order::Lost { link, by, road } => self.lost(link, by, road, ctx),
+            Order::Attached { by } => {
+                self.pending.fetch_sub(1, Ordering::SeqCst);
+                self.attached(by, ctx);
+            }
             Order::Expect { link } => self.tick(link, ctx),
             Order::Drained { link } => self.drained(link),
             Order::Ending { link, why } => {

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     connection::Order,
+    identity::PeerId,
     nat::classify::Observation,
     socket::{
         handles::{Mirror, Road, Source},
@@ -37,6 +38,9 @@ const PINGS_MAX: usize = 32;
 
 /// How long an answer to [`Pulse::ping`] is waited for.
 const PING_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Between two doubts whether the peer still knows a connection, however often somebody says that it doesn't.
+const DOUBT_EVERY: Duration = Duration::from_secs(1);
 
 /// The label under which the key of probes is exported from TLS (RFC 5705).
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-webmesh/1 link";
@@ -122,6 +126,14 @@ struct State {
     wake: Option<Instant>,
     /// Whether silence is looked for.
     watched: bool,
+    /// Keeps that were sent, the count of the peer's last one, and when that came.
+    keeps: u64,
+    kept: (u64, Instant),
+    /// Where the peer sees this host along the road in use, and how often that was another place than before.
+    seen_at: Option<SocketAddr>,
+    remapped: u32,
+    /// When somebody in the peer's name last said that this connection isn't known there.
+    doubted: Option<Instant>,
 }
 
 impl Pulse {
@@ -152,6 +164,11 @@ impl Pulse {
             heard,
             wake: None,
             watched: false,
+            keeps: 0,
+            kept: (0, heard),
+            seen_at: None,
+            remapped: 0,
+            doubted: None,
         };
         Self {
             link,
@@ -227,6 +244,50 @@ impl Pulse {
         });
     }
 
+    /// Shows the peer, and the NATs on the way, that this host is there; draws no answer.
+    pub(crate) fn keep(&self) {
+        let (road, count) = {
+            let mut state = self.state.lock();
+            state.keeps += 1;
+            (state.roads.active(), state.keeps)
+        };
+        self.socket.send_frame(road, &Frame::Keep { count }.seal(self.to_peer, &self.key));
+    }
+
+    /// When the peer last showed by itself that it is there.
+    pub(crate) fn kept(&self) -> Instant {
+        self.state.lock().kept.1
+    }
+
+    /// Where the peer sees this host along the road in use, and how often it was seen elsewhere than before.
+    pub(crate) fn seen_at(&self) -> (Option<SocketAddr>, u32) {
+        let state = self.state.lock();
+        (state.seen_at, state.remapped)
+    }
+
+    /// Somebody in the peer's name says that the peer doesn't know this connection, or a flow: the connection actor asks, once a
+    /// second at most.
+    fn doubt(&self) {
+        let now = now();
+        let mut state = self.state.lock();
+        if state.doubted.is_none_or(|before| now >= before + DOUBT_EVERY) {
+            state.doubted = Some(now);
+            drop(state);
+            self.tell(Order::Knock { link: Some(self.link) });
+        }
+    }
+
+    /// The relay `by` has lost the flow that `road` leads through.
+    pub(crate) fn lost(&self, by: PeerId, road: Road) {
+        self.tell(Order::Lost { link: self.link, by, road });
+    }
+
+    fn tell(&self, order: Order) {
+        if let Some(actor) = self.orders.upgrade() {
+            actor.do_send(order);
+        }
+    }
+
     /// The peer says that it can also be reached along these.
     pub(crate) fn add(self: &Arc<Self>, roads: impl IntoIterator<Item = Road>) {
         self.change(|state, now| roads.into_iter().for_each(|road| state.roads.add(road, now)));
@@ -273,6 +334,16 @@ impl Pulse {
             Some(Frame::Probe { nonce } | Frame::Sizing { nonce }) => {
                 self.change(|state, now| state.roads.probed(road, nonce, frame.len(), now));
             }
+            Some(Frame::Keep { count }) => self.change(|state, now| {
+                if count <= state.kept.0 {
+                    return;
+                }
+                state.kept = (count, now);
+                // Along another road than the one in use it is a probe like any other.
+                if state.roads.active().source() != road.source() {
+                    state.roads.probed(road, count, frame.len(), now);
+                }
+            }),
             Some(Frame::Answer { nonce, observed }) => {
                 self.change(|state, now| {
                     if state.observing == Some((nonce, road.remote)) {
@@ -282,6 +353,11 @@ impl Pulse {
                     }
                     let Some(rtt) = state.roads.answered(road, nonce, now) else { return };
                     state.heard = now;
+                    if state.roads.active().source() == road.source() && road.flow.is_none() {
+                        let before = state.seen_at.replace(observed);
+                        state.remapped +=
+                            u32::from(before.is_some_and(|before| before != observed));
+                    }
                     self.observed(road, observed, now);
                     let asked = state.pings.iter().position(|(ping, _)| *ping == nonce);
                     if let Some((_, ping)) = asked.and_then(|index| state.pings.remove(index)) {
@@ -342,6 +418,9 @@ impl Pulse {
         if !followed {
             self.suspect();
         }
+        if self.state.lock().roads.active().flow.is_some() {
+            self.tell(Order::Silent { link: self.link });
+        }
     }
 
     /// Something was sent along the road in use and nothing has come back for a while, or this host has moved.
@@ -371,7 +450,8 @@ impl Pulse {
         let (changed, wake) = {
             let (mut state, now) = (self.state.lock(), now());
             let changed = change(&mut state, now);
-            let watched = state.roads.has_choice();
+            // Silence beyond a relay may be the relay's, to which another road can be had.
+            let watched = state.roads.has_choice() || state.roads.active().flow.is_some();
             if watched != state.watched {
                 state.watched = watched;
                 self.socket.handles().watch(self.handle, watched);
@@ -477,6 +557,11 @@ impl Pulses {
         self.0.handles.insert(pulse.handle, Arc::downgrade(pulse));
     }
 
+    /// That of the connection behind `handle`.
+    pub(crate) fn at(&self, handle: &SocketAddr) -> Option<Arc<Pulse>> {
+        self.0.handles.get(handle).and_then(|pulse| pulse.upgrade())
+    }
+
     pub(crate) fn remove(&self, pulse: &Pulse) {
         self.0.tags.remove(&pulse.to_us);
         // Another connection may have come to use the same handle.
@@ -494,6 +579,11 @@ impl Frames for Pulses {
         };
         pulse.received(frame, Road::back(source, local));
         true
+    }
+
+    fn unknown(&self, handles: &[SocketAddr], tag: Option<Tag>) {
+        let pulses = handles.iter().filter_map(|handle| self.at(handle));
+        pulses.filter(|pulse| tag.is_none_or(|tag| tag == pulse.to_peer)).for_each(|p| p.doubt());
     }
 
     fn silent(&self, handle: SocketAddr, elsewhere: Option<Source>) {

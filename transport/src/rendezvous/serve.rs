@@ -183,18 +183,21 @@ impl Shared {
         }
     }
 
-    /// The last connection to `peer` has ended: so has all that it was given here.
+    /// The last connection to `peer` has ended: so has all that it was given here, and that it gave.
     pub(crate) fn host_gone(self: &Arc<Self>, peer: &PeerId) {
+        let lost = self.socket.handles().legs.close_all(peer);
+        self.flows_lost(*peer, &lost);
         self.host.lock().gone(peer);
         let dead = self.socket.relay().map(|mut relay| relay.gone(peer));
         self.say_dead(dead.unwrap_or_default());
     }
 
     /// The relay `by` says that nothing passes through these flows any more.
-    pub(crate) fn flows_dead(&self, tokens: &[u64], by: &PeerId) {
+    pub(crate) fn flows_dead(&self, tokens: &[u64], by: PeerId) {
         let mut handles = self.socket.handles();
-        for token in tokens {
-            handles.legs.close(FlowToken(*token), by);
-        }
+        let close = |token: &u64| handles.legs.close(FlowToken(*token), &by);
+        let lost: Vec<_> = tokens.iter().filter_map(close).collect();
+        drop(handles);
+        self.flows_lost(by, &lost);
     }
 }

@@ -12,5 +12,5 @@ mod wire;
 
 pub use link::Link;
 pub use nat::{Dependence, Nat, Ports};
-pub use network::{Carried, MemoryNetwork};
+pub use network::{Carried, Copied, MemoryNetwork};
 pub(crate) use wire::MemoryWire;

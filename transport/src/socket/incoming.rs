@@ -14,6 +14,7 @@ use super::{
     mesh_socket::{MeshSocket, count},
     pieces::PIECE,
     sift::{Kind, Verdict, kind, sift, uniform},
+    unknown::{UNKNOWN, Unknown},
 };
 use crate::{
     identity::PeerId,
@@ -21,7 +22,7 @@ use crate::{
         forwarder::Spot,
         frame::{self, FORWARDED, FlowToken, HEADER_BYTES},
     },
-    wire::{self, CALL},
+    wire::{self, ANSWER, CALL, Frame},
 };
 
 /// An Initial from a stranger in a smaller datagram is refused (RFC 9000, section 14.1).
@@ -94,10 +95,19 @@ impl MeshSocket {
                 self.called(datagram, source);
                 return Verdict::Taken;
             }
+            Kind::Ours if datagram[0] == UNKNOWN => {
+                self.unknown_there(datagram, source);
+                return Verdict::Taken;
+            }
             Kind::Ours if datagram[0] == PIECE => return self.judge_piece(datagram, source, local),
             Kind::Ours => {
                 if !self.frames.received(datagram, source, local) {
                     count(&self.counters.garbage);
+                    if datagram[0] != ANSWER
+                        && let Some(tag) = Frame::tag(datagram)
+                    {
+                        self.say_unknown(Unknown::Tag(tag), source, local);
+                    }
                 }
                 return Verdict::Taken;
             }
@@ -175,6 +185,14 @@ impl MeshSocket {
                 handles.legs.too_early(wire, remote, datagram);
                 Verdict::Taken
             }
+            (None, frame::DATA) => {
+                drop(handles);
+                count(&self.counters.garbage);
+                if let Some(token) = token.filter(|_| self.relay.is_some()) {
+                    self.say_unknown(Unknown::Flow(token), source, local);
+                }
+                Verdict::Taken
+            }
             _ => {
                 drop(handles);
                 let bound = datagram[0] == frame::BIND
@@ -185,6 +203,31 @@ impl MeshSocket {
                 Verdict::Taken
             }
         }
+    }
+
+    /// Somebody means a flow or a connection that isn't known here, most likely because this host has restarted since.
+    fn say_unknown(&self, what: Unknown, source: Source, local: Option<IpAddr>) {
+        let now = tokio::time::Instant::now().into_std();
+        if source.flow.is_none() && self.ration.lock().take(source.remote.ip(), now) {
+            self.send_frame(Road::back(source, local), &what.encode());
+        }
+    }
+
+    /// Whoever is at `source`, or claims to be, doesn't know a flow or a connection: is it true?
+    fn unknown_there(&self, frame: &[u8], source: Source) {
+        let handles = self.handles.lock();
+        let tag = match Unknown::decode(frame).filter(|_| source.flow.is_none()) {
+            Some(Unknown::Flow(token))
+                if handles.legs.is_from(token, source.wire, source.remote) =>
+            {
+                None
+            }
+            Some(Unknown::Tag(tag)) => Some(tag),
+            _ => return count(&self.counters.garbage),
+        };
+        let there = handles.at(source).to_vec();
+        drop(handles);
+        self.frames.unknown(&there, tag);
     }
 
     /// A stranger's call, which a rendezvous was asked to bring about.

@@ -7,6 +7,7 @@
 mod common;
 mod ipv6_only;
 mod meetings;
+mod restarts;
 mod roads;
 mod throughput;
 mod world;
