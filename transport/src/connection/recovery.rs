@@ -13,8 +13,10 @@ const SILENT_MAX: Duration = Duration::from_secs(1);
 /// Between two knocks at one connection, whatever the reasons.
 const KNOCK_EVERY: Duration = Duration::from_secs(1);
 
-/// Between two rounds of questions while a road stays silent, though rendezvous have introduced this host. A guess.
+/// Between two rounds of questions, though rendezvous have introduced this host; and from one that is under way to the next when a rendezvous is
+/// back. Guesses: by default a host may ask sixty times a minute.
 const ROUND_EVERY: Duration = Duration::from_secs(5);
+const AFRESH_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a relay is watched closely after a road through it has carried something; and when it is told so again at the earliest.
 /// Guesses: longer than the pauses between looks at an idle link, which are 20 s.
@@ -125,9 +127,8 @@ impl Connection {
                 self.shared.order_here(relay, Order::Knock { link: None });
             }
             let introduced = road.flow.is_some() || !self.seen_at.is_empty();
-            let rested = self.recovery.begun.is_none_or(|begun| now >= begun + ROUND_EVERY);
-            if introduced && rested && !self.recovery.is_asking() {
-                self.recover(now, ctx);
+            if introduced && !self.recovery.is_asking() {
+                self.recover(ROUND_EVERY, ctx);
             }
         } else if let Some(relay) = relay
             && self.recovery.depended.is_none_or(|before| now >= before + DEPEND_EVERY)
@@ -184,18 +185,25 @@ impl Connection {
         if link.lease().road().is_some_and(|active| active.source() == road.source()) {
             link.pulse().suspect();
         }
-        self.recover(now(), ctx);
+        if !self.recovery.is_asking() {
+            self.recover(ROUND_EVERY, ctx);
+        }
     }
 
     /// A session with the rendezvous `by` stands again.
     pub(super) fn attached(&mut self, by: PeerId, ctx: &mut Context<Self>) {
         if self.recovery.lost.contains(&by) && !self.entries.is_empty() {
-            self.recover(now(), ctx);
+            self.recover(AFRESH_EVERY, ctx);
         }
     }
 
-    /// Asks all rendezvous that are known for the peer to introduce this host to it once more.
-    fn recover(&mut self, now: Instant, ctx: &mut Context<Self>) {
+    /// Asks all rendezvous that are known for the peer to introduce this host to it once more, unless that was begun so short a time ago:
+    /// a hostile relay that grants flows and ends them must not use up what this host may ask of others.
+    fn recover(&mut self, rest: Duration, ctx: &mut Context<Self>) {
+        let now = now();
+        if self.recovery.begun.is_some_and(|begun| now < begun + rest) {
+            return;
+        }
         let signed = {
             let book = self.shared.book.lock();
             let signed = book.signed(&self.peer, std::time::SystemTime::now());

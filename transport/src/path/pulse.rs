@@ -379,7 +379,7 @@ impl Pulse {
                 self.socket.send_datagram(road, &datagram, whole);
             }
         }
-        self.socket.handles().keep_echo(self.handle, false);
+        self.socket.handles().forget_echo(self.handle);
     }
 
     /// Asks the peer where it sees this host from its port `remote`.

@@ -228,6 +228,17 @@ impl Handles {
         }
     }
 
+    /// Forgets the last datagrams that were sent to `handle`, unless somebody keeps them: the peer's acknowledgments of what was repeated
+    /// may go along a dead road yet.
+    pub(crate) fn forget_echo(&mut self, handle: SocketAddr) {
+        if let Some(entry) = self.handles.get_mut(&handle)
+            && !entry.echo_kept
+            && entry.mirror.is_none()
+        {
+            entry.echo = None;
+        }
+    }
+
     /// What is sent to `handle` goes along another road too from now on, or no longer. The last datagrams before that are to
     /// be sent there now.
     pub(crate) fn mirror(&mut self, handle: SocketAddr, mirror: Option<Mirror>) -> Vec<Vec<u8>> {
