@@ -10,6 +10,7 @@ impl Connection {
         let entry = &mut self.entries[index];
         let probe_every = self.shared.config.patience.probe_every;
         let frames = frames_received(&entry.link);
+        let acks = entry.link.quic().stats().frame_rx.acks;
         let ticked = std::mem::replace(&mut entry.ticked, now);
         let carried = frames != entry.frames_seen;
         if frames != entry.frames_seen {
@@ -40,7 +41,7 @@ impl Connection {
             Wake::Silent if !entry.liveness.is_silent() => {
                 // It is back: a new packet ends QUIC's back-off.
                 let _ = entry.notes.send(Note::Knock);
-                Wake::Back { frames }
+                Wake::Back { acks }
             }
             Wake::Silent => {
                 if probe {
@@ -48,9 +49,10 @@ impl Connection {
                 }
                 Wake::Silent
             }
-            Wake::Back { frames: before } if before == frames => {
+            // What else comes of the peer's says nothing of whether it got what it is to acknowledge.
+            Wake::Back { acks: before } if before == acks => {
                 entry.link.lease().repeat();
-                Wake::Back { frames }
+                Wake::Back { acks }
             }
             Wake::Back { .. } => {
                 entry.link.lease().keep_echo(false);

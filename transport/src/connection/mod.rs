@@ -167,8 +167,8 @@ enum Wake {
     Awake,
     /// The peer doesn't answer probes: has it restarted?
     Silent,
-    /// It answers probes again; so many frames of QUIC's had come by then.
-    Back { frames: u64 },
+    /// It answers probes again; so many acknowledgements had come by then.
+    Back { acks: u64 },
 }
 
 /// A link and what is known about it.
