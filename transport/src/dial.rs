@@ -38,6 +38,9 @@ const WAVE_EVERY: Duration = Duration::from_millis(300);
 /// How long a dial beside a link waits, when its handshake is complete, for the link to answer after all: it was asked before the
 /// handshake began, and works as a rule. A guess; with HELLO the peer takes the new connection for a link.
 const GRACE: Duration = Duration::from_millis(50);
+/// Between handshakes with a rendezvous that may just be coming back. QUIC repeats its first packet after 1, 3 and 7 s: one of several
+/// handshakes then says something about once a second. A guess.
+const AFRESH_EVERY: Duration = Duration::from_secs(2);
 
 /// Why no link to a peer came to be. Nothing is left behind; dialling again is always allowed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -119,12 +122,12 @@ struct Proven {
     peer: PeerId,
 }
 
-/// Dials `peer`, or whoever answers, along `addresses`. The dial is given up when `wanted` closes, unless it has come so far that the
-/// peer may take it for a link.
+/// Dials `peer`, or whoever answers, along `addresses`; again and again within the time of one dial, if it is to insist. The dial is
+/// given up when `wanted` closes, unless it has come so far that the peer may take it for a link.
 pub(crate) async fn dial(
     shared: &Arc<Shared>,
     peer: Option<PeerId>,
-    addresses: Vec<SocketAddr>,
+    (addresses, insist): (Vec<SocketAddr>, bool),
     late: mpsc::UnboundedReceiver<Late>,
     wanted: Option<watch::Receiver<()>>,
 ) -> Result<Authenticated, ConnectError> {
@@ -133,7 +136,7 @@ pub(crate) async fn dial(
     let mut worst = None;
     tokio::select! {
         biased;
-        outcome = authenticate(shared, peer, addresses, late, wanted, &mut worst) => return outcome,
+        outcome = authenticate(shared, peer, (addresses, insist), late, wanted, &mut worst) => return outcome,
         () = sleep => {}
     }
     // That somebody else lives there says more than that nobody answered elsewhere.
@@ -143,7 +146,7 @@ pub(crate) async fn dial(
 async fn authenticate(
     shared: &Arc<Shared>,
     peer: Option<PeerId>,
-    addresses: Vec<SocketAddr>,
+    (addresses, insist): (Vec<SocketAddr>, bool),
     late: mpsc::UnboundedReceiver<Late>,
     wanted: Option<watch::Receiver<()>>,
     worst: &mut Option<ConnectError>,
@@ -155,7 +158,7 @@ async fn authenticate(
     let roads = candidates::roads(&shared.socket.handles(), addresses);
     let Proven { connection, driver, lease, secrets, peer } = tokio::select! {
         biased;
-        proven = race(shared, peer, roads, late, worst) => proven?,
+        proven = race(shared, peer, (roads, insist), late, worst) => proven?,
         () = &mut unwanted => return Err(ConnectError::Closed),
     };
     if is_beside {
@@ -194,7 +197,7 @@ async fn unwanted(wanted: Option<watch::Receiver<()>>) {
 async fn race(
     shared: &Arc<Shared>,
     peer: Option<PeerId>,
-    roads: Vec<Road>,
+    (roads, insist): (Vec<Road>, bool),
     mut late: mpsc::UnboundedReceiver<Late>,
     worst: &mut Option<ConnectError>,
 ) -> Result<Proven, ConnectError> {
@@ -204,6 +207,9 @@ async fn race(
     let several = roads.len() > 1;
     let mut waves = roads.chunks(CANDIDATES_MAX).map(<[Road]>::to_vec);
     let mut wave = waves.next();
+    let pause = || Some(Box::pin(shared.socket.sleep(AFRESH_EVERY)));
+    let first = wave.clone().filter(|_| insist);
+    let mut afresh = if first.is_some() { pause() } else { None };
     let (mut more, mut absent) = (true, None);
     let mut patience = std::pin::pin!(shared.socket.sleep(RACE_TIME));
     let mut silence = Box::pin(shared.socket.sleep(WAVE_EVERY));
@@ -245,6 +251,11 @@ async fn race(
                 false
             }
             () = over(&mut absent) => break,
+            () = over(&mut afresh) => {
+                afresh = pause();
+                attempts.push(Box::pin(attempt(shared, peer, first.clone().unwrap_or_default())));
+                false
+            }
             () = &mut patience, if !again.is_empty() => true,
         };
         if one_by_one {

@@ -138,6 +138,8 @@ pub(crate) struct Shared {
     /// How hosts of IPv4 are reached where this one has none.
     pub(crate) nat64: Mutex<Nat64>,
     links: AtomicU64,
+    /// All sessions of this host are kept at multiples of one pause after this.
+    pub(crate) started: std::time::Instant,
     pub(crate) seed: Option<u64>,
     /// Why this endpoint is being closed.
     closing: OnceLock<String>,
@@ -284,7 +286,7 @@ impl Endpoint {
                 self.connect_to(signed.peer(), &hints, Some(signed)).await
             }
             PeerRef::Addresses(addresses) => {
-                self.shared().connect_address(addresses.addresses().to_vec()).await
+                self.shared().connect_address(addresses.addresses().to_vec(), false).await
             }
         }
     }
@@ -470,6 +472,18 @@ impl Shared {
             shared.order_here(peer, order);
             Box::pin(std::future::ready(()))
         }));
+    }
+
+    /// Sends an order to each connection actor. On the network thread.
+    pub(crate) fn order_all_here(&self, order: impl Fn() -> Order) {
+        let peers = self.peers.lock();
+        // Else a seeded run wouldn't repeat itself.
+        let mut members: Vec<_> = peers.iter().collect();
+        members.sort_unstable_by_key(|(peer, _)| **peer);
+        for (_, member) in members {
+            member.pending.fetch_add(1, Ordering::SeqCst);
+            member.actor.do_send(order());
+        }
     }
 
     /// The same, on the network thread: there an actor can't stop between being found and being told.

@@ -5,6 +5,7 @@
 //! answer  0x02  tag[8]  nonce[8]  ip[16]  port[2]     mac[16]
 //! sizing  0x03  tag[8]  nonce[8]  length[2]  zero[16] mac[16]  zero[length - 51]
 //! call    0x04  zero[8] nonce[8]  zero[34]
+//! keep    0x05  tag[8]  count[8]  zero[18]            mac[16]
 //! ```
 //!
 //! The tag names the connection to its receiver, so that a spoofed frame costs one lookup; the MAC is
@@ -12,7 +13,8 @@
 //! connection have. An answer is exactly as long as the probe, so neither amplifies. The address is the
 //! one that the probe came from, IPv4 mapped into IPv6. A sizing probe is as long as it says, and draws an ordinary answer:
 //! that is how the sender learns that datagrams so long arrive. A call comes from a stranger, asked to by a rendezvous, and bears
-//! nothing but the number that its receiver thought of: if it arrives, strangers' datagrams do.
+//! nothing but the number that its receiver thought of: if it arrives, strangers' datagrams do. A keep is a sign of life that draws
+//! no answer; its count only goes up, so that a replay says nothing.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -25,6 +27,7 @@ pub(crate) const PROBE: u8 = 0x01;
 pub(crate) const ANSWER: u8 = 0x02;
 pub(crate) const SIZING: u8 = 0x03;
 pub(crate) const CALL: u8 = 0x04;
+pub(crate) const KEEP: u8 = 0x05;
 
 /// The longest datagram that QUIC sends, and that a sizing probe is. It fits every direct road, IPv6 over PPPoE included,
 /// without fragmentation (docs/measurements.md).
@@ -63,6 +66,11 @@ pub(crate) enum Frame {
         /// Random; the answer bears it.
         nonce: u64,
     },
+    /// "I am here, as ever: say nothing."
+    Keep {
+        /// More than in the one before.
+        count: u64,
+    },
     /// "I am, and I saw you at this address."
     Answer {
         /// That of the probe.
@@ -78,6 +86,7 @@ impl Frame {
         let mut bytes = [0; FRAME_BYTES];
         let (kind, nonce) = match self {
             Self::Probe { nonce } => (PROBE, nonce),
+            Self::Keep { count } => (KEEP, count),
             Self::Sizing { nonce } => {
                 bytes[17..19].copy_from_slice(&MTU_MAX.to_be_bytes());
                 (SIZING, nonce)
@@ -103,7 +112,7 @@ impl Frame {
     /// The tag of what may be a frame.
     pub(crate) fn tag(bytes: &[u8]) -> Option<Tag> {
         let right = match bytes.first()? {
-            &PROBE | &ANSWER => bytes.len() == FRAME_BYTES,
+            &PROBE | &ANSWER | &KEEP => bytes.len() == FRAME_BYTES,
             &SIZING => (FRAME_BYTES..=MTU_MAX.into()).contains(&bytes.len()),
             _ => false,
         };
@@ -125,6 +134,7 @@ impl Frame {
         let nonce = u64::from_be_bytes(body[9..17].try_into().ok()?);
         match body[0] {
             PROBE => Some(Self::Probe { nonce }),
+            KEEP => Some(Self::Keep { count: nonce }),
             SIZING => {
                 let length = u16::from_be_bytes(body[17..19].try_into().ok()?);
                 let whole = usize::from(length) == frame.len() + padding.len();
@@ -153,6 +163,7 @@ mod tests {
     fn frames_survive_the_way_and_probe_and_answer_are_equally_long() {
         for frame in [
             Frame::Probe { nonce: 7 },
+            Frame::Keep { count: 7 },
             Frame::Answer { nonce: 8, observed: "1.2.3.4:5".parse().unwrap() },
             Frame::Answer { nonce: 9, observed: "[2001:db8::1]:5".parse().unwrap() },
         ] {

@@ -19,6 +19,7 @@ mod matrix;
 mod namespace;
 mod neighbours;
 mod process;
+mod relays;
 mod restarts;
 mod stream;
 mod switches;
@@ -103,6 +104,8 @@ fn trials() -> Vec<Trial> {
         neighbours::two_hosts_behind_one_router_exchange_messages,
         neighbours::hosts_of_ipv6_exchange_messages,
         neighbours::hosts_behind_accepting_routers_exchange_messages,
+        relays::a_relay_with_two_addresses_serves_symmetric_hosts_by_either,
+        relays::pings_go_on_after_the_only_public_node_was_restarted,
         matrix::a_symmetric_nat_is_got_through_by_the_birthday_attempt,
     );
     let chat = chat::binary().is_some();

@@ -4,6 +4,7 @@ use crate::namespace::Namespace;
 use serde_json::Value;
 use std::{
     io::{BufRead, BufReader},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -20,14 +21,28 @@ pub(crate) struct Node {
     process: Child,
     /// How others reach it.
     pub(crate) peer_ref: String,
-    _identity: tempfile::TempDir,
+    /// Kept while it runs, if it is its own.
+    _identity: Option<tempfile::TempDir>,
+}
+
+/// How a process is ended from outside.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Signal {
+    Terminate,
+    Kill,
 }
 
 impl Node {
     /// Starts a node and waits until it says that it is ready.
     pub(crate) fn start(host: &Namespace, args: &[&str]) -> Node {
         let identity = tempfile::tempdir().unwrap();
-        let mut command = webmesh(host, &["node", "--data", identity.path().to_str().unwrap()]);
+        let node = Node::start_at(host, identity.path(), args);
+        node.keeping(identity)
+    }
+
+    /// The same with the identity that is kept there.
+    pub(crate) fn start_at(host: &Namespace, identity: &Path, args: &[&str]) -> Node {
+        let mut command = webmesh(host, &["node", "--data", identity.to_str().unwrap()]);
         let mut process =
             command.args(args).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let mut line = String::new();
@@ -35,7 +50,24 @@ impl Node {
         let ready: Value =
             serde_json::from_str(&line).unwrap_or_else(|_| panic!("{command:?} did not start"));
         let peer_ref = ready["peer_ref"].as_str().unwrap().to_owned();
-        Node { process, peer_ref, _identity: identity }
+        Node { process, peer_ref, _identity: None }
+    }
+
+    fn keeping(mut self, identity: tempfile::TempDir) -> Node {
+        self._identity = Some(identity);
+        self
+    }
+
+    /// Ends it, and waits until it is gone.
+    pub(crate) fn end(mut self, signal: Signal) {
+        match signal {
+            Signal::Kill => self.process.kill().unwrap(),
+            Signal::Terminate => {
+                let id = self.process.id().to_string();
+                assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+            }
+        }
+        self.process.wait().unwrap();
     }
 }
 

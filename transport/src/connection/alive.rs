@@ -10,18 +10,27 @@ impl Connection {
         let entry = &mut self.entries[index];
         let probe_every = self.shared.config.patience.probe_every;
         let frames = frames_received(&entry.link);
+        let acks = entry.link.quic().stats().frame_rx.acks;
         let ticked = std::mem::replace(&mut entry.ticked, now);
+        let carried = frames != entry.frames_seen;
         if frames != entry.frames_seen {
             entry.frames_seen = frames;
             // They came after the tick before, nobody knows when: rather early, lest silence begin too late.
             let earliest = now.checked_sub(probe_every).unwrap_or(now).max(ticked);
             entry.liveness.heard(now.min(earliest + Duration::from_millis(1)), now);
         }
-        entry.liveness.heard(entry.link.pulse().heard(), now);
+        // Before anything else, lest what was heard meanwhile be asked for.
+        let pulse = entry.link.pulse();
+        entry.liveness.heard(pulse.heard().max(pulse.kept()), now);
+        self.keep(index, now);
+        let entry = &mut self.entries[index];
         entry.liveness.expect(entry.link.pulse().still_expecting(), now);
         let probe = entry.liveness.poll_probe();
         if probe {
             entry.link.pulse().probe();
+        }
+        if entry.liveness.poll_keep() {
+            entry.link.pulse().keep();
         }
         entry.wake = match entry.wake {
             Wake::Awake if entry.liveness.silence(now) >= probe_every => {
@@ -32,7 +41,7 @@ impl Connection {
             Wake::Silent if !entry.liveness.is_silent() => {
                 // It is back: a new packet ends QUIC's back-off.
                 let _ = entry.notes.send(Note::Knock);
-                Wake::Back { frames }
+                Wake::Back { acks }
             }
             Wake::Silent => {
                 if probe {
@@ -40,9 +49,10 @@ impl Connection {
                 }
                 Wake::Silent
             }
-            Wake::Back { frames: before } if before == frames => {
+            // What else comes of the peer's says nothing of whether it got what it is to acknowledge.
+            Wake::Back { acks: before } if before == acks => {
                 entry.link.lease().repeat();
-                Wake::Back { frames }
+                Wake::Back { acks }
             }
             Wake::Back { .. } => {
                 entry.link.lease().keep_echo(false);
@@ -50,7 +60,9 @@ impl Connection {
             }
             Wake::Awake => Wake::Awake,
         };
-        if let Some(event) = entry.liveness.poll_event() {
+        let event = entry.liveness.poll_event();
+        self.look_after(id, carried, now, ctx);
+        if let Some(event) = event {
             self.changed(id, event);
         }
         let Some(index) = self.position(id) else { return };

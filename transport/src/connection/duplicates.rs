@@ -30,6 +30,9 @@ impl Connection {
         self.up = Some(id);
         self.unreachable = false;
         self.shared.set_up(&link);
+        if link.serves() {
+            self.shared.tell_sessions(News::Connected { peer: self.peer });
+        }
         self.shared.observer.link_up(link.clone());
         for waiter in self.waiters.drain(..) {
             let _ = waiter.send(Ok(link.clone()));

@@ -8,13 +8,15 @@ mod alive;
 mod duplicates;
 mod notes;
 mod punching;
+mod recovery;
 mod rendezvous;
 mod renewal;
 
 pub(crate) use renewal::Newer;
 
 use duplicates::close_if_drained;
-use notes::attend;
+use notes::{Ended, attend};
+use recovery::Recovery;
 use renewal::{BESIDE_AT_ONCE, Beside, digest};
 use std::{
     net::SocketAddr,
@@ -46,7 +48,7 @@ use crate::{
         candidates::CANDIDATES_MAX,
         congestion::acks_of,
         explain::{Candidate, Explanation, reason},
-        liveness::{Event, Liveness},
+        liveness::{Event, Keeper, Liveness},
         nonces::Nonces,
         places::{self, Places},
         pulse::Pulse,
@@ -79,7 +81,8 @@ const LINKS_MAX: usize = 4;
 /// Addresses that wait for the dial under way to fail.
 const UNTRIED_MAX: usize = 16;
 
-/// Messages about rendezvous that wait to be written to a peer which doesn't read; more are dropped. A guess.
+/// Messages about rendezvous that wait to be written to a peer which doesn't read; more are dropped, but for those of ended flows
+/// ([`Ended`]): the others are answers to its own questions, or are repeated. A guess.
 const SAYING_MAX: usize = 32;
 
 /// Probes of the addresses that are known had their answers by then. A guess: their checks take 1.5 s.
@@ -115,6 +118,17 @@ pub(crate) enum Order {
     Established { authenticated: Box<Authenticated>, waiters: Vec<Waiter> },
     /// The dial under way failed.
     DialFailed(ConnectError),
+    /// A link is to be asked whether it is still known to the peer; without one, the one that is up: somebody says that it isn't, or
+    /// a road that leads through the peer is silent.
+    Knock { link: Option<u64> },
+    /// Something was sent along the relayed road of a link, and nothing came back for a while.
+    Silent { link: u64 },
+    /// A road in use leads through the peer, and has carried something.
+    Depended,
+    /// The relay `by` has lost the flow that a road of a link leads through.
+    Lost { link: u64, by: PeerId, road: Road },
+    /// A session with the rendezvous `by` stands again.
+    Attached { by: PeerId },
     /// Answers are expected on a link from now on.
     Expect { link: u64 },
     /// The user of a draining link is done with it.
@@ -165,8 +179,8 @@ enum Wake {
     Awake,
     /// The peer doesn't answer probes: has it restarted?
     Silent,
-    /// It answers probes again; so many frames of QUIC's had come by then.
-    Back { frames: u64 },
+    /// It answers probes again; so many acknowledgements had come by then.
+    Back { acks: u64 },
 }
 
 /// A link and what is known about it.
@@ -175,6 +189,8 @@ struct Entry {
     notes: mpsc::UnboundedSender<Note>,
     /// Messages about rendezvous among them that aren't written yet.
     saying: Arc<AtomicUsize>,
+    /// Flows whose end isn't.
+    ended: Arc<Ended>,
     draining: bool,
     drained_here: bool,
     drained_there: bool,
@@ -188,6 +204,11 @@ struct Entry {
     timer: Option<SpawnHandle>,
     /// Stands for the places that the newest reference names by which the link knows its peer.
     digest: u64,
+    /// When it was last asked because somebody said that there is a reason.
+    knocked: Option<Instant>,
+    /// The last sign of life that a session was told of, and the mappings of NATs that were noticed.
+    kept: Instant,
+    remapped: u32,
 }
 
 pub(crate) struct Connection {
@@ -221,6 +242,8 @@ pub(crate) struct Connection {
     /// Why a rendezvous didn't introduce this host to the peer.
     refusal: Option<Refusal>,
     standby: Vec<Road>,
+    /// What is done to get back what was lost.
+    recovery: Recovery,
     asked: Vec<Asked>,
     next_ask: u32,
     past: Vec<InstanceId>,
@@ -253,6 +276,7 @@ impl Connection {
             attempted: None,
             refusal: None,
             standby: Vec::new(),
+            recovery: Recovery::default(),
             asked: Vec::new(),
             next_ask: 0,
             past: Vec::new(),
@@ -295,7 +319,8 @@ impl Connection {
 
     fn start_dial(&mut self, places: Places, ctx: &mut Context<Self>) {
         self.dialling = true;
-        let Places { addresses, points, tls } = places;
+        let Places { addresses, points, tls, insist } = places;
+        self.recovery.learn(&points);
         let (late, roads) = mpsc::unbounded_channel();
         self.shared.socket.spawn(places::tunnels(&self.shared, &addresses, tls, late.clone()));
         self.late = Some(late);
@@ -303,7 +328,7 @@ impl Connection {
         let (shared, peer, actor) = (self.shared.clone(), self.peer, ctx.address());
         let wanted = self.dial_wanted();
         self.shared.socket.spawn(async move {
-            let order = match dial(&shared, Some(peer), addresses, roads, wanted).await {
+            let order = match dial(&shared, Some(peer), (addresses, insist), roads, wanted).await {
                 Ok(authenticated) => Order::Established {
                     authenticated: Box::new(authenticated),
                     waiters: Vec::new(),
@@ -392,8 +417,9 @@ impl Connection {
             ctx.run_later(PLAIN_PUNCH_MAX, move |actor, _| actor.add_rest(id, others));
         }
         let (notes, queue) = mpsc::unbounded_channel();
-        let saying = Arc::new(AtomicUsize::new(0));
-        let attended = attend(link.clone(), stream, queue, saying.clone(), ctx.address());
+        let (saying, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(Ended::default()));
+        let unwritten = (saying.clone(), ended.clone());
+        let attended = attend(link.clone(), stream, queue, unwritten, ctx.address());
         self.shared.socket.spawn(attended);
         // Mostly the only one; a Vec would make room for four.
         self.entries.reserve_exact(1);
@@ -401,6 +427,7 @@ impl Connection {
             link: link.clone(),
             notes,
             saying,
+            ended,
             draining: false,
             drained_here: false,
             drained_there: false,
@@ -411,6 +438,9 @@ impl Connection {
             wake: Wake::Awake,
             timer: None,
             digest,
+            knocked: None,
+            kept: now(),
+            remapped: 0,
         });
         if road.flow.is_some() {
             // Both say where they are, and both then try: that opens most NATs.
@@ -441,6 +471,13 @@ impl Connection {
     fn say(&mut self, id: u64, said: Said) {
         let Some(index) = self.position(id) else { return };
         let entry = &self.entries[index];
+        if let Said::FlowsDead { tokens } = &said {
+            if !entry.ended.add(tokens) {
+                let why = "it doesn't read which flows have ended".into();
+                entry.link.end(LinkDown::Broken(why));
+            }
+            return;
+        }
         if entry.saying.load(Ordering::Relaxed) < SAYING_MAX {
             entry.saying.fetch_add(1, Ordering::Relaxed);
             let _ = entry.notes.send(Note::Rendezvous(Box::new(said)));
@@ -478,6 +515,7 @@ impl Connection {
         }
         self.shared.observer.link_down(entry.link, why);
         if self.entries.is_empty() {
+            self.recovery.end();
             self.shared.host_gone(&self.peer);
             self.shared.tell_sessions(News::Gone { peer: self.peer });
         }
@@ -551,6 +589,22 @@ impl Handler<Order> for Connection {
                 }
             }
             Order::DialFailed(error) => self.dial_failed(error, ctx),
+            Order::Knock { link } => {
+                if link.is_none() {
+                    self.pending.fetch_sub(1, Ordering::SeqCst);
+                }
+                self.knock(link, ctx);
+            }
+            Order::Silent { link } => self.silent(link, ctx),
+            Order::Depended => {
+                self.pending.fetch_sub(1, Ordering::SeqCst);
+                self.depended(ctx);
+            }
+            Order::Lost { link, by, road } => self.lost(link, by, road, ctx),
+            Order::Attached { by } => {
+                self.pending.fetch_sub(1, Ordering::SeqCst);
+                self.attached(by, ctx);
+            }
             Order::Expect { link } => self.tick(link, ctx),
             Order::Drained { link } => self.drained(link),
             Order::Ending { link, why } => {

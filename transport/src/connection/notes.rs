@@ -2,18 +2,52 @@
 
 use std::{collections::VecDeque, pin::Pin};
 
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
 use super::*;
+use crate::rendezvous::protocol::FLOWS_DEAD_MAX;
 
 /// Messages about rendezvous that wait for their turn; whoever sends more is cut off, for they would wait in QUIC's window,
 /// which is large. A peer that keeps to [`ASKED_MAX`] never has so many; a guess, at ~200 bytes each.
 const WAITING_MAX: usize = 1024;
+
+/// Ended flows that wait to be told of; a peer that leaves more unread loses its link, with which they end for it too. A guess,
+/// far beyond the flows that a relay gives one host, and 32 KB.
+const ENDED_MAX: usize = 4096;
+
+/// Flows whose end the peer isn't told of yet. What frees something is never dropped for lack of room.
+#[derive(Default)]
+pub(super) struct Ended {
+    tokens: Mutex<Vec<u64>>,
+    news: Notify,
+}
+
+impl Ended {
+    /// The peer is to be told of these too. `false`: it doesn't read what it is told.
+    pub(super) fn add(&self, more: &[u64]) -> bool {
+        let mut tokens = self.tokens.lock();
+        tokens.extend(more);
+        self.news.notify_one();
+        tokens.len() <= ENDED_MAX
+    }
+
+    /// What is to be said next.
+    fn take(&self) -> Option<Note> {
+        let mut tokens = self.tokens.lock();
+        let count = tokens.len().min(FLOWS_DEAD_MAX);
+        let tokens: Vec<_> = tokens.drain(..count).collect();
+        let said = (!tokens.is_empty()).then_some(Said::FlowsDead { tokens });
+        said.map(|said| Note::Rendezvous(Box::new(said)))
+    }
+}
 
 /// Reads and writes the notes of a link until its connection ends, and says how it ended.
 pub(super) async fn attend(
     link: Link,
     stream: LinkStream,
     mut queue: mpsc::UnboundedReceiver<Note>,
-    saying: Arc<AtomicUsize>,
+    (saying, ended): (Arc<AtomicUsize>, Arc<Ended>),
     actor: actix::Addr<Connection>,
 ) {
     let id = link.id();
@@ -31,6 +65,11 @@ pub(super) async fn attend(
                 write_note(&mut tx, &note).await;
                 if matches!(note, Note::Rendezvous(_)) {
                     saying.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+            () = ended.news.notified() => {
+                while let Some(note) = ended.take() {
+                    write_note(&mut tx, &note).await;
                 }
             }
             () = over(&mut pause) => {
@@ -79,5 +118,26 @@ async fn over(pause: &mut Option<Pin<Box<tokio::time::Sleep>>>) {
     match pause {
         Some(pause) => pause.await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_end_of_a_flow_is_forgotten_and_a_peer_that_reads_none_is_known() {
+        let ended = Ended::default();
+        for token in 0..ENDED_MAX as u64 {
+            assert!(ended.add(&[token]));
+        }
+        assert!(!ended.add(&[u64::MAX]));
+        let mut told = Vec::new();
+        while let Some(Note::Rendezvous(said)) = ended.take() {
+            let Said::FlowsDead { tokens } = *said else { panic!("{said:?}") };
+            assert!((1..=FLOWS_DEAD_MAX).contains(&tokens.len()));
+            told.extend(tokens);
+        }
+        assert_eq!(told, Vec::from_iter((0..ENDED_MAX as u64).chain([u64::MAX])));
     }
 }

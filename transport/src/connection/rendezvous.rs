@@ -11,6 +11,7 @@ impl Connection {
             return;
         }
         self.meeting = true;
+        self.shared.tell_sessions(News::Look);
         let (shared, peer, actor) = (self.shared.clone(), self.peer, ctx.address());
         self.shared.socket.spawn(async move {
             let met = |met| actor.do_send(Order::Met(met));
@@ -28,6 +29,7 @@ impl Connection {
         }
         self.seen_at.push((by, addresses));
         if let Some(road) = road {
+            self.recovery.found(&by);
             if let Some(late) = &self.late {
                 let _ = late.send(Late::Road(road));
             }
@@ -99,7 +101,7 @@ impl Connection {
                 ctx.run_later(PLAIN_PUNCH_MAX, move |actor, ctx| actor.try_birthday(id, ctx));
             }
             Said::Punch => self.guess_ports(&link),
-            Said::FlowDead { token } => self.shared.flow_dead(token, road),
+            Said::FlowsDead { tokens } => self.shared.flows_dead(&tokens, self.peer),
             said => self.shared.tell_sessions(News::Said { peer: self.peer, road, said }),
         }
     }
@@ -123,6 +125,7 @@ impl Connection {
 
     /// Stays for a while, so that what a rendezvous said about a caller is known when it calls.
     pub(super) fn expect_call(&mut self, ctx: &mut Context<Self>) {
+        self.shared.tell_sessions(News::Look);
         if self.entries.is_empty() && !self.expecting {
             self.expecting = true;
             ctx.run_later(self.shared.config.limits.handshake_time_max, |actor, ctx| {

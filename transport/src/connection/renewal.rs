@@ -37,7 +37,7 @@ impl Newer {
         let places = Places {
             addresses: signed.addresses().to_vec(),
             points: signed.rendezvous().to_vec(),
-            tls: Vec::new(),
+            ..Places::default()
         };
         Self { version: Some(signed.version()), digest: digest(signed), places }
     }

@@ -45,7 +45,7 @@ impl Shared {
         let signed = book.signed(&peer, now).map(|signed| signed.rendezvous().to_vec());
         let mut points = signed.unwrap_or_default();
         points.extend(hints.rendezvous.iter().cloned());
-        Places { addresses, points, tls: Vec::new() }
+        Places { addresses, points, ..Places::default() }
     }
 
     /// What the peer of a link signed after the reference by which the link knows it.
@@ -81,10 +81,12 @@ impl Shared {
         outcome.await.unwrap_or(Err(ConnectError::Closed))
     }
 
-    /// The link to whoever answers at one of `addresses`; joins a dial under way to the same.
+    /// The link to the host that answers at one of `addresses`; joins a dial under way to the same. To `insist` is to begin one handshake
+    /// after the other, for a host that may just be coming back.
     pub(crate) async fn connect_address(
         self: &Arc<Self>,
         addresses: Vec<SocketAddr>,
+        insist: bool,
     ) -> Result<Link, ConnectError> {
         // Who answered there and is still there need not be asked again.
         let there = |link: &Link| {
@@ -104,7 +106,7 @@ impl Shared {
                     let (late, roads) = mpsc::unbounded_channel();
                     let tunnels = places::tunnels(&shared, &addresses, Vec::new(), late);
                     shared.socket.spawn(tunnels);
-                    let dialled = dial(&shared, None, addresses, roads, None).await;
+                    let dialled = dial(&shared, None, (addresses, insist), roads, None).await;
                     match dialled {
                         Ok(authenticated) => shared.established(authenticated, begun.waiters()),
                         Err(e) => begun.waiters().into_iter().for_each(|waiter| {

@@ -117,6 +117,7 @@ impl Shared {
             attached: Mutex::default(),
             nat64: Mutex::default(),
             links: AtomicU64::new(1),
+            started: now,
             seed,
             closing: OnceLock::new(),
         });

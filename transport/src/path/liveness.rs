@@ -4,6 +4,9 @@
 //! `&mut self`, drain [`Liveness::poll_probe`] and [`Liveness::poll_event`], then arm a timer for
 //! [`Liveness::timeout`].* docs/architecture.md: with answers pending a probe each 500 ms; 5 s of silence
 //! end what waits as `Unreachable`; 60 s end the connection.
+//!
+//! A session with a rendezvous is kept by one side alone ([`Keeper`]): that shows itself at common moments, and asks at every
+//! fourth of them.
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +16,31 @@ const STALL_MIN: Duration = Duration::from_secs(1);
 /// Bounds of every length in [`Patience`], lest a probe storm or an overflow follow from a slip.
 const PATIENCE_MIN: Duration = Duration::from_millis(10);
 const PATIENCE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Of the signs of life by which a session is kept, one in so many wants an answer.
+const KEEPS_PER_PROBE: u32 = 4;
+
+/// The least time between them, however soon a NAT forgets. A guess: carriers are known that keep a mapping for less than a minute,
+/// none that keeps it for less than this.
+const KEEP_EVERY_MIN: Duration = Duration::from_secs(5);
+
+/// A NAT that has kept its mapping for so long is given more time again. A guess.
+const KEEP_TRUST: Duration = Duration::from_secs(3600);
+
+/// Between probes of a peer on which a relayed road depends. A guess: a restarted relay is to be noticed well within the five seconds
+/// in which things go on.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+
+/// Who shows signs of life while nothing is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeper {
+    /// Each side asks the other.
+    Both,
+    /// This side, at multiples of the pause between idle probes after this moment: all sessions of a host at once.
+    Us(Instant),
+    /// The peer: it is asked only if it has stopped.
+    Peer,
+}
 
 /// How patient to be with a silent peer. Lengths are brought between 10 ms and a year.
 #[derive(Debug, Clone)]
@@ -89,6 +117,15 @@ pub struct Liveness {
     asked: Option<Instant>,
     next_probe: Instant,
     probe_due: bool,
+    keeper: Keeper,
+    /// Between signs of life of this side, if it is the keeper.
+    keep_every: Duration,
+    /// Since when the NATs on the way have kept their mappings, as far as is known.
+    mapped_since: Instant,
+    next_keep: Option<Instant>,
+    keep_due: bool,
+    /// Until when the peer is watched closely.
+    watched: Option<Instant>,
     event: Option<Event>,
 }
 
@@ -96,9 +133,16 @@ impl Liveness {
     /// A peer that has just been heard.
     pub fn new(patience: Patience, now: Instant) -> Self {
         let patience = patience.bounded();
-        let next_probe = now + patience.idle_every();
+        let keep_every = patience.idle_every();
+        let next_probe = now + keep_every;
         Self {
             patience,
+            keeper: Keeper::Both,
+            keep_every,
+            mapped_since: now,
+            next_keep: None,
+            keep_due: false,
+            watched: None,
             state: State::Reachable,
             expecting: false,
             heard: now,
@@ -119,7 +163,7 @@ impl Liveness {
         self.heard = at;
         self.stalled = Duration::ZERO;
         self.asked = self.asked.filter(|asked| *asked > at);
-        self.next_probe = at + self.interval();
+        self.next_probe = self.after(at, now);
         if self.state == State::Unreachable {
             self.state = State::Reachable;
             self.event = Some(Event::Reachable);
@@ -132,8 +176,38 @@ impl Liveness {
         if self.expecting != expecting {
             self.expecting = expecting;
             let last = self.asked.map_or(self.heard, |asked| asked.max(self.heard));
-            self.next_probe = self.next_probe.min((last + self.interval()).max(now));
+            self.next_probe = self.next_probe.min(self.after(last, now).max(now));
         }
+        self.advance(now);
+    }
+
+    /// Who shows signs of life while nothing is expected.
+    pub fn kept_by(&mut self, keeper: Keeper, now: Instant) {
+        if self.keeper != keeper {
+            self.keeper = keeper;
+            self.next_keep = self.next_keep(now);
+            if self.asked.is_none() {
+                self.next_probe = self.after(self.heard, now);
+            }
+        }
+        self.advance(now);
+    }
+
+    /// A NAT on the way has made a new mapping: the old one was forgotten between two signs of life.
+    pub fn remapped(&mut self, now: Instant) {
+        self.mapped_since = now;
+        if self.keep_every >= 2 * KEEP_EVERY_MIN {
+            self.keep_every /= 2;
+            self.next_keep = self.next_keep(now);
+            self.next_probe = self.next_probe.min(self.after(self.heard, now).max(now));
+        }
+        self.advance(now);
+    }
+
+    /// Something depends on the peer's being there: until then it is probed each two seconds.
+    pub fn watch(&mut self, until: Instant, now: Instant) {
+        self.watched = self.watched.max(Some(until));
+        self.next_probe = self.next_probe.min(self.after(self.heard, now).max(now));
         self.advance(now);
     }
 
@@ -165,7 +239,16 @@ impl Liveness {
         if now >= self.next_probe {
             self.asked.get_or_insert(now);
             self.probe_due = true;
-            self.next_probe = now + self.interval();
+            self.next_probe = self.after(now, now);
+        }
+        if self.next_keep.is_some_and(|next| now >= next) {
+            // A probe is a sign of life as well.
+            self.keep_due = !self.probe_due && self.asked.is_none() && !self.is_busy(now);
+            if now >= self.mapped_since + KEEP_TRUST && self.keep_every < self.patience.idle_every()
+            {
+                (self.keep_every, self.mapped_since) = (self.keep_every * 2, now);
+            }
+            self.next_keep = self.next_keep(now);
         }
     }
 
@@ -187,12 +270,25 @@ impl Liveness {
     }
 
     fn gone_at(&self, silent_at: Instant) -> Instant {
-        (self.heard + self.stalled + self.patience.gone_after).max(silent_at)
+        let Patience { unreachable_after, gone_after, .. } = self.patience;
+        // Whom this side keeps is asked more seldom, and is given as long to answer as others have at least.
+        let least = match self.keeper {
+            Keeper::Us(_) => {
+                gone_after.saturating_sub(self.patience.idle_every() + unreachable_after)
+            }
+            Keeper::Both | Keeper::Peer => Duration::ZERO,
+        };
+        (self.heard + self.stalled + gone_after).max(silent_at + least)
     }
 
     /// Whether a probe is to be sent now.
     pub fn poll_probe(&mut self) -> bool {
         std::mem::take(&mut self.probe_due)
+    }
+
+    /// Whether a sign of life that wants no answer is to be sent now.
+    pub fn poll_keep(&mut self) -> bool {
+        std::mem::take(&mut self.keep_due)
     }
 
     /// What became of the peer since the last call.
@@ -205,7 +301,7 @@ impl Liveness {
         if self.state == State::Gone {
             return None;
         }
-        let mut next = self.next_probe;
+        let mut next = self.next_keep.map_or(self.next_probe, |keep| keep.min(self.next_probe));
         if let Some(asked) = self.asked {
             let silent_at = self.silent_at(asked);
             let gone_at = self.gone_at(silent_at);
@@ -232,13 +328,44 @@ impl Liveness {
         self.state != State::Reachable
     }
 
-    fn interval(&self) -> Duration {
+    /// Whether the peer is probed more often than an idle one.
+    fn is_busy(&self, now: Instant) -> bool {
+        self.expecting || self.watched.is_some_and(|until| now < until)
+    }
+
+    /// When the probe is due that follows a probe or a sign of life at `last`.
+    fn after(&self, last: Instant, now: Instant) -> Instant {
+        let Patience { probe_every, gone_after, .. } = self.patience;
+        let idle = self.patience.idle_every();
         if self.expecting || self.asked.is_some() {
-            self.patience.probe_every
-        } else {
-            self.patience.idle_every()
+            return last + probe_every;
+        }
+        if self.is_busy(now) {
+            return last + WATCH_EVERY.clamp(probe_every, idle);
+        }
+        match self.keeper {
+            Keeper::Both => last + idle,
+            Keeper::Us(from) => multiple(from, self.keep_every * KEEPS_PER_PROBE, last),
+            // Two of its signs may be lost; and it has to answer before it counts as gone.
+            Keeper::Peer => last + (idle * 5 / 2).min(gone_after * 5 / 6).max(idle),
         }
     }
+
+    fn next_keep(&self, now: Instant) -> Option<Instant> {
+        match self.keeper {
+            Keeper::Us(from) => Some(multiple(from, self.keep_every, now)),
+            Keeper::Both | Keeper::Peer => None,
+        }
+    }
+}
+
+/// The first moment after `now` that is a multiple of `every` after `from`.
+fn multiple(from: Instant, every: Duration, now: Instant) -> Instant {
+    let passed = now.saturating_duration_since(from).as_nanos();
+    let every = every.as_nanos().max(1);
+    let until = (passed / every + 1).saturating_mul(every);
+    let until = u64::try_from(until).unwrap_or(u64::MAX);
+    from.checked_add(Duration::from_nanos(until)).unwrap_or(now + KEEP_TRUST)
 }
 
 #[cfg(test)]
@@ -385,5 +512,101 @@ mod tests {
         core.expect(false, start + 10 * SECOND);
         let (_, events) = run(&mut core, start + 10 * SECOND, 6 * SECOND, |_| false);
         assert_eq!(events, [(5_000, Event::Unreachable)]);
+    }
+
+    /// The same as [`run`], for keeps: their times, and those of the probes, all of which are answered until `until`.
+    fn keeps(core: &mut Liveness, start: Instant, until: Duration) -> (Vec<u128>, Vec<u128>) {
+        let (mut keeps, mut probes, mut now) = (Vec::new(), Vec::new(), start);
+        while let Some(next) = core.timeout()
+            && next.saturating_duration_since(start) <= until
+        {
+            now = next.max(now);
+            core.advance(now);
+            if core.poll_keep() {
+                keeps.push((now - start).as_millis());
+            }
+            if core.poll_probe() {
+                probes.push((now - start).as_millis());
+                core.heard(now, now);
+            }
+        }
+        (keeps, probes)
+    }
+
+    #[test]
+    fn a_session_is_kept_at_common_moments_and_asked_at_every_fourth() {
+        let start = Instant::now();
+        for begun in [1, 7, 19] {
+            let mut core = Liveness::new(Patience::default(), start);
+            core.kept_by(Keeper::Us(start), start + begun * SECOND);
+            let (keeps, probes) = keeps(&mut core, start, 3600 * SECOND);
+            assert_eq!(keeps[..4], [20_000, 40_000, 60_000, 100_000]);
+            assert_eq!(probes[..3], [80_000, 160_000, 240_000]);
+            assert_eq!(keeps.len() + probes.len(), 180);
+            assert_eq!(keeps.len() + 2 * probes.len(), 225);
+        }
+    }
+
+    #[test]
+    fn a_keeper_notices_within_85_seconds_that_an_idle_peer_is_silent_and_within_5_once_it_is_asked()
+     {
+        let start = Instant::now();
+        let mut core = Liveness::new(Patience::default(), start);
+        core.kept_by(Keeper::Us(start), start);
+        let (_, events) = run(&mut core, start, 200 * SECOND, |at| at < 160_000);
+        // It was last heard at 80 s.
+        assert_eq!(events, [(165_000, Event::Unreachable), (200_000, Event::Gone)]);
+        let mut core = Liveness::new(Patience::default(), start);
+        core.kept_by(Keeper::Us(start), start);
+        core.probe_now(start + 30 * SECOND);
+        let (_, events) = run(&mut core, start + 30 * SECOND, 60 * SECOND, |_| false);
+        assert_eq!(events[0], (5_000, Event::Unreachable));
+    }
+
+    #[test]
+    fn whom_the_peer_keeps_asks_nothing_while_that_goes_on_and_notices_its_end_within_a_minute() {
+        let start = Instant::now();
+        let mut core = Liveness::new(Patience::default(), start);
+        core.kept_by(Keeper::Peer, start);
+        for twenty in 1..30 {
+            let now = start + twenty * 20 * SECOND;
+            // Each fourth is a probe, which may be a replay; now and then one is lost.
+            if twenty % 4 != 0 && twenty != 6 {
+                core.heard(now, now);
+            }
+            core.advance(now);
+            assert!(!core.poll_probe(), "at {} s", twenty * 20);
+        }
+        let last = start + 29 * 20 * SECOND;
+        let (probes, events) = run(&mut core, last, 100 * SECOND, |_| false);
+        assert_eq!(probes[0], 50_000);
+        assert_eq!(events, [(55_000, Event::Unreachable), (60_000, Event::Gone)]);
+    }
+
+    #[test]
+    fn where_a_nat_forgets_sooner_the_signs_of_life_come_sooner_for_an_hour() {
+        let start = Instant::now();
+        let mut core = Liveness::new(Patience::default(), start);
+        core.kept_by(Keeper::Us(start), start);
+        core.remapped(start + SECOND);
+        core.remapped(start + 2 * SECOND);
+        core.remapped(start + 3 * SECOND);
+        let (sooner, probes) = keeps(&mut core, start, 60 * SECOND);
+        assert_eq!(sooner[..4], [5_000, 10_000, 15_000, 25_000]);
+        assert_eq!(probes, [20_000, 40_000, 60_000]);
+        let (later, _) = keeps(&mut core, start, 9000 * SECOND);
+        assert_eq!(later[later.len() - 1] - later[later.len() - 2], 20_000);
+    }
+
+    #[test]
+    fn a_peer_on_which_something_depends_is_asked_each_two_seconds() {
+        let start = Instant::now();
+        for keeper in [Keeper::Both, Keeper::Us(start), Keeper::Peer] {
+            let mut core = Liveness::new(Patience::default(), start);
+            core.kept_by(keeper, start);
+            core.watch(start + 9 * SECOND, start);
+            let (probes, _) = run(&mut core, start, 19 * SECOND, |_| true);
+            assert_eq!(probes, [2_000, 4_000, 6_000, 8_000, 10_000]);
+        }
     }
 }

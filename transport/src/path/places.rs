@@ -31,12 +31,15 @@ pub(crate) struct Places {
     pub(crate) points: Vec<RendezvousPoint>,
     /// Where it says that it takes tunnels.
     pub(crate) tls: Vec<SocketAddr>,
+    /// It may just be coming back: whoever dials doesn't wait for the back-off of one handshake.
+    pub(crate) insist: bool,
 }
 
 impl Places {
     /// A rendezvous itself: one that must be met by another is none.
     pub(crate) fn of(point: &RendezvousPoint) -> Self {
-        Self { addresses: point.addresses.clone(), points: Vec::new(), tls: point.tls.clone() }
+        let (addresses, tls) = (point.addresses.clone(), point.tls.clone());
+        Self { addresses, points: Vec::new(), tls, insist: true }
     }
 }
 

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     connection::Order,
+    identity::PeerId,
     nat::classify::Observation,
     socket::{
         handles::{Mirror, Road, Source},
@@ -38,6 +39,8 @@ const PING_TIME_MAX: Duration = Duration::from_secs(5);
 /// Pings under way on one link; an older one is given up for a newer. One a millisecond, the most that `webmesh ping` sends, over
 /// [`PING_TIME_MAX`].
 pub(crate) const PINGS_MAX: usize = 5_000;
+/// Between two doubts whether the peer still knows a connection, however often somebody says that it doesn't.
+const DOUBT_EVERY: Duration = Duration::from_secs(1);
 
 /// The label under which the key of probes is exported from TLS (RFC 5705).
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-webmesh/1 link";
@@ -122,6 +125,14 @@ struct State {
     /// Whether the socket looks after what is sent, and after how long it asks.
     watched: bool,
     patience: Duration,
+    /// Keeps that were sent, the count of the peer's last one, and when that came.
+    keeps: u64,
+    kept: (u64, Instant),
+    /// Where the peer sees this host along the road in use, and how often that was another place than before.
+    seen_at: Option<SocketAddr>,
+    remapped: u32,
+    /// When somebody in the peer's name last said that this connection isn't known there.
+    doubted: Option<Instant>,
 }
 
 impl Pulse {
@@ -156,6 +167,11 @@ impl Pulse {
             wake: None,
             watched: false,
             patience: Duration::ZERO,
+            keeps: 0,
+            kept: (0, heard),
+            seen_at: None,
+            remapped: 0,
+            doubted: None,
         };
         Self {
             link,
@@ -232,6 +248,50 @@ impl Pulse {
         });
     }
 
+    /// Shows the peer, and the NATs on the way, that this host is there; draws no answer.
+    pub(crate) fn keep(&self) {
+        let (road, count) = {
+            let mut state = self.state.lock();
+            state.keeps += 1;
+            (state.roads.active(), state.keeps)
+        };
+        self.socket.send_frame(road, &Frame::Keep { count }.seal(self.to_peer, &self.key));
+    }
+
+    /// When the peer last showed by itself that it is there.
+    pub(crate) fn kept(&self) -> Instant {
+        self.state.lock().kept.1
+    }
+
+    /// Where the peer sees this host along the road in use, and how often it was seen elsewhere than before.
+    pub(crate) fn seen_at(&self) -> (Option<SocketAddr>, u32) {
+        let state = self.state.lock();
+        (state.seen_at, state.remapped)
+    }
+
+    /// Somebody in the peer's name says that the peer doesn't know this connection, or a flow: the connection actor asks, once a
+    /// second at most.
+    fn doubt(&self) {
+        let now = now();
+        let mut state = self.state.lock();
+        if state.doubted.is_none_or(|before| now >= before + DOUBT_EVERY) {
+            state.doubted = Some(now);
+            drop(state);
+            self.tell(Order::Knock { link: Some(self.link) });
+        }
+    }
+
+    /// The relay `by` has lost the flow that `road` leads through.
+    pub(crate) fn lost(&self, by: PeerId, road: Road) {
+        self.tell(Order::Lost { link: self.link, by, road });
+    }
+
+    fn tell(&self, order: Order) {
+        if let Some(actor) = self.orders.upgrade() {
+            actor.do_send(order);
+        }
+    }
+
     /// The peer says that it can also be reached along these.
     pub(crate) fn add(self: &Arc<Self>, roads: impl IntoIterator<Item = Road>) {
         self.change(|state, now| roads.into_iter().for_each(|road| state.roads.add(road, now)));
@@ -278,6 +338,16 @@ impl Pulse {
             Some(Frame::Probe { nonce } | Frame::Sizing { nonce }) => {
                 self.change(|state, now| state.roads.probed(road, nonce, frame.len(), now));
             }
+            Some(Frame::Keep { count }) => self.change(|state, now| {
+                if count <= state.kept.0 {
+                    return;
+                }
+                state.kept = (count, now);
+                // Along another road than the one in use it is a probe like any other.
+                if state.roads.active().source() != road.source() {
+                    state.roads.probed(road, count, frame.len(), now);
+                }
+            }),
             Some(Frame::Answer { nonce, observed }) => {
                 self.change(|state, now| {
                     if state.observing == Some((nonce, road.remote)) {
@@ -291,6 +361,11 @@ impl Pulse {
                         self.acks.answered(sent);
                     }
                     state.heard = now;
+                    if state.roads.active().source() == road.source() && road.flow.is_none() {
+                        let before = state.seen_at.replace(observed);
+                        state.remapped +=
+                            u32::from(before.is_some_and(|before| before != observed));
+                    }
                     self.observed(road, observed, now);
                     let asked = state.pings.iter().position(|(ping, _)| *ping == nonce);
                     if let Some((_, ping)) = asked.and_then(|index| state.pings.remove(index)) {
@@ -312,7 +387,7 @@ impl Pulse {
                 self.socket.send_datagram(road, &datagram, whole);
             }
         }
-        self.socket.handles().keep_echo(self.handle, false);
+        self.socket.handles().forget_echo(self.handle);
     }
 
     /// Asks the peer where it sees this host from its port `remote`.
@@ -345,6 +420,9 @@ impl Pulse {
     /// Something was sent along the road in use and isn't known to have arrived.
     fn question(self: &Arc<Self>) {
         self.change(|state, now| state.roads.question(now));
+        if self.state.lock().roads.active().flow.is_some() {
+            self.tell(Order::Silent { link: self.link });
+        }
     }
 
     /// This host has moved, or slept: any road may be dead.
@@ -401,7 +479,9 @@ impl Pulse {
 
     /// Tells the socket whether to look after what is sent, and after how long to ask.
     fn tell_socket(&self, state: &mut State) {
-        let (watched, patience) = (state.roads.has_choice(), state.roads.patience());
+        // What isn't acknowledged beyond a relay may be the relay's fault, and another road may be had.
+        let watched = state.roads.has_choice() || state.roads.active().flow.is_some();
+        let patience = state.roads.patience();
         // Every measurement changes it a little.
         let other = patience.abs_diff(state.patience) > state.patience / 16;
         if watched != state.watched || watched && other {
@@ -488,6 +568,11 @@ impl Pulses {
         self.0.handles.insert(pulse.handle, Arc::downgrade(pulse));
     }
 
+    /// That of the connection behind `handle`.
+    pub(crate) fn at(&self, handle: &SocketAddr) -> Option<Arc<Pulse>> {
+        self.0.handles.get(handle).and_then(|pulse| pulse.upgrade())
+    }
+
     pub(crate) fn remove(&self, pulse: &Pulse) {
         self.0.tags.remove(&pulse.to_us);
         // Another connection may have come to use the same handle.
@@ -505,6 +590,11 @@ impl Frames for Pulses {
         };
         pulse.received(frame, Road::back(source, local));
         true
+    }
+
+    fn unknown(&self, handles: &[SocketAddr], tag: Option<Tag>) {
+        let pulses = handles.iter().filter_map(|handle| self.at(handle));
+        pulses.filter(|pulse| tag.is_none_or(|tag| tag == pulse.to_peer)).for_each(|p| p.doubt());
     }
 
     fn unproven(&self, handle: SocketAddr) {

@@ -6,8 +6,8 @@
 //! address that didn't prove itself but that challenge, which is no longer than what drew it, ten a second for each leg.
 
 use std::{
-    collections::HashMap,
-    net::SocketAddr,
+    collections::{HashMap, HashSet},
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,9 @@ use super::{
     fairness::Fairness,
     frame::{self, BIND, BINDING_BYTES, CHALLENGE, FlowToken},
 };
-use crate::{bucket::Bucket, identity::PeerId, rendezvous::protocol::Grant};
+use crate::{
+    bucket::Bucket, identity::PeerId, rendezvous::protocol::Grant, socket::handles::Source,
+};
 
 /// What a host relays for others.
 #[derive(Debug, Clone)]
@@ -53,8 +55,28 @@ impl Default for Relaying {
 /// Between two challenges for one leg.
 const CHALLENGE_EVERY: Duration = Duration::from_millis(100);
 
-/// A socket, and an address at its other end.
-pub(crate) type Spot = (usize, SocketAddr);
+/// Where a host is, as the relay sees it: a socket, the address of the relay's own by which the host knows it, and the host's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spot {
+    pub(crate) wire: usize,
+    /// `None`: whichever the system takes.
+    pub(crate) local: Option<IpAddr>,
+    pub(crate) remote: SocketAddr,
+}
+
+impl Spot {
+    /// Whether what came from `source` came from here.
+    fn is(&self, source: &Self) -> bool {
+        let local = self.local.is_none() || self.local == source.local;
+        local && (self.wire, self.remote) == (source.wire, source.remote)
+    }
+}
+
+impl From<Source> for Spot {
+    fn from(Source { wire, remote, .. }: Source) -> Self {
+        Self { wire, local: None, remote }
+    }
+}
 
 /// What to do with a data frame.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,19 +105,31 @@ struct Leg {
 
 #[derive(Debug)]
 struct Host {
-    flows: usize,
+    /// Its ends of flows; never none.
+    legs: HashSet<FlowToken>,
     sent: Bucket,
 }
 
-/// The flows of a relay.
+/// Two hosts, whichever of them asked: the lower key first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Pair(PeerId, PeerId);
+
+impl Pair {
+    fn of(one: PeerId, two: PeerId) -> Self {
+        Self(one.min(two), one.max(two))
+    }
+}
+
+/// The flows of a relay. A flow is two legs that name each other; there is one between two hosts at a time, found under their
+/// [`Pair`], and each host has its legs. All three come and go together, in `open` and `close` alone.
 #[derive(Debug)]
 pub(crate) struct Forwarder {
     limits: Relaying,
     rng: StdRng,
     legs: HashMap<FlowToken, Leg>,
     hosts: HashMap<PeerId, Host>,
-    /// The leg of the first of two hosts; a second flow takes the place of the first.
-    pairs: HashMap<(PeerId, PeerId), FlowToken>,
+    /// The leg of the first of two hosts.
+    pairs: HashMap<Pair, FlowToken>,
     fairness: Fairness<PeerId>,
     swept: Instant,
 }
@@ -126,46 +160,52 @@ impl Forwarder {
         (two, there): (PeerId, Spot),
         now: Instant,
     ) -> Option<(Grant, Grant)> {
-        if let Some(before) = self.pairs.get(&(one, two)).copied() {
-            let leg = self.legs.get(&before)?;
-            let (other, mine) = (leg.other, Grant { token: before.0, key: leg.key });
-            let theirs = Grant { token: other.0, key: self.legs.get(&other)?.key };
+        if let Some((mine, theirs)) = self.between(one, two) {
             // The hosts may have lost what they knew of it, or moved since.
-            for (token, spot) in [(before, here), (other, there)] {
+            for (token, spot) in [(mine, here), (theirs, there)] {
                 if let Some(leg) = self.legs.get_mut(&token) {
-                    (leg.bound, leg.used) = (spot, now);
+                    (leg.bound, leg.challenged, leg.used) = (spot, None, now);
                 }
             }
-            return Some((mine, theirs));
+            return self.grant(mine).zip(self.grant(theirs));
         }
         let full = |host: &PeerId| {
-            self.hosts.get(host).is_some_and(|host| host.flows >= self.limits.flows_per_host)
+            self.hosts.get(host).is_some_and(|host| host.legs.len() >= self.limits.flows_per_host)
         };
         if one == two || self.flows() >= self.limits.flows_max || full(&one) || full(&two) {
             return None;
         }
         let (mine, theirs) = (FlowToken(self.rng.random()), FlowToken(self.rng.random()));
-        let keys: [[u8; 32]; 2] = [self.rng.random(), self.rng.random()];
         let burst = self.limits.bytes_per_second_per_flow;
-        let leg = |host, other, key, bound| Leg {
-            host,
-            other,
-            key,
-            bound,
-            challenged: None,
-            sent: Bucket::full(burst, now),
-            used: now,
-        };
-        self.legs.insert(mine, leg(one, theirs, keys[0], here));
-        self.legs.insert(theirs, leg(two, mine, keys[1], there));
-        for host in [one, two] {
-            let rate = self.limits.bytes_per_second_per_host;
-            let fresh = || Host { flows: 0, sent: Bucket::full(rate, now) };
-            self.hosts.entry(host).or_insert_with(fresh).flows += 1;
+        let rate = self.limits.bytes_per_second_per_host;
+        for (host, bound, token, other) in [(one, here, mine, theirs), (two, there, theirs, mine)] {
+            let leg = Leg {
+                host,
+                other,
+                key: self.rng.random(),
+                bound,
+                challenged: None,
+                sent: Bucket::full(burst, now),
+                used: now,
+            };
+            self.legs.insert(token, leg);
+            let fresh = || Host { legs: HashSet::new(), sent: Bucket::full(rate, now) };
+            self.hosts.entry(host).or_insert_with(fresh).legs.insert(token);
         }
-        self.pairs.insert((one, two), mine);
-        let grant = |token: FlowToken, key| Grant { token: token.0, key };
-        Some((grant(mine, keys[0]), grant(theirs, keys[1])))
+        self.pairs.insert(Pair::of(one, two), if one < two { mine } else { theirs });
+        self.grant(mine).zip(self.grant(theirs))
+    }
+
+    /// The legs of two hosts, in this order, if there is a flow between them.
+    fn between(&self, one: PeerId, two: PeerId) -> Option<(FlowToken, FlowToken)> {
+        let first = *self.pairs.get(&Pair::of(one, two))?;
+        let second = self.legs.get(&first)?.other;
+        Some(if one < two { (first, second) } else { (second, first) })
+    }
+
+    /// What the host at this leg is to be told.
+    fn grant(&self, token: FlowToken) -> Option<Grant> {
+        self.legs.get(&token).map(|leg| Grant { token: token.0, key: leg.key })
     }
 
     /// Flows at the moment.
@@ -182,7 +222,7 @@ impl Forwarder {
         now: Instant,
     ) -> Forward {
         let Some(leg) = self.legs.get_mut(&token) else { return Forward::Unknown };
-        if leg.bound != source {
+        if !leg.bound.is(&source) {
             let recent = |(_, _, at): &(Spot, u64, Instant)| now < *at + CHALLENGE_EVERY;
             if bytes < BINDING_BYTES || leg.challenged.as_ref().is_some_and(recent) {
                 return Forward::Unbound(None);
@@ -226,9 +266,10 @@ impl Forwarder {
 
     /// The last connection to `host` has ended: so have its flows. Who is to be told that which leg is dead.
     pub(crate) fn gone(&mut self, host: &PeerId) -> Vec<(PeerId, FlowToken)> {
-        let of = |(one, two): &(PeerId, PeerId)| one == host || two == host;
-        let ended: Vec<_> =
-            self.pairs.iter().filter(|(pair, _)| of(pair)).map(|(_, t)| *t).collect();
+        let legs = self.hosts.get(host).map(|known| &known.legs);
+        let mut ended: Vec<_> = legs.into_iter().flatten().copied().collect();
+        // Else a seeded run wouldn't repeat itself.
+        ended.sort_unstable_by_key(|token| token.0);
         let ended = ended.into_iter().flat_map(|token| self.close(token));
         ended.filter(|(other, _)| other != host).collect()
     }
@@ -245,22 +286,23 @@ impl Forwarder {
         let dead = |token: &FlowToken| {
             idle(token) && self.legs.get(token).is_none_or(|leg| idle(&leg.other))
         };
-        let ended: Vec<_> = self.pairs.values().filter(|token| dead(token)).copied().collect();
+        let mut ended: Vec<_> = self.pairs.values().filter(|token| dead(token)).copied().collect();
+        ended.sort_unstable_by_key(|token| token.0);
         ended.into_iter().flat_map(|token| self.close(token)).collect()
     }
 
+    /// Ends the flow of a leg: whose legs have ended.
     fn close(&mut self, token: FlowToken) -> Vec<(PeerId, FlowToken)> {
         let Some(mine) = self.legs.remove(&token) else { return Vec::new() };
         let mut ended = vec![(mine.host, token)];
         if let Some(theirs) = self.legs.remove(&mine.other) {
-            self.pairs.remove(&(mine.host, theirs.host));
-            self.pairs.remove(&(theirs.host, mine.host));
+            self.pairs.remove(&Pair::of(mine.host, theirs.host));
             ended.push((theirs.host, mine.other));
         }
-        for (host, _) in &ended {
+        for (host, token) in &ended {
             if let Some(known) = self.hosts.get_mut(host) {
-                known.flows -= 1;
-                if known.flows == 0 {
+                known.legs.remove(token);
+                if known.legs.is_empty() {
                     self.hosts.remove(host);
                 }
             }
@@ -281,7 +323,8 @@ mod tests {
     }
 
     fn spot(n: u8) -> Spot {
-        (0, SocketAddr::from(([192, 0, 2, n], 1000)))
+        let remote = SocketAddr::from(([192, 0, 2, n], 1000));
+        Spot { wire: 0, local: Some([198, 51, 100, 1].into()), remote }
     }
 
     fn relay(limits: Relaying, now: Instant) -> Forwarder {
@@ -336,6 +379,117 @@ mod tests {
         assert_eq!(relay.flows(), 1);
         let token = FlowToken(one.token);
         assert!(matches!(relay.forward(token, spot(7), 1000, now), Forward::To(..)));
+    }
+
+    #[test]
+    fn an_address_of_the_relays_own_is_part_of_where_a_host_is() {
+        let now = Instant::now();
+        let mut relay = relay(Relaying::default(), now);
+        let elsewhere = Spot { local: Some([198, 51, 100, 2].into()), ..spot(1) };
+        let anywhere = Spot { local: None, ..spot(2) };
+        let (one, two) = relay.open((peer(1), spot(1)), (peer(2), anywhere), now).unwrap();
+        let (token, other) = (FlowToken(one.token), FlowToken(two.token));
+        assert_eq!(relay.forward(token, spot(1), 1000, now), Forward::To(anywhere, other));
+        // Whose address isn't known is known by whichever the system takes.
+        assert_eq!(relay.forward(other, spot(2), 1000, now), Forward::To(spot(1), token));
+        let Forward::Unbound(Some(challenge)) = relay.forward(token, elsewhere, 1000, now) else {
+            panic!()
+        };
+        let value = frame::open(CHALLENGE, &challenge, &one.key).unwrap();
+        let answer = frame::seal(BIND, token, value, &one.key);
+        assert!(!relay.bind(&answer, spot(1)), "answered to another address");
+        assert!(relay.bind(&answer, elsewhere));
+        assert_eq!(relay.forward(other, spot(2), 1000, now), Forward::To(elsewhere, token));
+    }
+
+    /// What holds between calls, whatever was asked.
+    fn check(relay: &Forwarder) {
+        assert_eq!(relay.legs.len(), 2 * relay.flows());
+        assert_eq!(
+            relay.hosts.values().map(|host| host.legs.len()).sum::<usize>(),
+            relay.legs.len()
+        );
+        assert!(relay.flows() <= relay.limits.flows_max);
+        for (token, leg) in &relay.legs {
+            let other = &relay.legs[&leg.other];
+            assert_eq!(other.other, *token);
+            assert!(relay.hosts[&leg.host].legs.contains(token));
+            let first = if leg.host < other.host { *token } else { leg.other };
+            assert_eq!(relay.pairs[&Pair::of(leg.host, other.host)], first);
+        }
+        for host in relay.hosts.values() {
+            assert!((1..=relay.limits.flows_per_host).contains(&host.legs.len()));
+        }
+    }
+
+    #[test]
+    fn legs_pairs_and_hosts_agree_whatever_happens_and_nothing_is_left_of_those_who_left() {
+        for seed in 0..50 {
+            let mut dice = StdRng::seed_from_u64(seed);
+            let mut now = Instant::now();
+            let limits = Relaying { flows_per_host: 4, flows_max: 10, ..Relaying::default() };
+            let (mut relay, mut granted) = (relay(limits, now), Vec::new());
+            for _ in 0..400 {
+                let (one, two) = (dice.random_range(1..8), dice.random_range(1..8));
+                match dice.random_range(0..6) {
+                    0..3 => {
+                        let before = relay.between(peer(one), peer(two));
+                        if let Some((mine, theirs)) = open(&mut relay, one, two, now) {
+                            let tokens = (FlowToken(mine.token), FlowToken(theirs.token));
+                            assert!(
+                                before.is_none_or(|before| before == tokens),
+                                "one flow a pair"
+                            );
+                            granted.push((tokens.0, one));
+                        }
+                    }
+                    3 => {
+                        let dead = relay.gone(&peer(one));
+                        assert!(dead.iter().all(|(told, _)| *told != peer(one)));
+                        assert!(!relay.hosts.contains_key(&peer(one)));
+                        // Whoever isn't told goes on as before.
+                        let known = |(token, of): &(FlowToken, u8)| {
+                            *of == one
+                                || relay.legs.contains_key(token)
+                                || dead.iter().any(|d| d.1 == *token)
+                        };
+                        assert!(granted.iter().all(known));
+                        granted.retain(|(token, _)| relay.legs.contains_key(token));
+                    }
+                    4 => {
+                        now += Duration::from_secs(dice.random_range(0..60));
+                        let dead = relay.sweep(now);
+                        assert!(dead.len().is_multiple_of(2), "both ends are told");
+                        granted.retain(|(token, _)| relay.legs.contains_key(token));
+                    }
+                    _ => {
+                        if let Some((token, of)) = granted.last() {
+                            let forward = relay.forward(*token, spot(*of), 100, now);
+                            assert!(matches!(forward, Forward::To(..)));
+                        }
+                    }
+                }
+                check(&relay);
+            }
+            for n in 1..8 {
+                relay.gone(&peer(n));
+                check(&relay);
+            }
+            assert!(relay.legs.is_empty() && relay.hosts.is_empty() && relay.pairs.is_empty());
+        }
+    }
+
+    #[test]
+    fn hosts_that_dial_each_other_share_one_flow_and_leave_nothing_behind() {
+        let now = Instant::now();
+        let mut relay = relay(Relaying::default(), now);
+        for _ in 0..255 {
+            let (mine, theirs) = open(&mut relay, 1, 2, now).unwrap();
+            assert_eq!(open(&mut relay, 2, 1, now).unwrap(), (theirs, mine));
+            check(&relay);
+            relay.gone(&peer(1));
+            assert_eq!((relay.legs.len(), relay.flows()), (0, 0));
+        }
     }
 
     #[test]

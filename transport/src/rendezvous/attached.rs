@@ -9,12 +9,14 @@ use super::{
     session::{self, News, Sessions},
 };
 use crate::{
+    connection::Order,
     endpoint::Shared,
     identity::PeerId,
     nat::NatClass,
     path::candidates::canonical,
     peer_ref::{ADDRESSES_MAX, RendezvousPoint},
     quic,
+    socket::handles::Road,
     tunnel::is_far_end,
 };
 
@@ -69,6 +71,27 @@ impl Shared {
         let named = book.signed(&peer, SystemTime::now()).map(|signed| signed.addresses().to_vec());
         let named = named.unwrap_or_default();
         session::point(peer, via, named, tls_port)
+    }
+
+    /// Whether this host has a session with `peer`.
+    pub(crate) fn is_attached_to(&self, peer: &PeerId) -> bool {
+        self.attached.lock().0.iter().any(|point| point.peer == *peer)
+    }
+
+    /// A session with `by` stands that didn't before: flows that it lost can be had again. On the network thread.
+    pub(crate) fn attached_anew(&self, by: PeerId) {
+        self.order_all_here(|| Order::Attached { by });
+    }
+
+    /// Nothing passes any more through flows that the relay `by` granted, which these roads lead through.
+    pub(crate) fn flows_lost(&self, by: PeerId, roads: &[Road]) {
+        for road in roads {
+            let owners = self.socket.handles().at(road.source()).to_vec();
+            owners
+                .iter()
+                .filter_map(|handle| self.pulses.at(handle))
+                .for_each(|p| p.lost(by, *road));
+        }
     }
 
     /// The rendezvous with which a session stands.

@@ -4,7 +4,7 @@
 //! `&mut self`, drain [`Client::poll`], then arm a timer for [`Client::timeout`], at which [`Client::advance`] is called.*
 //!
 //! As many sessions as are wanted stand at a time, so that the end of one leaves another in its place. The known
-//! rendezvous are tried in their order; one that failed waits, twice as long each time, while others get their turn.
+//! rendezvous are tried in their order; one that failed waits a few seconds, after a minute ever longer, while others get their turn.
 
 use std::{
     collections::VecDeque,
@@ -16,10 +16,14 @@ use rand::{Rng, RngExt};
 
 use crate::identity::PeerId;
 
-/// Before a rendezvous that failed is tried again: the first and the longest wait, spread by up to half. Guesses: a
-/// restart is caught soon, and ten thousand hosts that lost one rendezvous don't come back in one second.
+/// Before a rendezvous that failed is tried again, for the first minute: a restart is caught within five seconds, and ten thousand
+/// hosts that lost one rendezvous don't come back in one second.
 const RETRY_MIN: Duration = Duration::from_secs(1);
-const RETRY_MAX: Duration = Duration::from_secs(120);
+const RETRY_SOON_MAX: Duration = Duration::from_secs(4);
+const RETRY_SOON_FOR: Duration = Duration::from_secs(60);
+
+/// Afterwards each wait is twice as long as the one before, up to this; spread by half of it. A guess.
+const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// A session is reserved anew after this part of its time.
 const RENEWALS_PER_LIFETIME: u32 = 3;
@@ -42,18 +46,41 @@ pub(crate) enum Step {
     Changed,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 enum State {
-    Waiting { until: Instant },
+    Waiting {
+        until: Instant,
+    },
     Dialling,
-    Asking { peer: PeerId, until: Instant },
-    Standing { peer: PeerId, observed: Option<SocketAddr>, renew: Instant, ends: Instant },
+    Asking {
+        peer: PeerId,
+        until: Instant,
+    },
+    Standing {
+        peer: PeerId,
+        observed: Option<SocketAddr>,
+        lifetime: Duration,
+        renew: Instant,
+        ends: Instant,
+    },
 }
 
 #[derive(Debug)]
 struct Rendezvous {
     state: State,
+    /// Failures in a row, those of them after the first minute, and when the first one was.
     failures: u32,
+    late_failures: u32,
+    failing_since: Option<Instant>,
+    /// Whether a session ever stood.
+    stood: bool,
+}
+
+impl Rendezvous {
+    fn new(now: Instant) -> Self {
+        let state = State::Waiting { until: now };
+        Self { state, failures: 0, late_failures: 0, failing_since: None, stood: false }
+    }
 }
 
 /// The sessions of a host.
@@ -69,8 +96,7 @@ pub(crate) struct Client {
 impl Client {
     /// `known` rendezvous, with `wanted` of which a session shall stand.
     pub(crate) fn new(known: usize, wanted: usize, now: Instant) -> Self {
-        let fresh = |_| Rendezvous { state: State::Waiting { until: now }, failures: 0 };
-        let known = (0..known).map(fresh).collect();
+        let known = (0..known).map(|_| Rendezvous::new(now)).collect();
         let mut client = Self { wanted, known, standing_since: None, outbox: VecDeque::new() };
         client.fill(now);
         client
@@ -78,7 +104,7 @@ impl Client {
 
     /// One more rendezvous is known; its number is the next one.
     pub(crate) fn add(&mut self, now: Instant) {
-        self.known.push(Rendezvous { state: State::Waiting { until: now }, failures: 0 });
+        self.known.push(Rendezvous::new(now));
         self.fill(now);
     }
 
@@ -165,12 +191,44 @@ impl Client {
         };
         let lifetime = lifetime.max(RETRY_MIN);
         let renew = now + lifetime / RENEWALS_PER_LIFETIME;
-        known.state = State::Standing { peer, observed: seen, renew, ends: now + lifetime };
-        known.failures = 0;
+        let ends = now + lifetime;
+        known.state = State::Standing { peer, observed: seen, lifetime, renew, ends };
+        *known = Rendezvous { stood: true, state: known.state, ..Rendezvous::new(now) };
         self.standing_since.get_or_insert(now);
         if before != Some(seen) {
             self.outbox.push_back(Step::Changed);
         }
+    }
+
+    /// A connection to the rendezvous of this number is up, whoever dialled it.
+    pub(crate) fn connected(&mut self, index: usize, peer: PeerId, now: Instant) {
+        let lacking = self.lacking() > 0;
+        if let Some(known) = self.known.get_mut(index)
+            && matches!(known.state, State::Waiting { .. })
+            && lacking
+        {
+            known.state = State::Asking { peer, until: now + ANSWER_MAX };
+            self.outbox.push_back(Step::Reserve(peer));
+        }
+    }
+
+    /// The connection to `peer` is alive, which keeps the session; where it sees this host now, if it said so.
+    pub(crate) fn kept(&mut self, peer: PeerId, seen: Option<SocketAddr>, now: Instant) {
+        let Some(index) = self.find(peer) else { return };
+        if let State::Standing { observed, lifetime, renew, ends, .. } =
+            &mut self.known[index].state
+        {
+            (*renew, *ends) = (now + *lifetime / RENEWALS_PER_LIFETIME, now + *lifetime);
+            if seen.is_some() && observed.is_some() && *observed != seen {
+                // It is asked to say so, and others are told.
+                self.outbox.push_back(Step::Reserve(peer));
+            }
+        }
+    }
+
+    /// Whether a session with the rendezvous of this number ever stood.
+    pub(crate) fn stood(&self, index: usize) -> bool {
+        self.known.get(index).is_some_and(|known| known.stood)
     }
 
     /// `peer` refuses a session, ends it, or its connection has ended.
@@ -206,9 +264,16 @@ impl Client {
     fn failed(&mut self, index: usize, now: Instant, rng: &mut impl Rng) {
         let known = &mut self.known[index];
         let stood = matches!(known.state, State::Standing { .. });
-        let wait = RETRY_MIN.saturating_mul(1 << known.failures.min(7)).min(RETRY_MAX);
         known.failures = known.failures.saturating_add(1);
-        let wait = wait.mul_f64(1.0 + rng.random::<f64>() / 2.0);
+        let since = *known.failing_since.get_or_insert(now);
+        let spread = rng.random::<f64>();
+        let wait = if now < since + RETRY_SOON_FOR {
+            RETRY_MIN + (RETRY_SOON_MAX - RETRY_MIN).mul_f64(spread)
+        } else {
+            known.late_failures = known.late_failures.saturating_add(1);
+            let longest = RETRY_SOON_MAX * (1 << known.late_failures.min(5));
+            longest.min(RETRY_MAX).mul_f64(0.5 + spread / 2.0)
+        };
         known.state = State::Waiting { until: now + wait };
         if stood {
             self.outbox.push_back(Step::Changed);
@@ -281,20 +346,23 @@ mod tests {
     }
 
     #[test]
-    fn one_that_fails_again_and_again_is_tried_ever_more_seldom() {
+    fn one_that_fails_is_tried_each_few_seconds_for_a_minute_and_then_ever_more_seldom() {
         let (start, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
         let mut client = Client::new(1, 2, start);
         let (mut now, mut waits) = (start, Vec::new());
-        for _ in 0..10 {
+        while now < start + 5 * MINUTE {
             assert_eq!(steps(&mut client), [Step::Dial(0)]);
             client.dialled(0, None, now, &mut rng);
             let next = client.timeout(now).unwrap();
-            waits.push(next - now);
+            waits.push((now - start, next - now));
             now = next;
             client.advance(now, &mut rng);
         }
-        assert!(waits[0] >= RETRY_MIN && waits[0] <= RETRY_MIN * 3 / 2);
-        assert!(waits[9] >= RETRY_MAX && waits[9] <= RETRY_MAX * 3 / 2);
+        let (soon, late): (Vec<_>, Vec<_>) = waits.into_iter().partition(|(at, _)| *at < MINUTE);
+        assert!(soon.iter().all(|(_, wait)| (RETRY_MIN..=RETRY_SOON_MAX).contains(wait)));
+        assert!((15..=60).contains(&soon.len()), "{soon:?}");
+        assert!(late.iter().all(|(_, wait)| (RETRY_SOON_MAX..=RETRY_MAX).contains(wait)));
+        assert!(late[late.len() - 1].1 >= RETRY_MAX / 2, "{late:?}");
         attach(&mut client, now, &mut rng);
         assert!(client.is_attached(now), "one is all there is");
     }
@@ -332,5 +400,38 @@ mod tests {
         assert!(client.timeout(later + OTHERS_MAX) > Some(later + OTHERS_MAX), "woken once for it");
         client.gone(peer(0), later + MINUTE, &mut rng);
         assert!(!client.is_attached(later + MINUTE));
+    }
+
+    #[test]
+    fn a_connection_that_lives_keeps_its_session_and_says_where_this_host_is_seen() {
+        let (start, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
+        let mut client = Client::new(1, 1, start);
+        let seen = |port: u16| Some(SocketAddr::from(([192, 0, 2, 1], port)));
+        client.dialled(0, Some(peer(0)), start, &mut rng);
+        client.reserved(peer(0), seen(1), 10 * MINUTE, start);
+        steps(&mut client);
+        let mut now = start;
+        for _ in 0..60 {
+            now += MINUTE;
+            client.kept(peer(0), seen(1), now);
+            client.advance(now, &mut rng);
+            assert_eq!(steps(&mut client), [], "nothing need be said");
+        }
+        client.kept(peer(0), seen(2), now);
+        assert_eq!(steps(&mut client), [Step::Reserve(peer(0))]);
+    }
+
+    #[test]
+    fn a_rendezvous_that_is_connected_meanwhile_is_asked_at_once() {
+        let (start, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
+        let mut client = Client::new(1, 1, start);
+        attach(&mut client, start, &mut rng);
+        client.connected(0, peer(0), start);
+        assert_eq!(steps(&mut client), [], "it stands");
+        client.gone(peer(0), start, &mut rng);
+        assert_eq!(steps(&mut client), [Step::Changed]);
+        client.connected(0, peer(0), start);
+        assert_eq!(steps(&mut client), [Step::Reserve(peer(0))]);
+        assert!(client.stood(0));
     }
 }

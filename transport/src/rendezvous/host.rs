@@ -195,6 +195,19 @@ impl Host {
         true
     }
 
+    /// Whether `peer` has a session here.
+    pub(crate) fn holds(&self, peer: &PeerId) -> bool {
+        self.sessions.contains_key(peer)
+    }
+
+    /// The connection of `peer` is alive, by its own doing: so is its session.
+    pub(crate) fn kept(&mut self, peer: &PeerId, now: Instant) {
+        let Some(service) = &self.service else { return };
+        if let Some(session) = self.sessions.get_mut(peer).filter(|s| s.expires > now) {
+            session.expires = now + service.lifetime;
+        }
+    }
+
     /// Who has a session here.
     pub(crate) fn hosts(&self) -> Vec<PeerId> {
         let mut hosts: Vec<_> = self.sessions.keys().copied().collect();

@@ -1,6 +1,6 @@
 //! Meeting a peer: the rendezvous that it is attached to are asked to introduce this host, all at once.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::oneshot;
@@ -73,6 +73,35 @@ pub(crate) async fn meet(
     (refusal, absent)
 }
 
+/// Before a rendezvous is asked once more that didn't introduce this host, or wasn't reached: at first the pause is short, for the peer
+/// may be coming back to it in this moment. Guesses: half of the questions that one host may ask in a minute, by default, and no
+/// more than a minute's.
+const AGAIN_SOON: Duration = Duration::from_millis(500);
+const AGAIN_SOON_TIMES: u32 = 8;
+const AGAIN_MAX: Duration = Duration::from_secs(16);
+const AGAIN_TIMES: u32 = 16;
+
+/// The same for a peer to whom a flow was lost: each of them is asked until it introduces this host, each on its own, lest a dead one hold
+/// up the others.
+pub(crate) async fn meet_again(
+    shared: &Arc<Shared>,
+    peer: PeerId,
+    asked: Vec<RendezvousPoint>,
+    met: impl Fn(Meeting),
+) {
+    let ask = async |point: RendezvousPoint| {
+        for time in 1..=AGAIN_TIMES {
+            if let Some(Ok(meeting)) = introduce(shared, peer, point.clone()).await {
+                return met(meeting);
+            }
+            let longer = AGAIN_SOON * (1 << time.saturating_sub(AGAIN_SOON_TIMES).min(6));
+            shared.socket.sleep(longer.min(AGAIN_MAX)).await;
+        }
+    };
+    let mut answers: FuturesUnordered<_> = asked.into_iter().map(ask).collect();
+    while answers.next().await.is_some() {}
+}
+
 async fn introduce(
     shared: &Arc<Shared>,
     peer: PeerId,
@@ -94,7 +123,7 @@ async fn introduce(
     };
     match said {
         Message::Introduced { candidates, grant, .. } => {
-            let road = grant.and_then(|grant| flow(shared, &grant, road));
+            let road = grant.and_then(|grant| flow(shared, &grant, (point.peer, road)));
             Some(Ok(Meeting { by: point.peer, road, addresses: candidates.addresses }))
         }
         Message::Unavailable { why, .. } => Some(Err(why)),
@@ -102,14 +131,14 @@ async fn introduce(
     }
 }
 
-/// The road through a relay that granted a flow, and is reached along `relay`.
-pub(crate) fn flow(shared: &Shared, grant: &Grant, relay: Road) -> Option<Road> {
+/// The road through the relay `by`, which granted a flow and is reached along `relay`.
+pub(crate) fn flow(shared: &Shared, grant: &Grant, (by, relay): (PeerId, Road)) -> Option<Road> {
     if relay.flow.is_some() {
         return None;
     }
     let token = FlowToken(grant.token);
-    shared.socket.open_flow(token, grant.key, relay);
-    Some(Road { flow: Some(token), ..relay })
+    let opened = shared.socket.open_flow(token, grant.key, (by, relay));
+    opened.then_some(Road { flow: Some(token), ..relay })
 }
 
 /// The roads to addresses that a peer, or a rendezvous for it, claims to be its own, the most likely ones first. `by` is where whoever says so is

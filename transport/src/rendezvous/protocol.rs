@@ -21,6 +21,9 @@ pub(crate) const BODY_BYTES_MAX: usize = 2048;
 /// Other rendezvous that a parting or full one names. A guess: more than a host keeps sessions with.
 pub(crate) const ALTERNATIVES_MAX: usize = 4;
 
+/// Flows whose end is told at once. A guess: half of what fits.
+pub(crate) const FLOWS_DEAD_MAX: usize = 128;
+
 /// Bytes in which a host says what kind of NAT it is behind. A guess, several times what the classes need.
 pub(crate) const CLASS_BYTES_MAX: usize = 32;
 
@@ -39,6 +42,8 @@ pub(crate) enum MessageError {
     Padding,
     #[error("{0} bytes on a NAT are refused")]
     Class(usize),
+    #[error("{0} ended flows are refused")]
+    Flows(u8),
     #[error("the content is refused: {0}")]
     Content(#[from] DecodeError),
 }
@@ -150,8 +155,8 @@ pub(crate) enum Message {
     Unavailable { ask: u32, why: Refusal },
     /// From a rendezvous to a host that it serves: `from` is about to call.
     Incoming { from: PeerId, candidates: Candidates, grant: Option<Grant> },
-    /// From a rendezvous: nothing passes through this flow any more.
-    FlowDead { token: u64 },
+    /// From a rendezvous: nothing passes through these flows any more; one to [`FLOWS_DEAD_MAX`].
+    FlowsDead { tokens: Vec<u64> },
     /// From a rendezvous: the session ends soon; perhaps one of these goes on with it.
     GoAway { alternatives: Vec<RendezvousPoint> },
     /// Between two hosts that have met: this is where I may be found without help.
@@ -182,7 +187,7 @@ impl Message {
             Self::Introduced { .. } => 7,
             Self::Unavailable { .. } => 8,
             Self::Incoming { .. } => 9,
-            Self::FlowDead { .. } => 10,
+            Self::FlowsDead { .. } => 10,
             Self::GoAway { .. } => 11,
             Self::Here { .. } => 12,
             Self::Punch => 13,
@@ -231,7 +236,10 @@ impl Message {
                 put_candidates(&mut out, candidates);
                 put_grant(&mut out, grant.as_ref());
             }
-            Self::FlowDead { token } => out.extend(token.to_be_bytes()),
+            Self::FlowsDead { tokens } => {
+                out.push(tokens.len() as u8);
+                out.extend(tokens.iter().flat_map(|token| token.to_be_bytes()));
+            }
             Self::GoAway { alternatives } => put_points(&mut out, alternatives),
             Self::Here { candidates } => put_candidates(&mut out, candidates),
             Self::Punch => out.resize(PUNCH_BYTES, 0),
@@ -287,7 +295,17 @@ impl Message {
                 candidates: candidates(&mut reader)?,
                 grant: grant(&mut reader)?,
             },
-            10 => Self::FlowDead { token: u64::from_be_bytes(reader.take()?) },
+            10 => {
+                let count = reader.byte()?;
+                if !(1..=FLOWS_DEAD_MAX).contains(&count.into()) {
+                    return Err(MessageError::Flows(count));
+                }
+                let mut tokens = Vec::with_capacity(count.into());
+                for _ in 0..count {
+                    tokens.push(u64::from_be_bytes(reader.take()?));
+                }
+                Self::FlowsDead { tokens }
+            }
             11 => Self::GoAway { alternatives: points(&mut reader)? },
             12 => Self::Here { candidates: candidates(&mut reader)? },
             13 => {
@@ -426,7 +444,8 @@ mod tests {
             Message::Introduced { ask, candidates: full(), grant: grant.clone() },
             Message::Unavailable { ask, why },
             Message::Incoming { from: peer(2), candidates: full(), grant },
-            Message::FlowDead { token: 3 },
+            Message::FlowsDead { tokens: vec![3] },
+            Message::FlowsDead { tokens: (0..FLOWS_DEAD_MAX as u64).collect() },
             Message::GoAway { alternatives },
             Message::Here { candidates: full() },
             Message::Punch,

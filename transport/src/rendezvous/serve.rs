@@ -20,7 +20,8 @@ use crate::{
 
 /// Where an end of a flow is, if the road to it leads there without another relay.
 fn spot(road: Road) -> Option<Spot> {
-    road.flow.is_none().then_some((road.wire, road.remote))
+    let Road { wire, local, remote, flow } = road;
+    flow.is_none().then_some(Spot { wire, local, remote })
 }
 
 impl Shared {
@@ -76,7 +77,7 @@ impl Shared {
                 Message::Refused { why: Refusal::NotServing, alternatives: Vec::new() }
             }
             _ => {
-                let observed = direct.and_then(|(_, seen)| meaningful(seen));
+                let observed = direct.and_then(|there| meaningful(there.remote));
                 Message::Observed { observed }
             }
         })
@@ -90,7 +91,7 @@ impl Shared {
         nonce: u64,
         now: Instant,
     ) -> bool {
-        let Some(address) = seen.and_then(|(_, seen)| meaningful(seen)) else { return false };
+        let Some(address) = seen.and_then(|there| meaningful(there.remote)) else { return false };
         let ours = |link: &Link| {
             let road = link.lease().road().filter(|road| road.flow.is_none());
             link.serves() && road.is_some_and(|road| road.remote.ip() != address.ip())
@@ -111,10 +112,13 @@ impl Shared {
     /// Another rendezvous, who is reached along `road`, has this host call somebody.
     pub(crate) fn call(&self, road: Road, address: SocketAddr, nonce: u64, now: Instant) {
         let there = meeting::roads(self, [address], road.remote);
-        if let Some(there) = there.first()
+        // The other rendezvous knows this host by that address: by another one it might be no stranger to the host.
+        let local = |wire| road.local.filter(|_| road.flow.is_none() && wire == road.wire);
+        let there = there.first().map(|there| Road { local: local(there.wire), ..*there });
+        if let Some(there) = there
             && self.host.lock().call(address.ip().to_canonical(), now)
         {
-            self.socket.send_frame(*there, &wire::call(nonce));
+            self.socket.send_frame(there, &wire::call(nonce));
         }
     }
 
@@ -174,23 +178,26 @@ impl Shared {
     fn say_dead(self: &Arc<Self>, dead: Vec<(PeerId, FlowToken)>) {
         for (peer, FlowToken(token)) in dead {
             if self.road(&peer).is_some() {
-                self.order_here(peer, Order::Say(Message::FlowDead { token }));
+                self.order_here(peer, Order::Say(Message::FlowsDead { tokens: vec![token] }));
             }
         }
     }
 
-    /// The last connection to `peer` has ended: so has all that it was given here.
+    /// The last connection to `peer` has ended: so has all that it was given here, and that it gave.
     pub(crate) fn host_gone(self: &Arc<Self>, peer: &PeerId) {
+        let lost = self.socket.handles().legs.close_all(peer);
+        self.flows_lost(*peer, &lost);
         self.host.lock().gone(peer);
         let dead = self.socket.relay().map(|mut relay| relay.gone(peer));
         self.say_dead(dead.unwrap_or_default());
     }
 
-    /// A relay that is reached along `road` says that nothing passes through a flow any more.
-    pub(crate) fn flow_dead(&self, token: u64, road: Road) {
+    /// The relay `by` says that nothing passes through these flows any more.
+    pub(crate) fn flows_dead(&self, tokens: &[u64], by: PeerId) {
         let mut handles = self.socket.handles();
-        if handles.legs.is_from(FlowToken(token), road.wire, road.remote) {
-            handles.legs.close(FlowToken(token));
-        }
+        let close = |token: &u64| handles.legs.close(FlowToken(*token), &by);
+        let lost: Vec<_> = tokens.iter().filter_map(close).collect();
+        drop(handles);
+        self.flows_lost(by, &lost);
     }
 }

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle};
@@ -53,6 +53,12 @@ pub(crate) enum News {
     Said { peer: PeerId, road: Road, said: Said },
     /// The last connection to a peer has ended.
     Gone { peer: PeerId },
+    /// There is a connection to a peer that serves.
+    Connected { peer: PeerId },
+    /// A rendezvous showed that it is there; where it sees this host, if it said so.
+    Kept { peer: PeerId, seen: Option<SocketAddr> },
+    /// Somebody wants to know what the NAT in front of this host is like.
+    Look,
     /// One more rendezvous is known.
     Join(PeerRef),
     /// Somebody waits for the sessions to stand.
@@ -73,7 +79,15 @@ pub(crate) struct Sessions {
     waiting: Vec<oneshot::Sender<()>>,
     /// Where rendezvous take tunnels.
     tls_ports: HashMap<PeerId, u16>,
+    /// Who answered where only addresses were known.
+    found: HashMap<usize, PeerId>,
+    /// Where rendezvous take probes that ask nothing but where this host is seen, and when they last were.
+    observers: HashMap<PeerId, (Road, u16, Instant)>,
 }
+
+/// Between two looks at the NAT by way of one rendezvous. A guess: a third of the time that what they show counts
+/// ([`Classifier`](crate::nat::classify::Classifier)).
+const LOOK_EVERY: Duration = Duration::from_secs(200);
 
 impl Sessions {
     pub(crate) fn new(shared: &Arc<Shared>, wanted: usize, rng: StdRng) -> Self {
@@ -87,6 +101,8 @@ impl Sessions {
             timer: None,
             waiting: Vec::new(),
             tls_ports: HashMap::new(),
+            found: HashMap::new(),
+            observers: HashMap::new(),
         }
     }
 
@@ -125,11 +141,11 @@ impl Sessions {
             let connected = match &target {
                 Known::Named(PeerRef::Signed(signed)) => {
                     let addresses = signed.addresses().to_vec();
-                    let places = Places { addresses, ..Places::default() };
+                    let places = Places { addresses, insist: true, ..Places::default() };
                     shared.connect(signed.peer(), places).await
                 }
                 Known::Named(PeerRef::Addresses(addresses)) => {
-                    shared.connect_address(addresses.addresses().to_vec()).await
+                    shared.connect_address(addresses.addresses().to_vec(), true).await
                 }
                 Known::Alternative(point) => shared.connect(point.peer, Places::of(point)).await,
                 Known::Spent => Err(ConnectError::NoAddress),
@@ -170,6 +186,31 @@ impl Sessions {
         }
     }
 
+    /// Has a rendezvous show what the NAT in front of this host is like.
+    fn look(&mut self, shared: &Arc<Shared>, peer: PeerId) {
+        let Some((road, port, at)) = self.observers.get_mut(&peer) else { return };
+        *at = now();
+        if *port != 0 {
+            shared.observe(peer, SocketAddr::new(road.remote.ip(), *port));
+        }
+        if road.flow.is_none() && !is_far_end(road.remote) {
+            let nonce = self.rng.random();
+            shared.socket.nat().dial_back_asked(road.remote.ip(), nonce, *at);
+            shared.order_here(peer, Order::Say(Said::DialBack { nonce }));
+        }
+    }
+
+    /// The number of the rendezvous with this key.
+    fn number_of(&self, peer: PeerId) -> Option<usize> {
+        let is = |(index, known): (usize, &Known)| match known {
+            Known::Named(PeerRef::Signed(signed)) => signed.peer() == peer,
+            Known::Named(PeerRef::Addresses(_)) => self.found.get(&index) == Some(&peer),
+            Known::Alternative(point) => point.peer == peer,
+            Known::Spent => false,
+        };
+        (0..self.known.len()).find(|index| is((*index, &self.known[*index])))
+    }
+
     fn said(&mut self, shared: &Arc<Shared>, peer: PeerId, road: Road, said: Said) {
         let now = now();
         match said {
@@ -178,18 +219,17 @@ impl Sessions {
                 if terms.tls_port != 0 && self.tls_ports.len() < KNOWN_MAX {
                     self.tls_ports.insert(peer, terms.tls_port);
                 }
-                if terms.observation_port != 0 {
-                    let other = SocketAddr::new(road.remote.ip(), terms.observation_port);
-                    shared.observe(peer, other);
-                }
-                if road.flow.is_none() && !is_far_end(road.remote) {
-                    let nonce = self.rng.random();
-                    shared.socket.nat().dial_back_asked(road.remote.ip(), nonce, now);
-                    shared.order_here(peer, Order::Say(Said::DialBack { nonce }));
+                let new = !self.client.standing().any(|(_, known, _)| known == peer);
+                if self.client.asked(peer) && self.observers.len() < KNOWN_MAX {
+                    self.observers.insert(peer, (road, terms.observation_port, now));
+                    self.look(shared, peer);
                 }
                 let observed =
                     observed.filter(|seen| plausible(*seen, shared.original(road.remote)));
                 self.client.reserved(peer, observed, terms.lifetime, now);
+                if new && self.client.standing().any(|(_, known, _)| known == peer) {
+                    shared.attached_anew(peer);
+                }
             }
             Said::Refused { why, alternatives } if self.client.asked(peer) => {
                 tracing::warn!(rendezvous = %peer, "a rendezvous refused a session: {why}");
@@ -205,7 +245,7 @@ impl Sessions {
             Said::Incoming { from, candidates, grant }
                 if self.client.standing().any(|(_, known, _)| known == peer) =>
             {
-                let road = grant.and_then(|grant| meeting::flow(shared, &grant, road));
+                let road = grant.and_then(|grant| meeting::flow(shared, &grant, (peer, road)));
                 shared.order_here(from, Order::Expected { by: peer, road, candidates });
             }
             _ => {}
@@ -254,8 +294,11 @@ impl Handler<News> for Sessions {
     fn handle(&mut self, news: News, ctx: &mut Context<Self>) {
         match news {
             News::Dialled { index, peer } => {
-                let known = self.known.get_mut(index);
-                if let (None, Some(known @ Known::Alternative(_))) = (peer, known) {
+                if let Some(peer) = peer {
+                    self.found.insert(index, peer);
+                } else if !self.client.stood(index)
+                    && let Some(known @ Known::Alternative(_)) = self.known.get_mut(index)
+                {
                     *known = Known::Spent;
                 }
                 self.client.dialled(index, peer, now(), &mut self.rng);
@@ -265,7 +308,34 @@ impl Handler<News> for Sessions {
                     self.said(&shared, peer, road, said);
                 }
             }
-            News::Gone { peer } => self.client.gone(peer, now(), &mut self.rng),
+            News::Gone { peer } => {
+                self.observers.remove(&peer);
+                self.client.gone(peer, now(), &mut self.rng);
+            }
+            News::Connected { peer } => {
+                if let Some(index) = self.number_of(peer) {
+                    self.client.connected(index, peer, now());
+                }
+            }
+            News::Kept { peer, seen } => {
+                if let Some(shared) = self.shared.upgrade() {
+                    let there = shared.road(&peer).map(|road| shared.original(road.remote));
+                    let seen =
+                        seen.filter(|seen| there.is_some_and(|there| plausible(*seen, there)));
+                    self.client.kept(peer, seen, now());
+                }
+            }
+            News::Look => {
+                let due =
+                    |(_, (_, _, at)): &(&PeerId, &(Road, u16, Instant))| now() >= *at + LOOK_EVERY;
+                let mut peers: Vec<_> =
+                    self.observers.iter().filter(due).map(|(peer, _)| *peer).collect();
+                // Else a seeded run wouldn't repeat itself.
+                peers.sort_unstable();
+                if let Some(shared) = self.shared.upgrade() {
+                    peers.into_iter().for_each(|peer| self.look(&shared, peer));
+                }
+            }
             News::Join(target) => {
                 let target = Known::Named(target);
                 if !self.known.contains(&target) && self.known.len() < KNOWN_MAX {

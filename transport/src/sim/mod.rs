@@ -14,5 +14,5 @@ mod wire;
 
 pub use link::{Fate, Link};
 pub use nat::{Dependence, Nat, Ports};
-pub use network::{Carried, MemoryNetwork, Sent};
+pub use network::{Carried, Copied, MemoryNetwork, Sent};
 pub(crate) use wire::MemoryWire;

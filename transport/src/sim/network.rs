@@ -34,6 +34,19 @@ pub struct MemoryNetwork {
     pub(super) inner: Arc<Mutex<Inner>>,
 }
 
+/// A datagram on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copied {
+    /// Its sender.
+    pub from: SocketAddr,
+    /// Where others see its sender.
+    pub seen_at: SocketAddr,
+    /// Where it was sent to.
+    pub to: SocketAddr,
+    /// What it bears.
+    pub bytes: Vec<u8>,
+}
+
 /// What was sent, whether it arrived or not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Carried {
@@ -81,6 +94,9 @@ pub(super) struct Inner {
     /// In an order, so that a run repeats itself.
     pub(super) ports: BTreeMap<SocketAddr, Port>,
     next_port: u16,
+    bound_ever: u64,
+    /// Copies of what is sent, from where and to where, while they are kept.
+    copies: Option<Vec<Copied>>,
     /// How it is between two places of which nothing else is said.
     link: Link,
     links: HashMap<(IpAddr, IpAddr), Link>,
@@ -100,6 +116,8 @@ pub(super) struct Inner {
 
 #[derive(Debug, Default)]
 pub(super) struct Port {
+    /// Which of those that were bound here it is.
+    pub(super) number: u64,
     /// Ordered by time of arrival, then by order of sending.
     pub(super) queue: BTreeMap<(Instant, u64), (SocketAddr, Vec<u8>)>,
     pub(super) queued_bytes: usize,
@@ -121,6 +139,8 @@ impl MemoryNetwork {
             sequence: 0,
             ports: BTreeMap::new(),
             next_port: 49152,
+            bound_ever: 0,
+            copies: None,
             link: Link::default(),
             links: HashMap::default(),
             channels: HashMap::default(),
@@ -220,6 +240,18 @@ impl MemoryNetwork {
         inner.bound.insert(now, bound);
     }
 
+    /// Takes its port from whoever is bound to `address`, as the system does with a process that is killed: that says nothing any
+    /// more and hears nothing, and the address is free.
+    pub fn unplug(&self, address: SocketAddr) {
+        self.inner.lock().ports.remove(&address);
+    }
+
+    /// Copies of all that was sent since the last call, which is the first one that keeps any: from where, as its sender and as others
+    /// see it, and to where.
+    pub fn overhear(&self) -> Vec<Copied> {
+        self.inner.lock().copies.replace(Vec::new()).unwrap_or_default()
+    }
+
     /// What was sent so far, by anybody.
     pub fn carried(&self) -> Carried {
         self.inner.lock().carried
@@ -253,8 +285,10 @@ impl MemoryNetwork {
         if inner.ports.contains_key(&address) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        inner.ports.insert(address, Port::default());
-        Ok(MemoryWire::new(self.clone(), address))
+        inner.bound_ever += 1;
+        let number = inner.bound_ever;
+        inner.ports.insert(address, Port { number, ..Port::default() });
+        Ok(MemoryWire::new(self.clone(), address, number))
     }
 }
 
@@ -274,6 +308,9 @@ impl Inner {
         let ip = self.moved.get(&from.ip()).copied().unwrap_or(from.ip());
         let own = SocketAddr::new(ip, from.port());
         let Some(way) = self.way(own, to, now) else { return };
+        if let Some(copies) = &mut self.copies {
+            copies.push(Copied { from, seen_at: way.from, to, bytes: datagram.to_vec() });
+        }
         let (a, b) = way.places;
         let link = self.links.get(&pair(a, b)).unwrap_or(&self.link);
         let channel = self.channels.entry((a, b)).or_insert_with(|| Channel::new(now));

@@ -12,20 +12,27 @@ use parking_lot::Mutex;
 use quinn::udp::{RecvMeta, Transmit};
 use tokio::time::{Instant, Sleep};
 
-use super::network::MemoryNetwork;
+use super::network::{Inner, MemoryNetwork};
 
 /// One port of a [`MemoryNetwork`]; gives its address back when dropped.
 #[derive(Debug)]
 pub(crate) struct MemoryWire {
     network: MemoryNetwork,
     local: SocketAddr,
+    /// Which of those that were bound there it is.
+    number: u64,
     /// Sleeps until the next packet arrives.
     arrival: Mutex<Option<Pin<Box<Sleep>>>>,
 }
 
 impl MemoryWire {
-    pub(super) fn new(network: MemoryNetwork, local: SocketAddr) -> Self {
-        Self { network, local, arrival: Mutex::new(None) }
+    pub(super) fn new(network: MemoryNetwork, local: SocketAddr, number: u64) -> Self {
+        Self { network, local, number, arrival: Mutex::new(None) }
+    }
+
+    /// Whether the port is still its own.
+    fn is_plugged(&self, network: &Inner) -> bool {
+        network.ports.get(&self.local).is_some_and(|port| port.number == self.number)
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -34,6 +41,9 @@ impl MemoryWire {
 
     pub(crate) fn send(&self, transmit: &Transmit<'_>) {
         let mut network = self.network.inner.lock();
+        if !self.is_plugged(&network) {
+            return;
+        }
         let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
         for datagram in transmit.contents.chunks(segment) {
             network.send(self.local, transmit.destination, datagram);
@@ -42,7 +52,10 @@ impl MemoryWire {
 
     /// Sends something that passes one router and gets no further.
     pub(crate) fn send_near(&self, transmit: &Transmit<'_>) {
-        self.network.inner.lock().send_near(self.local, transmit.destination, transmit.contents);
+        let mut network = self.network.inner.lock();
+        if self.is_plugged(&network) {
+            network.send_near(self.local, transmit.destination, transmit.contents);
+        }
     }
 
     pub(crate) fn poll_recv(
@@ -54,6 +67,9 @@ impl MemoryWire {
         let mut arrival = self.arrival.lock();
         loop {
             let mut network = self.network.inner.lock();
+            if !self.is_plugged(&network) {
+                return Poll::Pending;
+            }
             let Some(port) = network.ports.get_mut(&self.local) else { return Poll::Pending };
             let now = Instant::now();
             let mut received = 0;
@@ -110,6 +126,9 @@ impl MemoryWire {
 
 impl Drop for MemoryWire {
     fn drop(&mut self) {
-        self.network.inner.lock().ports.remove(&self.local);
+        let mut network = self.network.inner.lock();
+        if self.is_plugged(&network) {
+            network.ports.remove(&self.local);
+        }
     }
 }

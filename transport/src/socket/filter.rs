@@ -21,8 +21,9 @@ mod linux {
         socket::{
             pieces::PIECE,
             sift::{QUIC_V1, SHORT_BYTES_MIN},
+            unknown::{UNKNOWN, UNKNOWN_BYTES},
         },
-        wire::{CALL, FRAME_BYTES, PROBE},
+        wire::{FRAME_BYTES, KEEP, PROBE},
     };
 
     /// The filter of a UDP socket sees the UDP header first (RFC 768).
@@ -34,8 +35,8 @@ mod linux {
     /// Pieces follow the frames of a relay, and are no shorter.
     const BEYOND_PIECE: u32 = PIECE as u32 + 1;
 
-    /// Probes, answers and calls follow each other.
-    const BEYOND_CALL: u32 = CALL as u32 + 1;
+    /// Probes, answers, calls and keeps follow each other.
+    const BEYOND_KEEP: u32 = KEEP as u32 + 1;
 
     // Instructions of classic BPF, as linux/filter.h has them.
     const LOAD_BYTE: u16 = 0x30;
@@ -52,27 +53,30 @@ mod linux {
         }
     }
 
-    fn program() -> [SockFilter; 18] {
+    fn program() -> [SockFilter; 21] {
         let op = SockFilter::new;
         let at_least = |bytes: usize| HEADER + bytes as u32;
         // A load beyond the end of the datagram drops it. Jumps count from the next instruction.
         [
             op(LOAD_BYTE, 0, 0, HEADER),
-            op(JUMP_AT_LEAST, 12, 0, 0xc0), // to 14: long header
-            op(JUMP_AT_LEAST, 14, 0, 0x80), // to 17: neither QUIC's nor ours
-            op(JUMP_AT_LEAST, 8, 0, 0x40),  // to 12: short header
-            op(JUMP_AT_LEAST, 12, 0, BEYOND_PIECE), // to 17
-            op(JUMP_AT_LEAST, 4, 0, DATA.into()), // to 10
-            op(JUMP_AT_LEAST, 10, 0, BEYOND_CALL), // to 17
-            op(JUMP_AT_LEAST, 0, 9, PROBE.into()), // else to 17
+            op(JUMP_AT_LEAST, 15, 0, 0xc0),       // to 17: long header
+            op(JUMP_AT_LEAST, 17, 0, 0x80),       // to 20: neither QUIC's nor ours
+            op(JUMP_AT_LEAST, 11, 0, 0x40),       // to 15: short header
+            op(JUMP_EQUAL, 4, 0, UNKNOWN.into()), // to 9
+            op(JUMP_AT_LEAST, 14, 0, BEYOND_PIECE), // to 20
+            op(JUMP_AT_LEAST, 6, 0, DATA.into()), // to 13
+            op(JUMP_AT_LEAST, 12, 0, BEYOND_KEEP), // to 20
+            op(JUMP_AT_LEAST, 2, 11, PROBE.into()), // to 11 or 20
             op(LOAD_LENGTH, 0, 0, 0),
-            op(JUMP_AT_LEAST, 6, 7, at_least(FRAME_BYTES)), // to 16 or 17
+            op(JUMP_EQUAL, 8, 9, at_least(UNKNOWN_BYTES)), // to 19 or 20
             op(LOAD_LENGTH, 0, 0, 0),
-            op(JUMP_AT_LEAST, 4, 5, at_least(RELAY_BYTES_MIN)), // to 16 or 17
+            op(JUMP_AT_LEAST, 6, 7, at_least(FRAME_BYTES)), // to 19 or 20
             op(LOAD_LENGTH, 0, 0, 0),
-            op(JUMP_AT_LEAST, 2, 3, at_least(SHORT_BYTES_MIN)), // to 16 or 17
+            op(JUMP_AT_LEAST, 4, 5, at_least(RELAY_BYTES_MIN)), // to 19 or 20
+            op(LOAD_LENGTH, 0, 0, 0),
+            op(JUMP_AT_LEAST, 2, 3, at_least(SHORT_BYTES_MIN)), // to 19 or 20
             op(LOAD_WORD, 0, 0, HEADER + 1),
-            op(JUMP_EQUAL, 0, 1, QUIC_V1), // else to 17
+            op(JUMP_EQUAL, 0, 1, QUIC_V1), // else to 20
             op(RETURN, 0, 0, u32::MAX),
             op(RETURN, 0, 0, 0),
         ]
@@ -96,7 +100,7 @@ mod linux {
             let to = receiver.local_addr().unwrap();
             let mut expected = Vec::new();
             for first in 0..=255_u8 {
-                for length in [1, 20, 21, 36, 37, 50, 51, 52, 1200] {
+                for length in [1, 15, 16, 17, 20, 21, 36, 37, 50, 51, 52, 1200] {
                     for version in [QUIC_V1, 2, 0] {
                         let mut datagram = vec![0; length];
                         datagram[0] = first;
@@ -104,7 +108,8 @@ mod linux {
                             room.copy_from_slice(&version.to_be_bytes());
                         }
                         let passes = match first {
-                            PROBE..=CALL => length >= FRAME_BYTES,
+                            UNKNOWN => length == UNKNOWN_BYTES,
+                            PROBE..=KEEP => length >= FRAME_BYTES,
                             DATA..=PIECE => length >= RELAY_BYTES_MIN,
                             0..=0x3f => false,
                             0x40..=0x7f => length >= SHORT_BYTES_MIN,
@@ -117,6 +122,7 @@ mod linux {
                             Kind::Ours if (DATA..=PIECE).contains(&first) => {
                                 length >= RELAY_BYTES_MIN
                             }
+                            Kind::Ours if first == UNKNOWN => length == UNKNOWN_BYTES,
                             Kind::Ours => crate::wire::Frame::tag(&datagram).is_some(),
                             _ => true,
                         };

@@ -1,6 +1,9 @@
 //! How the socket forwards what a relay is to pass on.
 
-use std::{net::SocketAddr, sync::atomic::Ordering};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::atomic::Ordering,
+};
 
 use quinn::udp::{EcnCodepoint, RecvMeta, Transmit};
 
@@ -9,7 +12,7 @@ use super::{
     mesh_socket::{MeshSocket, Wire, count},
 };
 use crate::relay::{
-    forwarder::{Forward, Forwarder},
+    forwarder::{self, Forward, Forwarder},
     frame::{self, FORWARDED, FlowToken},
 };
 
@@ -20,6 +23,8 @@ const DATAGRAM_BYTES_MAX: usize = 65_507;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Spot {
     wire: usize,
+    /// The address of ours by which whoever is there knows this host.
+    local: Option<IpAddr>,
     remote: SocketAddr,
     ecn: Option<EcnCodepoint>,
 }
@@ -68,14 +73,14 @@ impl MeshSocket {
             start = end;
             let Some(token) = token else { continue };
             let now = tokio::time::Instant::now().into_std();
-            let spot = (source.wire, source.remote);
+            let spot = forwarder::Spot { local: meta.dst_ip, ..source.into() };
             match relay.forward(token, spot, run.len(), now) {
                 Forward::Unknown => continue,
-                Forward::To((wire, remote), token) => {
+                Forward::To(forwarder::Spot { wire, local, remote }, token) => {
                     for frame in run.chunks_mut(stride) {
                         frame::readdress(frame, token);
                     }
-                    let to = (Spot { wire, remote, ecn: meta.ecn }, stride);
+                    let to = (Spot { wire, local, remote, ecn: meta.ecn }, stride);
                     let segments_max = self.segments_max(wire, stride);
                     for part in run.chunks(stride * segments_max) {
                         if !forwarded.takes(to, part, segments_max) {
@@ -99,15 +104,15 @@ impl MeshSocket {
 
     /// Sends what was gathered, or drops it.
     pub(super) fn send_forwarded(&self, forwarded: &mut Forwarded) {
-        if let Some((Spot { wire, remote, ecn }, stride)) = forwarded.to.take() {
+        if let Some((Spot { wire, local, remote, ecn }, stride)) = forwarded.to.take() {
             let transmit = Transmit {
                 destination: remote,
                 ecn,
                 contents: &forwarded.bytes,
                 segment_size: (forwarded.bytes.len() > stride).then_some(stride),
-                src_ip: None,
+                src_ip: local,
             };
-            let road = Road { wire, remote, local: None, flow: None };
+            let road = Road { wire, remote, local, flow: None };
             let _ = self.send_along(road, &transmit);
             forwarded.bytes.clear();
         }

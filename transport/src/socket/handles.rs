@@ -255,6 +255,17 @@ impl Handles {
         }
     }
 
+    /// Forgets the last datagrams that were sent to `handle`, unless somebody keeps them: the peer's acknowledgments of what was repeated
+    /// may go along a dead road yet.
+    pub(crate) fn forget_echo(&mut self, handle: SocketAddr) {
+        if let Some(entry) = self.handles.get_mut(&handle)
+            && !entry.echo_kept
+            && entry.mirror.is_none()
+        {
+            entry.echo = None;
+        }
+    }
+
     /// What is sent to `handle` goes along another road too from now on, or no longer. The last datagrams before that are to
     /// be sent there now.
     pub(crate) fn mirror(&mut self, handle: SocketAddr, mirror: Option<Mirror>) -> Vec<Vec<u8>> {
@@ -508,8 +519,8 @@ fn literal_road(
     }
     if v6.ip().segments()[..3] == RELAYED {
         let token = FlowToken((v6.ip().to_bits() & u128::from(u64::MAX)) as u64);
-        let (wire, remote) = legs.relay(token)?;
-        return Some(Road { wire, remote, local: None, flow: Some(token) });
+        let road = legs.road(token)?;
+        return Some(Road { local: local.or(road.local), ..road });
     }
     let remote = match v6.ip().to_ipv4_mapped() {
         Some(ip) => SocketAddr::new(ip.into(), v6.port()),

@@ -14,10 +14,15 @@ use super::{
     mesh_socket::{MeshSocket, count},
     pieces::PIECE,
     sift::{Kind, Verdict, kind, sift, uniform},
+    unknown::{UNKNOWN, Unknown},
 };
 use crate::{
-    relay::frame::{self, FORWARDED, FlowToken, HEADER_BYTES},
-    wire::{self, CALL},
+    identity::PeerId,
+    relay::{
+        forwarder::Spot,
+        frame::{self, FORWARDED, FlowToken, HEADER_BYTES},
+    },
+    wire::{self, ANSWER, CALL, Frame},
 };
 
 /// An Initial from a stranger in a smaller datagram is refused (RFC 9000, section 14.1).
@@ -90,10 +95,19 @@ impl MeshSocket {
                 self.called(datagram, source);
                 return Verdict::Taken;
             }
+            Kind::Ours if datagram[0] == UNKNOWN => {
+                self.unknown_there(datagram, source);
+                return Verdict::Taken;
+            }
             Kind::Ours if datagram[0] == PIECE => return self.judge_piece(datagram, source, local),
             Kind::Ours => {
                 if !self.frames.received(datagram, source, local) {
                     count(&self.counters.garbage);
+                    if datagram[0] != ANSWER
+                        && let Some(tag) = Frame::tag(datagram)
+                    {
+                        self.say_unknown(Unknown::Tag(tag), source, local);
+                    }
                 }
                 return Verdict::Taken;
             }
@@ -108,10 +122,18 @@ impl MeshSocket {
         }
     }
 
-    /// A relay at the end of `road` granted a flow. What came through it before that was known is read now.
-    pub(crate) fn open_flow(&self, token: FlowToken, key: [u8; 32], road: Road) {
+    /// The relay `by` at the end of `road` granted a flow. What came through it before that was known is read now. `false`: it
+    /// bears the name of another relay's.
+    pub(crate) fn open_flow(
+        &self,
+        token: FlowToken,
+        key: [u8; 32],
+        (by, road): (PeerId, Road),
+    ) -> bool {
         let mut handles = self.handles.lock();
-        handles.legs.open(token, key, road.wire, road.remote);
+        if !handles.legs.open(token, key, by, road) {
+            return false;
+        }
         let early = handles.legs.take_early(token);
         drop(handles);
         let source = Source { flow: None, ..road.source() };
@@ -125,14 +147,20 @@ impl MeshSocket {
             }
         }
         self.adopted.wake_reader();
+        true
     }
 
     /// A frame of a relay that wasn't to be forwarded.
     fn judge_relayed(&self, datagram: &[u8], source: Source, local: Option<IpAddr>) -> Verdict {
         let (wire, remote) = (source.wire, source.remote);
+        let spot = Spot { local, ..source.into() };
         let token = frame::token(datagram);
         let mut handles = self.handles.lock();
-        let mine = token.filter(|token| handles.legs.is_from(*token, wire, remote));
+        let data = datagram[0] == frame::DATA;
+        let mine = token.filter(|token| match data {
+            true => handles.legs.carries(*token, wire, remote),
+            false => handles.legs.is_from(*token, wire, remote),
+        });
         match (mine, datagram[0]) {
             (Some(token), frame::DATA) => {
                 drop(handles);
@@ -157,16 +185,49 @@ impl MeshSocket {
                 handles.legs.too_early(wire, remote, datagram);
                 Verdict::Taken
             }
+            (None, frame::DATA) => {
+                drop(handles);
+                count(&self.counters.garbage);
+                if let Some(token) = token.filter(|_| self.relay.is_some()) {
+                    self.say_unknown(Unknown::Flow(token), source, local);
+                }
+                Verdict::Taken
+            }
             _ => {
                 drop(handles);
                 let bound = datagram[0] == frame::BIND
-                    && self.relay().is_some_and(|mut relay| relay.bind(datagram, (wire, remote)));
+                    && self.relay().is_some_and(|mut relay| relay.bind(datagram, spot));
                 if !bound {
                     count(&self.counters.garbage);
                 }
                 Verdict::Taken
             }
         }
+    }
+
+    /// Somebody means a flow or a connection that isn't known here, most likely because this host has restarted since.
+    fn say_unknown(&self, what: Unknown, source: Source, local: Option<IpAddr>) {
+        let now = tokio::time::Instant::now().into_std();
+        if source.flow.is_none() && self.ration.lock().take(source.remote.ip(), now) {
+            self.send_frame(Road::back(source, local), &what.encode());
+        }
+    }
+
+    /// Whoever is at `source`, or claims to be, doesn't know a flow or a connection: is it true?
+    fn unknown_there(&self, frame: &[u8], source: Source) {
+        let handles = self.handles.lock();
+        let tag = match Unknown::decode(frame).filter(|_| source.flow.is_none()) {
+            Some(Unknown::Flow(token))
+                if handles.legs.is_from(token, source.wire, source.remote) =>
+            {
+                None
+            }
+            Some(Unknown::Tag(tag)) => Some(tag),
+            _ => return count(&self.counters.garbage),
+        };
+        let there = handles.at(source).to_vec();
+        drop(handles);
+        self.frames.unknown(&there, tag);
     }
 
     /// A stranger's call, which a rendezvous was asked to bring about.

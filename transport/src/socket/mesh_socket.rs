@@ -29,10 +29,11 @@ use super::{
     pieces::Pieces,
     sift::Staged,
     udp::UdpWire,
+    unknown::Ration,
 };
 use crate::{
     limits::InitialGate, nat::classify::Classifier, placement::Placement,
-    relay::forwarder::Forwarder, tunnel::wire::Tunnels,
+    relay::forwarder::Forwarder, tunnel::wire::Tunnels, wire::Tag,
 };
 
 /// Batches without anything for QUIC after which the endpoint's other work gets its turn. Without a
@@ -108,6 +109,10 @@ pub(crate) trait Frames: Send + Sync {
 
     /// Something was sent along the road in use by `handle` and isn't known to have arrived, though it should be.
     fn unproven(&self, handle: SocketAddr);
+
+    /// Whoever these handles stand for, or somebody in its name, says that it doesn't know a flow through it, or the connection
+    /// that this tag names to it.
+    fn unknown(&self, handles: &[SocketAddr], tag: Option<Tag>);
 }
 
 /// What was dropped, and why, since the start.
@@ -146,6 +151,7 @@ pub(crate) struct MeshSocket {
     pub(super) forwarded: Mutex<Forwarded>,
     pub(super) pieces: Mutex<Pieces>,
     pub(super) next_piece: AtomicU32,
+    pub(super) ration: Mutex<Ration>,
     /// Which socket is read first, and which one had something last.
     next_wire: AtomicUsize,
     last_wire: AtomicUsize,
@@ -183,6 +189,7 @@ impl MeshSocket {
             forwarded: Mutex::default(),
             pieces: Mutex::default(),
             next_piece: AtomicU32::new(0),
+            ration: Mutex::default(),
             next_wire: AtomicUsize::new(0),
             last_wire: AtomicUsize::new(0),
             runtime: placement.network().clone(),

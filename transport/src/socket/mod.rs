@@ -8,6 +8,7 @@
 //! - `forward`: passes on what is for others
 //! - `pieces`: datagrams that are too long for a road
 //! - `cid`: connection ids that survive a restart
+//! - `unknown`: what is said of flows and connections of before a restart
 //! - `udp`: a kernel socket
 //! - `adopted`: those that found a way through a symmetric NAT
 //! - `filter`: what the kernel drops for us
@@ -24,5 +25,6 @@ pub(crate) mod pieces;
 pub(crate) mod sift;
 mod table;
 pub(crate) mod udp;
+mod unknown;
 
 pub use udp::BufferSizes;

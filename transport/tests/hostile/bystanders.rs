@@ -189,7 +189,9 @@ async fn stolen_tags_with_wrong_macs_and_flipped_frames_are_ignored() {
     at_guest.ping().await.unwrap();
     let probe = last(&between.to_host, PROBE);
     let forger = UdpSocket::bind("127.0.0.9:0").await.unwrap();
-    for bit in 0..probe.len() * 8 {
+    // Another tag than a known one draws the word that it isn't known, which is rationed (tests/simulated/restarts.rs).
+    let tag = 8..72;
+    for bit in (0..probe.len() * 8).filter(|bit| !tag.contains(bit)) {
         let mut forged = probe.clone();
         forged[bit / 8] ^= 1 << (bit % 8);
         forger.send_to(&forged, between.host).await.unwrap();

@@ -247,7 +247,7 @@ async fn nobody_but_the_two_ends_of_a_flow_gets_anything_through_it_or_out_of_it
     let data = |token: &[u8], length: usize| {
         [&[8, 0, 0, 0, 0, 0, 0, 0], token, &vec![0x41; length]].concat()
     };
-    // Tokens that name nothing draw nothing.
+    // Tokens that name nothing draw the word that they do: some of them, 16 bytes each.
     for n in 0..100u64 {
         stranger.send(&data(&n.to_be_bytes(), 1000)).await.unwrap();
     }
@@ -261,6 +261,7 @@ async fn nobody_but_the_two_ends_of_a_flow_gets_anything_through_it_or_out_of_it
     while let Ok(Ok(count)) = tokio::time::timeout(quiet, stranger.recv(&mut room)).await {
         drawn.push(room[..count].to_vec());
     }
+    drawn.retain(|frame| frame.len() != 16 || frame[0] != 0x0c);
     assert!((1..=10).contains(&drawn.len()), "{}", drawn.len());
     assert!(drawn.iter().all(|frame| frame[0] == 9 && frame.len() == 40));
     assert_eq!(host.endpoint.relayed(), 0);

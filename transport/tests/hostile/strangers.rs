@@ -60,9 +60,10 @@ async fn garbage_of_every_shape_is_dropped_and_stores_nothing() {
     }
     serves(&host, &guest).await;
     assert!(host.endpoint.drops().garbage > 1000, "{:?}", host.endpoint.drops());
-    let mut answered = 0;
-    while socket.recv(&mut [0; 2048]).is_ok() {
-        answered += 1;
+    let (mut answered, mut room) = (0, [0; 2048]);
+    while let Ok(count) = socket.recv(&mut room) {
+        // What names a flow or a connection may draw the word that there is none; how often is bounded elsewhere.
+        answered += usize::from(count != 16 || room[0] != 0x0c);
     }
     assert_eq!(answered, 0, "garbage drew answers");
 }

@@ -15,6 +15,7 @@ mod lossy;
 mod measure;
 mod meetings;
 mod network;
+mod restarts;
 mod roads;
 mod throughput;
 mod world;

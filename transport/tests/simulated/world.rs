@@ -62,6 +62,11 @@ impl World {
         Self { network, placement }
     }
 
+    /// The same network, and hosts that roll other dice: those of a process that was started anew.
+    pub(crate) fn beside(&self, seed: u64) -> Self {
+        Self { network: self.network.clone(), placement: Arc::new(InPlace::new(seed).unwrap()) }
+    }
+
     pub(crate) fn placement(&self) -> &Arc<InPlace> {
         &self.placement
     }

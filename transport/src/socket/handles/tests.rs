@@ -158,7 +158,9 @@ fn a_source_beyond_a_relay_is_its_flow_and_leads_back_through_it() {
     let source = Source { wire: 2, remote: relay, flow: Some(token) };
     let literal = handles.literal(source, b"1").unwrap();
     assert_eq!(handles.way(literal, None), Way::Nowhere, "no such flow");
-    handles.legs.open(token, [0; 32], 2, relay);
+    let by = crate::SecretKey::from_bytes([1; 32]).peer_id();
+    let to_relay = Road { wire: 2, remote: relay, local: None, flow: None };
+    handles.legs.open(token, [0; 32], by, to_relay);
     let road = Road::back(source, None);
     assert_eq!(handles.way(literal, None), Way::One(road));
     handles.attach(CID, literal, None);
