@@ -270,7 +270,7 @@ impl Pulse {
             {
                 self.carry_out(Output::Answer(road, nonce));
             }
-            Some(Frame::Probe { nonce } | Frame::Sizing { nonce }) => {
+            Some(Frame::Probe { nonce } | Frame::Sizing { nonce, .. }) => {
                 self.change(|state, now| state.roads.probed(road, nonce, frame.len(), now));
             }
             Some(Frame::Answer { nonce, observed }) => {
@@ -416,7 +416,8 @@ impl Pulse {
                 return;
             }
             Output::Size(road, nonce) => {
-                let mut frame = Frame::Sizing { nonce }.seal(self.to_peer, &self.key).to_vec();
+                let frame = Frame::Sizing { nonce, length: MTU_MAX };
+                let mut frame = frame.seal(self.to_peer, &self.key).to_vec();
                 frame.resize(MTU_MAX.into(), 0);
                 self.socket.send_frame(road, &frame);
                 return;

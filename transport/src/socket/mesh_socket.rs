@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -26,7 +26,7 @@ use super::{
     cid::Cids,
     forward::Forwarded,
     handles::{Handles, Road, Sending, Source, Way},
-    pieces::Pieces,
+    pieces::{PieceIds, Pieces},
     sift::Staged,
     udp::UdpWire,
 };
@@ -148,7 +148,7 @@ pub(crate) struct MeshSocket {
     pub(super) staged: Mutex<Staged>,
     pub(super) forwarded: Mutex<Forwarded>,
     pub(super) pieces: Mutex<Pieces>,
-    pub(super) next_piece: AtomicU32,
+    pub(super) piece_ids: PieceIds,
     /// Which socket is read first, and which one had something last.
     next_wire: AtomicUsize,
     last_wire: AtomicUsize,
@@ -185,7 +185,7 @@ impl MeshSocket {
             staged: Mutex::default(),
             forwarded: Mutex::default(),
             pieces: Mutex::default(),
-            next_piece: AtomicU32::new(0),
+            piece_ids: PieceIds::new(seed),
             next_wire: AtomicUsize::new(0),
             last_wire: AtomicUsize::new(0),
             runtime: placement.network().clone(),

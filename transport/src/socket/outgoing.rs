@@ -1,6 +1,6 @@
 //! How the socket sends: our own frames, what QUIC sends, and that in pieces or through a flow.
 
-use std::{io, sync::atomic::Ordering};
+use std::io;
 
 use quinn::udp::Transmit;
 
@@ -63,8 +63,7 @@ impl MeshSocket {
             if datagram.len() <= WHOLE_BYTES_MAX {
                 send(datagram);
             } else {
-                let id = self.next_piece.fetch_add(1, Ordering::Relaxed);
-                pieces::split(datagram, id).iter().for_each(|piece| send(piece));
+                pieces::split(datagram, self.piece_ids.next()).iter().for_each(|piece| send(piece));
             }
         }
         sent
