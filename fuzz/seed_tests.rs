@@ -7,7 +7,7 @@ use std::path::Path;
 /// Mutations of each seed. A guess: some seconds for all targets, unoptimised.
 const MUTATIONS: usize = 500;
 
-/// Feeds every seed of every target, and mutations of it, to that target, which panics when something is wrong.
+/// Feeds every seed of every target, mutations of it, and what the fuzzer found, to that target, which panics when something is wrong.
 #[allow(clippy::type_complexity, reason = "each crate has its own name for the type")]
 pub(crate) fn run(targets: &[(&'static str, fn(&[u8]))]) {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
@@ -31,6 +31,10 @@ pub(crate) fn run(targets: &[(&'static str, fn(&[u8]))]) {
                 }
                 target(&input);
             }
+        }
+        // What the fuzzer found; a target needs none of it.
+        for path in fs::read_dir(fuzz.join("corpus").join(name)).into_iter().flatten() {
+            target(&fs::read(path.unwrap().path()).unwrap());
         }
     }
 }

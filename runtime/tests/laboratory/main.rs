@@ -81,6 +81,7 @@ fn trials() -> Vec<Trial> {
         checks::ipv6_is_open_or_firewalled,
         checks::udp_is_blocked_and_tcp_passes,
         checks::an_accepting_router_displaces_later_mappings,
+        checks::an_accepting_neighbour_gives_a_port_back_after_half_a_minute,
         checks::two_hosts_behind_one_router_meet_on_the_lan,
         checks::some_routers_turn_packets_round,
         checks::roads_are_cut_and_lossy_on_demand,
@@ -94,6 +95,7 @@ fn trials() -> Vec<Trial> {
         switches::a_change_of_address_or_route_is_noticed_when_it_happens,
         neighbours::two_hosts_behind_one_router_exchange_messages,
         neighbours::hosts_of_ipv6_exchange_messages,
+        neighbours::neighbours_whose_routers_accept_are_punched,
         neighbours::hosts_behind_accepting_routers_exchange_messages,
         matrix::a_symmetric_nat_is_got_through_by_the_birthday_attempt,
     );

@@ -9,6 +9,7 @@ mod duplicates;
 mod notes;
 mod punching;
 mod rendezvous;
+mod turns;
 
 use duplicates::close_if_drained;
 use notes::attend;
@@ -21,6 +22,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use turns::{TURNS_AFTER, Turning};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle};
 use governor::{Quota, RateLimiter};
@@ -201,6 +203,8 @@ pub(crate) struct Connection {
     guesser: Option<Guesser>,
     /// The link on which the birthday attempt is being made, or was: one for each.
     attempted: Option<u64>,
+    /// The turns that are taken, or were, on the link that is up.
+    turning: Option<Turning>,
     /// Why a rendezvous didn't introduce this host to the peer.
     refusal: Option<Refusal>,
     standby: Vec<Road>,
@@ -232,6 +236,7 @@ impl Connection {
             nat: None,
             guesser: None,
             attempted: None,
+            turning: None,
             refusal: None,
             standby: Vec::new(),
             asked: Vec::new(),

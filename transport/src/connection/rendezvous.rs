@@ -94,7 +94,9 @@ impl Connection {
                 // Whoever says so has opened its NAT for the addresses that it knew by then.
                 link.pulse().invited();
                 ctx.run_later(PLAIN_PUNCH_MAX, move |actor, ctx| actor.try_birthday(id, ctx));
+                ctx.run_later(TURNS_AFTER, move |actor, ctx| actor.take_turns(id, ctx));
             }
+            Said::Turn { turn } => self.turn_said(id, turn, ctx),
             Said::Punch => self.guess_ports(&link),
             Said::FlowDead { token } => self.shared.flow_dead(token, road),
             said => self.shared.tell_sessions(News::Said { peer: self.peer, road, said }),

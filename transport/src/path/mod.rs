@@ -4,6 +4,7 @@
 //! - `roads`: core; which roads to a peer are proven, and which one is in use
 //! - `pulse`: the probes of one connection: carries out what `roads` decides
 //! - `nonces`: numbers that nobody can guess
+//! - `turns`: core; how neighbours get through routers that took their first probes for their own
 //! - `scouts`: how a symmetric NAT is got through, with luck
 //! - `candidates`: which addresses of a peer to dial
 //! - `congestion`: congestion control that starts anew on another road
@@ -19,3 +20,4 @@ pub(crate) mod places;
 pub mod pulse;
 pub(crate) mod roads;
 pub(crate) mod scouts;
+pub(crate) mod turns;

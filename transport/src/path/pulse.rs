@@ -28,6 +28,7 @@ use crate::{
     socket::{
         handles::{Mirror, Road, Source},
         mesh_socket::{Frames, MeshSocket},
+        udp::Reach,
     },
     wire::{FRAME_BYTES, Frame, MTU_MAX, Tag},
 };
@@ -354,6 +355,11 @@ impl Pulse {
         self.change(|state, now| state.roads.retest(ip, now));
     }
 
+    /// The peer is likely to be found at `remote` before long: see [`Roads::once_more`].
+    pub(crate) fn once_more(self: &Arc<Self>, remote: SocketAddr, at_once: bool) {
+        self.change(|state, now| state.roads.once_more(remote, at_once, now));
+    }
+
     /// Whether that is a probe of the peer's.
     pub(crate) fn is_probe(&self, frame: &[u8]) -> bool {
         let named = Frame::tag(frame) == Some(self.to_us);
@@ -412,7 +418,7 @@ impl Pulse {
             Output::Probe(road, nonce) => (road, Frame::Probe { nonce }),
             Output::Open(road, nonce) => {
                 let frame = Frame::Probe { nonce }.seal(self.to_peer, &self.key);
-                self.socket.send_near(road, &frame);
+                self.socket.send_short(road, &frame, Reach::Near);
                 return;
             }
             Output::Size(road, nonce) => {

@@ -14,7 +14,7 @@
 use std::{
     cmp::Ordering,
     collections::VecDeque,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -258,6 +258,22 @@ impl Roads {
             if there && !known.proven && known.origin == Origin::Named {
                 known.unanswered = known.unanswered.min(CHECKS_MAX - 1);
                 known.next = Some(now);
+            }
+        }
+        self.advance(now);
+    }
+
+    /// There is a reason to try `remote`, which the peer named and which never answered, once more: one probe may go there, at once or
+    /// when the peer's has come from there.
+    pub(crate) fn once_more(&mut self, remote: SocketAddr, at_once: bool, now: Instant) {
+        self.silent.allow_one(remote.ip());
+        for known in &mut self.known {
+            let there = known.road.flow.is_none() && known.road.remote == remote;
+            if there && !known.proven && known.origin == Origin::Named {
+                known.unanswered = known.unanswered.min(CHECKS_MAX - 1);
+                if at_once {
+                    known.next = Some(now);
+                }
             }
         }
         self.advance(now);

@@ -13,6 +13,7 @@ use quinn::udp::{RecvMeta, Transmit};
 use tokio::time::{Instant, Sleep};
 
 use super::network::MemoryNetwork;
+use crate::socket::udp::Reach;
 
 /// One port of a [`MemoryNetwork`]; gives its address back when dropped.
 #[derive(Debug)]
@@ -40,9 +41,10 @@ impl MemoryWire {
         }
     }
 
-    /// Sends something that passes one router and gets no further.
-    pub(crate) fn send_near(&self, transmit: &Transmit<'_>) {
-        self.network.inner.lock().send_near(self.local, transmit.destination, transmit.contents);
+    /// Sends something that arrives nowhere.
+    pub(crate) fn send_short(&self, transmit: &Transmit<'_>, reach: Reach) {
+        let (to, datagram) = (transmit.destination, transmit.contents);
+        self.network.inner.lock().send_short(self.local, to, datagram, reach);
     }
 
     pub(crate) fn poll_recv(
