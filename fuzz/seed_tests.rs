@@ -32,11 +32,19 @@ pub(crate) fn run(targets: &[(&'static str, fn(&[u8]))]) {
                 target(&input);
             }
         }
-        // What the fuzzer found; a target needs none of it.
-        for path in fs::read_dir(fuzz.join("corpus").join(name)).into_iter().flatten() {
-            target(&fs::read(path.unwrap().path()).unwrap());
+        // What the fuzzer found, if it was ever kept.
+        let corpus = fuzz.join("corpus").join(name).with_extension("hex");
+        for line in fs::read_to_string(corpus).unwrap_or_default().lines() {
+            target(&bytes(line));
         }
     }
+}
+
+/// The bytes that are written as these hexadecimal digits.
+fn bytes(digits: &str) -> Vec<u8> {
+    assert!(digits.len().is_multiple_of(2), "{digits}");
+    let pair = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+    (0..digits.len()).step_by(2).map(pair).collect()
 }
 
 fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {

@@ -156,7 +156,7 @@ impl Turns {
     }
 
     fn keeps(&self, turn: usize) -> bool {
-        (turn % 2 == 0) != self.dialled
+        turn.is_multiple_of(2) != self.dialled
     }
 }
 
