@@ -5,7 +5,8 @@
 //!
 //! A road is used only after it answered a fresh nonce that was sent along it. A valid probe from elsewhere merely
 //! starts that check: its MAC can't cover a source address that NATs rewrite, and anyone on the way may replay it.
-//! Until then it gets at most [`CHECKS_MAX`] probes, all ports of one host together, and one that nobody but a probe's source
+//! Until then it gets at most [`CHECKS_MAX`] probes, all ports of one host together (and one more for each [`Roads::retest`] and
+//! [`Roads::once_more`]), and one that nobody but a probe's source
 //! address speaks for gets at most three times the bytes that came from it. Where both sides have NATs, the first probe goes only so
 //! far that it opens the own one (docs/decisions/0010-the-first-probe-stays-near.md). When the road in use falls silent, every proven
 //! one is asked, and the fastest that answers takes over; while it works, only a much faster one does. A road through a relay gives way to any
