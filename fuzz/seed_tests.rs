@@ -7,7 +7,7 @@ use std::path::Path;
 /// Mutations of each seed. A guess: some seconds for all targets, unoptimised.
 const MUTATIONS: usize = 500;
 
-/// Feeds every seed of every target, and mutations of it, to that target, which panics when something is wrong.
+/// Feeds every seed of every target, mutations of it, and what the fuzzer found, to that target, which panics when something is wrong.
 #[allow(clippy::type_complexity, reason = "each crate has its own name for the type")]
 pub(crate) fn run(targets: &[(&'static str, fn(&[u8]))]) {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
@@ -32,7 +32,19 @@ pub(crate) fn run(targets: &[(&'static str, fn(&[u8]))]) {
                 target(&input);
             }
         }
+        // What the fuzzer found, if it was ever kept.
+        let corpus = fuzz.join("corpus").join(name).with_extension("hex");
+        for line in fs::read_to_string(corpus).unwrap_or_default().lines() {
+            target(&bytes(line));
+        }
     }
+}
+
+/// The bytes that are written as these hexadecimal digits.
+fn bytes(digits: &str) -> Vec<u8> {
+    assert!(digits.len().is_multiple_of(2), "{digits}");
+    let pair = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+    (0..digits.len()).step_by(2).map(pair).collect()
 }
 
 fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {

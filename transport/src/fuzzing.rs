@@ -100,14 +100,21 @@ pub fn own_frame(data: &[u8]) {
     if let Some(nonce) = wire::called(data) {
         assert_eq!(wire::call(nonce), data);
     }
-    let mut frame = [0; FRAME_BYTES];
-    let given = data.len().min(FRAME_BYTES);
-    frame[..given].copy_from_slice(&data[..given]);
     const MAC_BYTES: usize = 16;
-    let (body, mac) = frame.split_at_mut(FRAME_BYTES - MAC_BYTES);
+    let mut frame = data.to_vec();
+    // What is too short is padded, since most inputs would else be refused for their length; a sizing frame keeps what follows it.
+    if data.len() < FRAME_BYTES || data[0] != SIZING {
+        frame.resize(FRAME_BYTES, 0);
+    }
+    let (body, mac) = frame[..FRAME_BYTES].split_at_mut(FRAME_BYTES - MAC_BYTES);
     mac.copy_from_slice(&hmac::sign(&key, body).as_ref()[..MAC_BYTES]);
     if let (Some(tag), Some(opened)) = (Frame::tag(&frame), Frame::open(&frame, &key)) {
-        assert_eq!(Frame::open(&opened.seal(tag, &key), &key), Some(opened));
+        let mut sealed = opened.seal(tag, &key).to_vec();
+        if let Frame::Sizing { length, .. } = opened {
+            assert_eq!(usize::from(length), frame.len(), "a sizing probe is as long as it says");
+            sealed.resize(length.into(), 0);
+        }
+        assert_eq!(Frame::open(&sealed, &key), Some(opened));
     }
 }
 
@@ -116,14 +123,25 @@ pub fn piece(data: &[u8]) {
     let source = Source { wire: 0, remote: SocketAddr::from(([10, 0, 0, 1], 1)), flow: None };
     let mut pieces = Pieces::default();
     let (one, two) = data.split_at(data.len() / 2);
-    for frame in [data, one, two, data] {
+    let frames = [data, one, two, data];
+    for frame in frames {
         if let Some(datagram) = pieces.take(source, frame) {
-            assert!(datagram.len() <= usize::from(MTU_MAX) + 1);
+            let length = frame.get(2..4).map(|length| u16::from_be_bytes([length[0], length[1]]));
+            assert_eq!(length.map(usize::from), Some(datagram.len()), "as long as it was to be");
+            assert!(datagram.len() <= usize::from(MTU_MAX));
         }
     }
-    let [first, second] = pieces::split(data, u32::MAX);
-    let whole = pieces.take(source, &first).or_else(|| pieces.take(source, &second));
-    if (2..=usize::from(MTU_MAX)).contains(&data.len()) {
+    if !(2..=usize::from(MTU_MAX)).contains(&data.len()) {
+        return;
+    }
+    // A sender's ids come once: this one is no frame's from before.
+    let used = |id: u64| frames.iter().any(|frame| frame.get(4..12) == Some(&id.to_be_bytes()));
+    let id = (0..=u64::MAX).rev().find(|id| !used(*id)).unwrap_or_default();
+    for (first, second) in [(0, 1), (1, 0)] {
+        let halves = pieces::split(data, id);
+        assert_eq!(pieces.take(source, &halves[first]), None);
+        assert_eq!(pieces.take(source, &halves[first]), None, "twice the same");
+        let whole = pieces.take(source, &halves[second]);
         assert_eq!(whole.as_deref(), Some(data), "the parts are the whole");
     }
 }

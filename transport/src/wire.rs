@@ -11,8 +11,8 @@
 //! The tag names the connection to its receiver, so that a spoofed frame costs one lookup; the MAC is
 //! HMAC-SHA-256, cut to 16 bytes, over everything before it, under a key that only the two ends of the
 //! connection have. An answer is exactly as long as the probe, so neither amplifies. The address is the
-//! one that the probe came from, IPv4 mapped into IPv6. A sizing probe is as long as it says, and draws an ordinary answer:
-//! that is how the sender learns that datagrams so long arrive. A call comes from a stranger, asked to by a rendezvous, and bears
+//! one that the probe came from, IPv4 mapped into IPv6. A sizing probe is as long as it says, whatever that is, and draws an ordinary
+//! answer: that is how the sender learns that datagrams so long arrive. A call comes from a stranger, asked to by a rendezvous, and bears
 //! nothing but the number that its receiver thought of: if it arrives, strangers' datagrams do. A keep is a sign of life that draws
 //! no answer; its count only goes up, so that a replay says nothing.
 
@@ -61,10 +61,12 @@ pub(crate) enum Frame {
         /// Random; the answer bears it.
         nonce: u64,
     },
-    /// The same, in a datagram as long as they get: "does that arrive?"
+    /// The same, in a datagram of this length: "does that arrive?"
     Sizing {
         /// Random; the answer bears it.
         nonce: u64,
+        /// Of the datagram: [`FRAME_BYTES`] to [`MTU_MAX`].
+        length: u16,
     },
     /// "I am here, as ever: say nothing."
     Keep {
@@ -81,14 +83,15 @@ pub(crate) enum Frame {
 }
 
 impl Frame {
-    /// The bytes of this frame for the connection that its receiver knows by `tag`.
+    /// The bytes of this frame for the connection that its receiver knows by `tag`. A sizing probe isn't one before it has been
+    /// padded to its length.
     pub(crate) fn seal(self, tag: Tag, key: &hmac::Key) -> [u8; FRAME_BYTES] {
         let mut bytes = [0; FRAME_BYTES];
         let (kind, nonce) = match self {
             Self::Probe { nonce } => (PROBE, nonce),
             Self::Keep { count } => (KEEP, count),
-            Self::Sizing { nonce } => {
-                bytes[17..19].copy_from_slice(&MTU_MAX.to_be_bytes());
+            Self::Sizing { nonce, length } => {
+                bytes[17..19].copy_from_slice(&length.to_be_bytes());
                 (SIZING, nonce)
             }
             Self::Answer { nonce, observed } => {
@@ -138,7 +141,7 @@ impl Frame {
             SIZING => {
                 let length = u16::from_be_bytes(body[17..19].try_into().ok()?);
                 let whole = usize::from(length) == frame.len() + padding.len();
-                whole.then_some(Self::Sizing { nonce })
+                whole.then_some(Self::Sizing { nonce, length })
             }
             ANSWER => {
                 let ip: [u8; 16] = body[17..33].try_into().ok()?;
@@ -190,11 +193,18 @@ mod tests {
 
     #[test]
     fn a_sizing_probe_is_as_long_as_it_says_or_none() {
-        let mut bytes = Frame::Sizing { nonce: 7 }.seal([3; 8], &key(1)).to_vec();
-        assert_eq!(Frame::open(&bytes, &key(1)), None, "without what makes it long");
-        bytes.resize(MTU_MAX.into(), 0);
-        assert_eq!(Frame::open(&bytes, &key(1)), Some(Frame::Sizing { nonce: 7 }));
-        bytes.push(0);
-        assert_eq!(Frame::tag(&bytes), None);
+        for length in [MTU_MAX, 1280, FRAME_BYTES as u16 + 1] {
+            let frame = Frame::Sizing { nonce: 7, length };
+            let mut bytes = frame.seal([3; 8], &key(1)).to_vec();
+            assert_eq!(Frame::open(&bytes, &key(1)), None, "without what makes it long");
+            bytes.resize(length.into(), 0);
+            assert_eq!(Frame::open(&bytes, &key(1)), Some(frame));
+            bytes.push(0);
+            assert_eq!(Frame::open(&bytes, &key(1)), None);
+            bytes.resize(usize::from(MTU_MAX) + 1, 0);
+            assert_eq!(Frame::tag(&bytes), None);
+        }
+        let shortest = Frame::Sizing { nonce: 7, length: FRAME_BYTES as u16 };
+        assert_eq!(Frame::open(&shortest.seal([3; 8], &key(1)), &key(1)), Some(shortest));
     }
 }

@@ -42,6 +42,17 @@ impl Agent {
                     .map(|_| "sent".into())
                     .map_err(|error| error.to_string())
             }
+            ["short", local, remote, hops, text] => {
+                let (hops, remote): (u32, SocketAddr) = (parsed(hops)?, parsed(remote)?);
+                let socket = self.socket(local)?;
+                let usual = socket.ttl().map_err(|error| error.to_string())?;
+                socket
+                    .set_ttl(hops)
+                    .and_then(|()| socket.send_to(text.as_bytes(), remote))
+                    .and_then(|_| socket.set_ttl(usual))
+                    .map(|()| "sent".into())
+                    .map_err(|error| error.to_string())
+            }
             ["receive", local, within_ms] => self.receive(local, parsed(within_ms)?),
             ["listen", local] => listen(parsed(local)?),
             ["connect", remote, within_ms] => Ok(connect(parsed(remote)?, parsed(within_ms)?)),

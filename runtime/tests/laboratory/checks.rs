@@ -142,6 +142,28 @@ pub(crate) fn an_accepting_router_displaces_later_mappings(internet: &Internet) 
     }
 }
 
+/// What gets no further than the next router takes a neighbour's port away if that accepts it, and what gets no further than
+/// the own router doesn't, but keeps that open; until both entries of the neighbour have been forgotten.
+pub(crate) fn an_accepting_neighbour_gives_a_port_back_after_half_a_minute(internet: &Internet) {
+    let [one, other] = internet.neighbours(Input::Accept);
+    let inside = [one.outside[0], other.outside[0]].map(|ip| local(ip, PORT));
+    let outside = [one.outside[0], other.outside[0]].map(|ip| SocketAddr::new(ip, PORT));
+    one.host().bind(inside[0]);
+    one.host().send_short(inside[0], outside[1], 2, "near");
+    other.host().send(inside[1], outside[0], "displaced");
+    assert_eq!(one.host().receive(inside[0], SILENCE), None);
+    assert_eq!(other.host().receive(inside[1], SILENCE), None, "nor did the first arrive");
+    // Linux forgets after 30 s.
+    for _ in 0..5 {
+        std::thread::sleep(Duration::from_secs(7));
+        one.host().send_short(inside[0], outside[1], 1, "home");
+    }
+    other.host().send(inside[1], outside[0], "call");
+    assert_eq!(one.host().receive(inside[0], ARRIVES), Some((outside[1], "call".to_owned())));
+    one.host().send(inside[0], outside[1], "answer");
+    assert_eq!(other.host().receive(inside[1], ARRIVES), Some((outside[0], "answer".to_owned())));
+}
+
 /// Two hosts at home talk on their LAN, and from outside they have one address.
 pub(crate) fn two_hosts_behind_one_router_meet_on_the_lan(internet: &Internet) {
     let (observer, site) = (internet.observer(), internet.site(Kind::Lan));

@@ -146,6 +146,30 @@ table inet middle {
         }
     }
 
+    /// Two homes behind port-restricted routers that are neighbours: on one wire outside, with no router in between.
+    pub(crate) fn neighbours(&self, input: Input) -> [Site; 2] {
+        let wire = format!("n{}", self.number());
+        self.middle.ip(&format!(
+            "link add {wire} type bridge\nlink set dev {wire} up\naddr add {MIDDLE}/32 dev {wire}"
+        ));
+        let numbers = [self.number(), self.number()];
+        let outside = numbers.map(|number| Ipv4Addr::new(198, 51, 100, number));
+        [(0, 1), (1, 0)].map(|(this, other)| {
+            let (number, outside, other) = (numbers[this], outside[this], outside[other]);
+            let (router, host) = (Namespace::router(), Namespace::host());
+            cable((&self.middle, &format!("s{number}")), (&router, "up"));
+            self.middle.ip(&format!(
+                "link set dev s{number} master {wire}\nlink set dev s{number} up\nroute add {outside} dev {wire}"
+            ));
+            router.ip(&format!(
+                "link set dev up up\naddr add {outside}/32 dev up\nroute add {MIDDLE} dev up\nroute add {other} dev up\nroute add default via {MIDDLE}"
+            ));
+            router.nft(&rules(Kind::PortRestricted, input, Some(outside)));
+            private_lan(&router, &[&host], "192.168.1");
+            site(vec![host], vec![outside.into()], vec![router])
+        })
+    }
+
     /// A public host with three addresses, to look at others from.
     pub(crate) fn observer(&self) -> Site {
         let (host, number) = (Namespace::host(), self.number());

@@ -79,6 +79,11 @@ impl Namespace {
         assert_eq!(self.ask(&format!("send {local} {remote} {word}")), "sent");
     }
 
+    /// The same with this time to live.
+    pub(crate) fn send_short(&self, local: SocketAddr, remote: SocketAddr, hops: u32, word: &str) {
+        assert_eq!(self.ask(&format!("short {local} {remote} {hops} {word}")), "sent");
+    }
+
     /// The next word that came to `local` and who sent it, if one comes in time.
     pub(crate) fn receive(
         &self,

@@ -69,6 +69,24 @@ pub(crate) fn hosts_of_ipv6_exchange_messages(internet: &Internet) {
     }
 }
 
+/// Two neighbours whose routers accept what comes for themselves: even a probe that gets no further than the next router
+/// takes a port away there. Their hosts begin relayed, and become direct by taking turns.
+pub(crate) fn neighbours_whose_routers_accept_are_punched(internet: &Internet) {
+    let server = internet.site(Kind::Public);
+    let listen = format!("{}:4433", server.outside[0]);
+    let rendezvous = Node::start(server.host(), &["--listen", &listen]);
+    let join = ["--join", &rendezvous.peer_ref];
+    for input in [Input::Drop, Input::Accept] {
+        let [here, there] = internet.neighbours(input);
+        let node = Node::start(there.host(), &["--private", join[0], join[1]]);
+        let pings = [&node.peer_ref, "--count", "500", "--interval-ms", "200"];
+        let took = ping_until_direct(here.host(), &pings).map(|took| took.as_secs());
+        println!("neighbours, {input:?}: direct after {took:?} s");
+        // The first turn takes 43 s, the second as much again.
+        assert!(took.is_some(), "{input:?}");
+    }
+}
+
 /// Pairs behind accepting routers; more of each by the environment variable `ACCEPTING_RUNS`.
 const ACCEPTING_RUNS: usize = 2;
 

@@ -11,6 +11,7 @@ mod punching;
 mod recovery;
 mod rendezvous;
 mod renewal;
+mod turns;
 
 pub(crate) use renewal::Newer;
 
@@ -27,6 +28,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use turns::{TURNS_AFTER, Turning};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle};
 use governor::{Quota, RateLimiter};
@@ -239,6 +241,8 @@ pub(crate) struct Connection {
     guesser: Option<Guesser>,
     /// The link on which the birthday attempt is being made, or was: one for each.
     attempted: Option<u64>,
+    /// The turns that are taken, or were, on the link that is up.
+    turning: Option<Turning>,
     /// Why a rendezvous didn't introduce this host to the peer.
     refusal: Option<Refusal>,
     standby: Vec<Road>,
@@ -274,6 +278,7 @@ impl Connection {
             nat: None,
             guesser: None,
             attempted: None,
+            turning: None,
             refusal: None,
             standby: Vec::new(),
             recovery: Recovery::default(),

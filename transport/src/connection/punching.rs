@@ -89,6 +89,13 @@ impl Connection {
         let tried = candidates.iter().filter(direct).count();
         let here = |c: &Candidate| self.shared.socket.nat().is_outside(c.address.ip());
         let neighbours = candidates.iter().filter(direct).any(here);
+        let mut reason =
+            reason(link.path(), own_nat, self.nat, tried, neighbours, self.seen_by_own().is_some());
+        if link.path() == PathKind::RelayUdp
+            && let Some(turns) = self.turns_in_words(link.id())
+        {
+            reason = format!("{reason}; {turns}");
+        }
         Some(Explanation {
             peer: self.peer,
             path: link.path(),
@@ -96,14 +103,7 @@ impl Connection {
             rtt: known.iter().find(|known| known.active).and_then(|known| known.rtt),
             own_nat,
             peer_nat: self.nat,
-            reason: reason(
-                link.path(),
-                own_nat,
-                self.nat,
-                tried,
-                neighbours,
-                self.seen_by_own().is_some(),
-            ),
+            reason,
             candidates,
         })
     }

@@ -99,7 +99,9 @@ impl Connection {
                     ctx.run_later(PLAIN_PUNCH_MAX, move |actor, _| actor.add_rest(id, roads));
                 }
                 ctx.run_later(PLAIN_PUNCH_MAX, move |actor, ctx| actor.try_birthday(id, ctx));
+                ctx.run_later(TURNS_AFTER, move |actor, ctx| actor.take_turns(id, ctx));
             }
+            Said::Turn { turn } => self.turn_said(id, turn, ctx),
             Said::Punch => self.guess_ports(&link),
             Said::FlowsDead { tokens } => self.shared.flows_dead(&tokens, self.peer),
             said => self.shared.tell_sessions(News::Said { peer: self.peer, road, said }),

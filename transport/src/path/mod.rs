@@ -6,6 +6,7 @@
 //! - `rtt`: how long answers take on one road
 //! - `acks`: what QUIC got acknowledged along the road in use
 //! - `nonces`: numbers that nobody can guess
+//! - `turns`: core; how neighbours get through routers that took their first probes for their own
 //! - `scouts`: how a symmetric NAT is got through, with luck
 //! - `candidates`: which addresses of a peer to dial
 //! - `congestion`: congestion control that starts anew on another road
@@ -23,3 +24,4 @@ pub mod pulse;
 pub(crate) mod roads;
 pub(crate) mod rtt;
 pub(crate) mod scouts;
+pub(crate) mod turns;

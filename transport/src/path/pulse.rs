@@ -29,6 +29,7 @@ use crate::{
     socket::{
         handles::{Mirror, Road, Source},
         mesh_socket::{Frames, MeshSocket},
+        udp::Reach,
     },
     wire::{FRAME_BYTES, Frame, MTU_MAX, Tag},
 };
@@ -335,7 +336,7 @@ impl Pulse {
             {
                 self.carry_out(Output::Answer(road, nonce));
             }
-            Some(Frame::Probe { nonce } | Frame::Sizing { nonce }) => {
+            Some(Frame::Probe { nonce } | Frame::Sizing { nonce, .. }) => {
                 self.change(|state, now| state.roads.probed(road, nonce, frame.len(), now));
             }
             Some(Frame::Keep { count }) => self.change(|state, now| {
@@ -435,6 +436,11 @@ impl Pulse {
         self.change(|state, now| state.roads.retest(ip, now));
     }
 
+    /// The peer is likely to be found at `remote` before long: see [`Roads::once_more`].
+    pub(crate) fn once_more(self: &Arc<Self>, remote: SocketAddr, at_once: bool) {
+        self.change(|state, now| state.roads.once_more(remote, at_once, now));
+    }
+
     /// Whether that is a probe of the peer's.
     pub(crate) fn is_probe(&self, frame: &[u8]) -> bool {
         let named = Frame::tag(frame) == Some(self.to_us);
@@ -505,11 +511,12 @@ impl Pulse {
             Output::Probe(road, nonce) => (road, Frame::Probe { nonce }),
             Output::Open(road, nonce) => {
                 let frame = Frame::Probe { nonce }.seal(self.to_peer, &self.key);
-                self.socket.send_near(road, &frame);
+                self.socket.send_short(road, &frame, Reach::Near);
                 return;
             }
             Output::Size(road, nonce) => {
-                let mut frame = Frame::Sizing { nonce }.seal(self.to_peer, &self.key).to_vec();
+                let frame = Frame::Sizing { nonce, length: MTU_MAX };
+                let mut frame = frame.seal(self.to_peer, &self.key).to_vec();
                 frame.resize(MTU_MAX.into(), 0);
                 self.socket.send_frame(road, &frame);
                 return;

@@ -5,7 +5,8 @@
 //!
 //! A road is used only after it answered a fresh nonce that was sent along it. A valid probe from elsewhere merely
 //! starts that check: its MAC can't cover a source address that NATs rewrite, and anyone on the way may replay it.
-//! Until then it gets at most [`CHECKS_MAX`] probes, all ports of one host together, and one that nobody but a probe's source
+//! Until then it gets at most [`CHECKS_MAX`] probes, all ports of one host together (and one more for each [`Roads::retest`] and
+//! [`Roads::once_more`]), and one that nobody but a probe's source
 //! address speaks for gets at most three times the bytes that came from it. Where both sides have NATs, the first probe goes only so
 //! far that it opens the own one (docs/decisions/0010-the-first-probe-stays-near.md).
 //!
@@ -17,7 +18,7 @@
 use std::{
     cmp::Ordering,
     collections::VecDeque,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -304,6 +305,22 @@ impl Roads {
             if there && !known.proven && known.origin == Origin::Named {
                 known.unanswered = known.unanswered.min(CHECKS_MAX - 1);
                 known.next = Some(now);
+            }
+        }
+        self.advance(now);
+    }
+
+    /// There is a reason to try `remote`, which the peer named and which never answered, once more: one probe may go there, at once or
+    /// when the peer's has come from there.
+    pub(crate) fn once_more(&mut self, remote: SocketAddr, at_once: bool, now: Instant) {
+        self.silent.allow_one(remote.ip());
+        for known in &mut self.known {
+            let there = known.road.flow.is_none() && known.road.remote == remote;
+            if there && !known.proven && known.origin == Origin::Named {
+                known.unanswered = known.unanswered.min(CHECKS_MAX - 1);
+                if at_once {
+                    known.next = Some(now);
+                }
             }
         }
         self.advance(now);

@@ -170,6 +170,9 @@ pub(crate) enum Message {
     NoDialBack { nonce: u64 },
     /// From a rendezvous to another one: send this number there.
     Call { address: SocketAddr, nonce: u64 },
+    /// Between two hosts that have met: I keep my NAT open for you from now on; send nothing to where I am seen for as long as this
+    /// turn takes, and then call me there.
+    Turn { turn: u8 },
 }
 
 /// The length of the body of a [`Message::Punch`], most of which says nothing: it pays for what it draws.
@@ -194,6 +197,7 @@ impl Message {
             Self::DialBack { .. } => 14,
             Self::NoDialBack { .. } => 15,
             Self::Call { .. } => 16,
+            Self::Turn { .. } => 17,
         }
     }
 
@@ -250,6 +254,7 @@ impl Message {
                 put_addresses(&mut out, &[*address]);
                 out.extend(nonce.to_be_bytes());
             }
+            Self::Turn { turn } => out.push(*turn),
         }
         out
     }
@@ -321,6 +326,7 @@ impl Message {
                 address: observed(&mut reader)?.ok_or(ContentError::NoAddress)?,
                 nonce: u64::from_be_bytes(reader.take()?),
             },
+            17 => Self::Turn { turn: reader.byte()? },
             kind => return Err(MessageError::Kind(kind)),
         };
         match reader.0.len() {
@@ -452,6 +458,7 @@ mod tests {
             Message::DialBack { nonce: 1 << 63 },
             Message::NoDialBack { nonce: 5 },
             Message::Call { address: address(5), nonce: 6 },
+            Message::Turn { turn: 3 },
         ]
     }
 
@@ -475,7 +482,7 @@ mod tests {
             assert!(Message::decode(&body).is_err(), "{message:?}");
         }
         assert!(matches!(Message::decode(&[0]), Err(MessageError::Kind(0))));
-        assert!(matches!(Message::decode(&[17]), Err(MessageError::Kind(17))));
+        assert!(matches!(Message::decode(&[18]), Err(MessageError::Kind(18))));
         assert!(matches!(Message::decode(&[1; 2049]), Err(MessageError::Length(2049))));
     }
 

@@ -180,10 +180,10 @@ impl Translator {
         };
         let usual = SocketAddr::new(self.outside, inside.port());
         let usual = self.by_key.get(&key).copied().unwrap_or(usual);
-        let displaced = self.is_taken(usual, to, now);
-        if displaced || self.by_key.contains_key(&exact) {
-            key = exact;
-        }
+        // What was sent there before goes on as it was.
+        let going = [exact, key].into_iter().find(|key| self.goes_on(key, to, now));
+        let displaced = going.is_none() && self.is_taken(usual, to, now);
+        key = going.unwrap_or(if displaced { exact } else { key });
         let known = self.by_key.get(&key).copied().filter(|outside| {
             self.mappings.get(outside).is_some_and(|mapping| self.is_live(mapping.used, now))
         });
@@ -203,6 +203,33 @@ impl Translator {
             mapping.sent.insert(to, now);
         }
         outside
+    }
+
+    /// A datagram for `to` came from inside and goes no further: what was sent there before is as if it had been sent now.
+    pub(super) fn refresh(&mut self, inside: SocketAddr, to: SocketAddr, now: Instant) {
+        let mut known: Vec<SocketAddr> = self.mappings.keys().copied().collect();
+        known.retain(|outside| {
+            let mapping = &self.mappings[outside];
+            mapping.inside == inside && self.goes_on(&mapping.key, to, now)
+        });
+        for outside in known {
+            if let Some(mapping) = self.mappings.get_mut(&outside) {
+                mapping.used = now;
+                mapping.sent.insert(to, now);
+            }
+        }
+    }
+
+    /// Whether something was sent to `to` by this mapping, and not forgotten since.
+    fn goes_on(
+        &self,
+        key: &(SocketAddr, Option<IpAddr>, Option<u16>),
+        to: SocketAddr,
+        now: Instant,
+    ) -> bool {
+        let mapping = self.by_key.get(key).and_then(|outside| self.mappings.get(outside));
+        let sent = mapping.and_then(|mapping| mapping.sent.get(&to));
+        sent.is_some_and(|at| self.is_live(*at, now))
     }
 
     /// A datagram wants in; where it goes.
@@ -289,6 +316,43 @@ mod tests {
             let late = now + FORGETS;
             assert_eq!(port(&mut router, early, late, &mut rng), 1000);
         }
+    }
+
+    #[test]
+    fn what_was_displaced_has_its_usual_port_again_when_both_entries_are_forgotten() {
+        let (start, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
+        let nat = Nat { accepts: true, ..Nat::port_restricted() };
+        let mut router = Translator::new(nat, "9.9.9.9".parse().unwrap());
+        let (inside, early, relay) = (at("10.0.0.1:1000"), at("1.1.1.1:1"), at("2.2.2.2:2"));
+        router.inbound(at("9.9.9.9:1000"), early, start);
+        let mut port = |to, seconds| {
+            router.outbound(inside, to, start + Duration::from_secs(seconds), &mut rng).port()
+        };
+        // Which is in use meanwhile.
+        let used: Vec<_> = [0, 20, 40, 60].map(|seconds| port(relay, seconds)).into();
+        assert_eq!(used, [1000; 4]);
+        // The entry that took it is forgotten after 30 s, its own only when it isn't used any more.
+        assert_eq!([0, 20, 40].map(|seconds| port(early, seconds)), [1001; 3]);
+        assert_eq!(port(early, 40 + FORGETS.as_secs()), 1000);
+    }
+
+    #[test]
+    fn what_goes_no_further_than_the_router_refreshes_what_is_known_and_opens_nothing() {
+        let (start, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
+        let mut nat = Translator::new(Nat::port_restricted(), "9.9.9.9".parse().unwrap());
+        let (inside, to) = (at("10.0.0.1:1000"), at("1.1.1.1:1"));
+        let outside = at("9.9.9.9:1000");
+        nat.refresh(inside, to, start);
+        assert_eq!(nat.inbound(outside, to, start), None);
+        nat.outbound(inside, to, start, &mut rng);
+        let after = |seconds| start + Duration::from_secs(seconds);
+        for seconds in [20, 40, 60] {
+            nat.refresh(inside, to, after(seconds));
+        }
+        assert_eq!(nat.inbound(outside, to, after(89)), Some(inside));
+        assert_eq!(nat.inbound(outside, to, after(90)), None);
+        nat.refresh(inside, to, after(91));
+        assert_eq!(nat.inbound(outside, to, after(91)), None, "it was forgotten");
     }
 
     #[test]

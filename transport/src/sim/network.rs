@@ -20,6 +20,7 @@ use super::{
     ticks::Ticks,
     wire::MemoryWire,
 };
+use crate::socket::udp::Reach;
 
 /// Bytes on the way to one port beyond which the network drops, as a router's queue would. A guess:
 /// the bandwidth-delay product of 1 Gbit/s and 250 ms.
@@ -109,6 +110,8 @@ pub(super) struct Inner {
     routers: HashMap<IpAddr, Translator>,
     /// Behind which router a host, or another router, is.
     gates: HashMap<IpAddr, IpAddr>,
+    /// Pairs of routers on one wire outside.
+    neighbours: HashSet<(IpAddr, IpAddr)>,
     /// The present addresses of hosts that have moved, and the other way round.
     moved: HashMap<IpAddr, IpAddr>,
     bound: HashMap<IpAddr, IpAddr>,
@@ -149,6 +152,7 @@ impl MemoryNetwork {
             behind: HashMap::default(),
             routers: HashMap::default(),
             gates: HashMap::default(),
+            neighbours: HashSet::default(),
             moved: HashMap::default(),
             bound: HashMap::default(),
         };
@@ -221,6 +225,11 @@ impl MemoryNetwork {
     /// through that. It leaves the router behind which it was.
     pub fn place_behind(&self, inside: IpAddr, outside: IpAddr) {
         self.inner.lock().gates.insert(inside, outside);
+    }
+
+    /// Two routers are on one wire outside: what has passed the one and gets no further than the next is seen by the other.
+    pub fn set_neighbours(&self, a: IpAddr, b: IpAddr) {
+        self.inner.lock().neighbours.insert(pair(a, b));
     }
 
     /// Makes a router forget all of its mappings, as a restart does.
@@ -346,18 +355,32 @@ impl Inner {
         }
     }
 
-    /// Sends what passes one router and gets no further.
-    pub(super) fn send_near(&mut self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
+    /// Sends what passes one router, or none, and gets no further.
+    pub(super) fn send_short(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        datagram: &[u8],
+        reach: Reach,
+    ) {
         let ip = self.moved.get(&from.ip()).copied().unwrap_or(from.ip());
         let Some(gate) = self.gates.get(&ip).copied() else { return };
         if self.gates.get(&to.ip()) == Some(&gate) {
             // In the same network there is no router in between.
             return self.send(from, to, datagram);
         }
-        if let Some(router) = self.routers.get_mut(&gate) {
-            self.carried.datagrams += 1;
-            self.carried.bytes += datagram.len() as u64;
-            router.outbound(SocketAddr::new(ip, from.port()), to, Instant::now(), &mut self.rng);
+        let (own, now) = (SocketAddr::new(ip, from.port()), Instant::now());
+        let Some(router) = self.routers.get_mut(&gate) else { return };
+        self.carried.datagrams += 1;
+        self.carried.bytes += datagram.len() as u64;
+        if reach == Reach::Home {
+            return router.refresh(own, to, now);
+        }
+        let there = router.outbound(own, to, now, &mut self.rng);
+        let next = self.neighbours.contains(&pair(gate, to.ip()));
+        if let Some(router) = self.routers.get_mut(&to.ip()).filter(|_| next) {
+            // It gets no further, but that router has seen it.
+            router.inbound(to, there, now);
         }
     }
 
@@ -510,6 +533,35 @@ mod tests {
             network.inject(a, SocketAddr::new(outside, 1), b"hairpin");
             let seen = SocketAddr::new(outside, 2);
             assert_eq!(receive(&wires[1]), hairpin.then(|| (seen, b"hairpin".to_vec())));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_arrives_nowhere_opens_the_own_router_and_is_seen_by_a_neighbour() {
+        for neighbours in [false, true] {
+            let network = MemoryNetwork::new(1);
+            let [a, b] = ["10.0.0.1:1000", "10.0.0.2:2000"].map(at);
+            let [near, far] = ["198.51.100.1:1000", "198.51.100.2:2000"].map(at);
+            for (host, router) in [(a, near), (b, far)] {
+                network.add_nat(router.ip(), Nat { accepts: true, ..Nat::port_restricted() });
+                network.place_behind(host.ip(), router.ip());
+            }
+            if neighbours {
+                network.set_neighbours(near.ip(), far.ip());
+            }
+            let wires = [a, b].map(|address| network.attach(address).unwrap());
+            let send_short = |reach| network.inner.lock().send_short(a, far, b"short", reach);
+            send_short(Reach::Near);
+            assert_eq!(receive(&wires[1]), None);
+            network.inject(b, near, b"answer");
+            // The neighbour took it for its own, and gave the host another port.
+            assert_eq!(receive(&wires[0]).is_none(), neighbours);
+            for _ in 0..4 {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                send_short(Reach::Home);
+            }
+            network.inject(b, near, b"call");
+            assert_eq!(receive(&wires[0]), Some((far, b"call".to_vec())));
         }
     }
 

@@ -13,6 +13,7 @@ use quinn::udp::{RecvMeta, Transmit};
 use tokio::time::{Instant, Sleep};
 
 use super::network::{Inner, MemoryNetwork};
+use crate::socket::udp::Reach;
 
 /// One port of a [`MemoryNetwork`]; gives its address back when dropped.
 #[derive(Debug)]
@@ -50,11 +51,12 @@ impl MemoryWire {
         }
     }
 
-    /// Sends something that passes one router and gets no further.
-    pub(crate) fn send_near(&self, transmit: &Transmit<'_>) {
+    /// Sends something that arrives nowhere.
+    pub(crate) fn send_short(&self, transmit: &Transmit<'_>, reach: Reach) {
         let mut network = self.network.inner.lock();
         if self.is_plugged(&network) {
-            network.send_near(self.local, transmit.destination, transmit.contents);
+            let (to, datagram) = (transmit.destination, transmit.contents);
+            network.send_short(self.local, to, datagram, reach);
         }
     }
 

@@ -1,6 +1,6 @@
 //! How the socket sends: our own frames, what QUIC sends, and that in pieces or through a flow.
 
-use std::{io, sync::atomic::Ordering};
+use std::io;
 
 use quinn::udp::Transmit;
 
@@ -8,6 +8,7 @@ use super::{
     handles::Road,
     mesh_socket::{MeshSocket, Wire, count},
     pieces::{self, WHOLE_BYTES_MAX},
+    udp::Reach,
 };
 use crate::relay::frame::{self, FlowToken, HEADER_BYTES};
 
@@ -23,13 +24,13 @@ impl MeshSocket {
         let _ = self.send_along(road, &one(road, frame));
     }
 
-    /// Sends one of our own frames so far along a direct road that it leaves this host's router, and no further.
-    pub(crate) fn send_near(&self, road: Road, frame: &[u8]) {
+    /// Sends one of our own frames along a direct road, no further than `reach`.
+    pub(crate) fn send_short(&self, road: Road, frame: &[u8], reach: Reach) {
         let transmit = one(road, frame);
         match self.wires.get(road.wire) {
-            Some(Wire::Udp(wire)) => wire.send_near(&transmit),
+            Some(Wire::Udp(wire)) => wire.send_short(&transmit, reach),
             #[cfg(feature = "sim")]
-            Some(Wire::Memory(wire)) => wire.send_near(&transmit),
+            Some(Wire::Memory(wire)) => wire.send_short(&transmit, reach),
             // Neither a tunnel nor an adopted socket has anything to open.
             Some(Wire::Tunnels(_)) | None => {}
         }
@@ -63,8 +64,7 @@ impl MeshSocket {
             if datagram.len() <= WHOLE_BYTES_MAX {
                 send(datagram);
             } else {
-                let id = self.next_piece.fetch_add(1, Ordering::Relaxed);
-                pieces::split(datagram, id).iter().for_each(|piece| send(piece));
+                pieces::split(datagram, self.piece_ids.next()).iter().for_each(|piece| send(piece));
             }
         }
         sent

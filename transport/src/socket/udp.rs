@@ -17,9 +17,25 @@ use super::filter;
 /// What is asked for each buffer: measured as what takes loss on loopback to zero (docs/measurements.md).
 pub(crate) const BUFFER_BYTES: usize = 4 << 20;
 
-/// Routers that a datagram passes which is to open this host's NAT and to arrive nowhere: the router at home passes it on, the
-/// next one drops it. The peer's can be no nearer unless both share a wire outside (docs/decisions/0009).
-const NEAR_HOPS: u32 = 2;
+/// How far a datagram gets that is to arrive nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// The router at home drops it. If that has an entry for where it was sent, the entry is new again (docs/decisions/0013).
+    Home,
+    /// The router at home passes it on, which opens its NAT, and the next one drops it. The peer's can be no nearer unless both
+    /// share a wire outside (docs/decisions/0010).
+    Near,
+}
+
+impl Reach {
+    /// Its time to live.
+    fn hops(self) -> u32 {
+        match self {
+            Self::Home => 1,
+            Self::Near => 2,
+        }
+    }
+}
 
 /// Buffer sizes that the kernel granted to a socket, in bytes as it counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +91,7 @@ impl UdpWire {
     fn of(socket: std::net::UdpSocket, buffers: BufferSizes) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
         let local = socket.local_addr()?;
-        let hops = if local.is_ipv4() { socket.ttl()? } else { NEAR_HOPS };
+        let hops = if local.is_ipv4() { socket.ttl()? } else { Reach::Near.hops() };
         let io = tokio::net::UdpSocket::from_std(socket)?;
         let segments = AtomicUsize::new(state.max_gso_segments());
         let state = RwLock::new(state);
@@ -121,9 +137,9 @@ impl UdpWire {
         sent
     }
 
-    /// Sends something over IPv4 that leaves the router of this host's network, and gets no further.
-    pub(crate) fn send_near(&self, transmit: &Transmit<'_>) {
-        if !self.local.is_ipv4() || self.io.set_ttl(NEAR_HOPS).is_err() {
+    /// Sends something over IPv4 that arrives nowhere.
+    pub(crate) fn send_short(&self, transmit: &Transmit<'_>, reach: Reach) {
+        if !self.local.is_ipv4() || self.io.set_ttl(reach.hops()).is_err() {
             return;
         }
         // What another thread sends in this moment is lost, as anything may be on its way.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::{
     common::{echo, in_place},
-    world::{DIRECT, Kind, World, until},
+    world::{DIRECT, Kind, World, line, until},
 };
 use tokio::time::Instant;
-use webmesh_transport::{ConnectError, PathKind, nat::Reachability};
+use webmesh_transport::{ConnectError, PathKind, nat::Reachability, sim::Nat};
 
 /// How long it takes two kinds to talk, and then to talk directly, if they come to.
 fn meet(seed: u64, from: Kind, to: Kind) -> (Duration, Option<Duration>) {
@@ -46,6 +46,52 @@ fn every_pair_of_kinds_talks_within_a_second_and_directly_within_two_where_that_
             assert!(direct <= Some(Duration::from_secs(2)), "{from:?} to {to:?}: {direct:?}");
         }
     }
+}
+
+/// How long it takes two neighbours whose routers accept to reach each other directly, if they do within five minutes, and what
+/// `explain` said before and after.
+fn neighbours(seed: u64, forgets: Duration) -> (Option<Duration>, [String; 2]) {
+    in_place(seed, async |placement| {
+        let world = World::new(seed, placement);
+        world.network.set_latency(Duration::from_millis(20));
+        let (one, other) = (World::outside(2), World::outside(3));
+        world.network.set_neighbours(one, other);
+        world.network.set_link(one, other, line(1, 1000));
+        let server = world.server(1).await;
+        let served = world.site_behind(2, slow_to_forget(forgets), &[&server]).await;
+        let caller = world.site_behind(3, slow_to_forget(forgets), &[]).await;
+        let link = caller.endpoint.connect(&served.endpoint.peer_ref()).await.unwrap();
+        let begun = Instant::now();
+        let why = async || caller.endpoint.explain(&served.peer()).await.unwrap().reason;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(link.path(), PathKind::RelayUdp);
+        let before = why().await;
+        while link.path() == PathKind::RelayUdp && begun.elapsed() < Duration::from_secs(300) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let took = (link.path() == PathKind::Punched).then(|| begun.elapsed());
+        assert_eq!(echo(&link, &served.diary.up().await, b"again").await, b"again");
+        (took, [before, why().await])
+    })
+}
+
+fn slow_to_forget(forgets: Duration) -> Nat {
+    Nat { accepts: true, forgets, ..Nat::port_restricted() }
+}
+
+#[test]
+fn neighbours_whose_routers_accept_what_is_for_nobody_take_turns_until_they_meet() {
+    for (seed, forgets, at_most) in [(1, 30, 90), (2, 30, 90), (3, 60, 220)] {
+        let (took, [before, after]) = neighbours(seed, Duration::from_secs(forgets));
+        println!("routers that forget after {forgets} s: punched after {took:?}");
+        assert!(before.contains("take turns"), "{before}");
+        assert!(took.is_some_and(|took| took.as_secs() <= at_most), "{took:?}: {after}");
+        assert!(!after.contains("take turns"), "{after}");
+    }
+    // Longer than any turn.
+    let (took, [_, after]) = neighbours(4, Duration::from_secs(100));
+    assert_eq!(took, None);
+    assert!(after.contains("none of 4 turns"), "{after}");
 }
 
 #[test]

@@ -133,6 +133,17 @@ impl World {
                 self.network.place_behind(outside, firewall);
             }
         }
+        self.attached(n, address, servers).await
+    }
+
+    /// The same behind this router.
+    pub(crate) async fn site_behind(&self, n: u8, nat: Nat, servers: &[&Host]) -> Host {
+        self.network.add_nat(Self::outside(n), nat);
+        self.network.place_behind(Self::host(n), Self::outside(n));
+        self.attached(n, Self::host(n), servers).await
+    }
+
+    async fn attached(&self, n: u8, address: IpAddr, servers: &[&Host]) -> Host {
         let join: Vec<PeerRef> = servers.iter().map(|server| server.endpoint.peer_ref()).collect();
         let host = host_in_place(n, &self.network, &self.placement, |config| {
             config.listen = vec![SocketAddr::new(address, 1000)];

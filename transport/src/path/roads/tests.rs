@@ -682,3 +682,25 @@ fn a_silent_host_is_probed_five_times_in_all_however_many_ports_of_it_are_named(
     roads.retest(port(1).remote.ip(), start + 120 * SECOND);
     assert_eq!(probes(&mut roads, start + 121 * SECOND), 1);
 }
+
+#[test]
+fn a_silent_address_gets_one_more_probe_for_each_reason_and_only_where_the_peer_named_it() {
+    let mut world = World::new();
+    let silent = road(9);
+    world.roads.add(silent, world.now);
+    world.run(30 * SECOND, false);
+    let sent = |world: &World| world.probes.iter().filter(|(_, n)| *n == 9).count();
+    assert_eq!(sent(&world), CHECKS_MAX as usize);
+    for (at_once, more) in [(true, 1), (true, 2), (false, 2), (false, 2)] {
+        world.roads.once_more(silent.remote, at_once, world.now);
+        world.roads.once_more(road(8).remote, at_once, world.now);
+        world.run(30 * SECOND, false);
+        assert_eq!(sent(&world), CHECKS_MAX as usize + more);
+    }
+    // What was kept for the peer's call is there when it comes, and once.
+    world.roads.probed(silent, 1, FRAME_BYTES, world.now);
+    world.roads.probed(silent, 2, FRAME_BYTES, world.now);
+    world.run(30 * SECOND, false);
+    assert_eq!(sent(&world), CHECKS_MAX as usize + 3);
+    assert_eq!(world.probes.iter().filter(|(_, n)| *n == 8).count(), 0);
+}
