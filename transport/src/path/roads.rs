@@ -27,6 +27,7 @@ mod known;
 mod room;
 mod silent;
 
+pub(crate) use doubt::PATIENCE_MIN;
 use doubt::{Doubt, Pace, Step};
 use known::{Known, Open, Origin, RETURN_ASK_EVERY};
 use silent::{CHECKS_MAX, SilentHosts};

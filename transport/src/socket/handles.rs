@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     interfaces::may_be_own,
-    path::acks::Acks,
+    path::{acks::Acks, roads::PATIENCE_MIN},
     relay::{frame::FlowToken, legs::Legs},
     tunnel::is_far_end,
 };
@@ -337,7 +337,9 @@ impl Handles {
                 return false;
             };
             let before = entry.questioned.map_or(since, |questioned| questioned.max(since));
-            if now >= before + entry.patience {
+            let short = entry.unproven.is_short();
+            let patience = if short { PATIENCE_MIN.min(entry.patience) } else { entry.patience };
+            if now >= before + patience {
                 entry.questioned = Some(now);
                 questions.push(*handle);
             }

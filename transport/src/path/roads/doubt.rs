@@ -25,7 +25,7 @@ const ASKED_AT_FIRST: f64 = 10.0;
 /// Round trips over which losses are counted; from then on older ones count for half.
 const LOSS_WINDOW: u32 = 128;
 
-/// Probes follow each other over half a round trip, and this at least. A guess: a stall of a Wi-Fi is shorter.
+/// Probes follow each other over a third of a round trip, and this at least. A guess: a stall of a Wi-Fi is shorter.
 const SPREAD_MIN: Duration = Duration::from_millis(160);
 
 /// Meanwhile the other roads are asked so often, for their probes may be lost too. A guess.
@@ -34,12 +34,16 @@ const OTHERS_PER_SPREAD: u32 = 4;
 /// An answer is overdue after the usual time and its usual deviation, but not before this. A guess: what a busy host takes.
 const OVERDUE_MIN: Duration = Duration::from_millis(40);
 
+/// No more than a sixth of the round trip, or this, is taken for its usual deviation: the first measurements say little about it
+/// (RFC 6298 begins with half of the first), and a dead road must be left in time. A guess.
+const VARIATION_MAX: Duration = Duration::from_millis(50);
+
 /// The last answer is waited for longer, by three deviations. A guess.
 const LAST_WAIT_MIN: Duration = Duration::from_millis(60);
 
 /// What is sent and not acknowledged for so long draws a question, unless a round trip takes longer. A peer may take 25 ms to
 /// acknowledge, and one that only receives is never acknowledged: this is how often it asks.
-const PATIENCE_MIN: Duration = Duration::from_millis(200);
+pub(crate) const PATIENCE_MIN: Duration = Duration::from_millis(200);
 
 /// A timer that fires so much later than it should says that this process stood still, and that answers may wait unread.
 pub(super) const LATE_MAX: Duration = Duration::from_millis(50);
@@ -60,7 +64,7 @@ pub(super) struct Pace {
 impl Pace {
     pub(super) fn of(rtt: Rtt) -> Self {
         let (smoothed, variation) = match rtt.smoothed() {
-            Some(smoothed) => (smoothed, rtt.variation()),
+            Some(smoothed) => (smoothed, rtt.variation().min(VARIATION_MAX.max(smoothed / 6))),
             None => UNMEASURED,
         };
         Self { smoothed, variation }
@@ -82,7 +86,7 @@ impl Pace {
     }
 
     fn spread(self) -> Duration {
-        SPREAD_MIN.max(self.smoothed / 2)
+        SPREAD_MIN.max(self.smoothed / 3)
     }
 }
 

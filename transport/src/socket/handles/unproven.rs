@@ -19,6 +19,8 @@ const LONE_BYTES_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Unproven {
     marks: VecDeque<Instant>,
+    /// Only short datagrams were sent since then, which nobody may ever acknowledge: there is no point in waiting for it.
+    short: bool,
     /// A single short datagram doesn't count, for it may be the acknowledgement that ends an exchange; a second one shows that the
     /// exchange goes on, and then the first counts too.
     lone: Option<Instant>,
@@ -45,8 +47,10 @@ impl Unproven {
             };
             self.lone = None;
             self.marks.push_back(first);
+            self.short = bytes <= LONE_BYTES_MAX;
             return true;
         }
+        self.short &= bytes <= LONE_BYTES_MAX;
         let every = MARK_EVERY_MIN.max(patience / MARKS_MAX as u32);
         let due = self.marks.back().is_none_or(|last| now >= *last + every);
         if due && self.marks.len() < MARKS_MAX {
@@ -70,6 +74,11 @@ impl Unproven {
     /// The first moment at which something was sent that isn't known to have arrived.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.marks.front().copied()
+    }
+
+    /// Whether an acknowledgement of what was sent can't be counted on.
+    pub(super) fn is_short(&self) -> bool {
+        self.short
     }
 }
 
@@ -106,10 +115,12 @@ mod tests {
         // The next exchange showed that it arrived.
         assert!(!unproven.sent(40, patience, start + 500 * MS, || Some(start + 400 * MS)));
         assert!(unproven.sent(40, patience, start + 600 * MS, || Some(start + 400 * MS)));
+        assert!(unproven.is_short());
         assert_eq!(unproven.oldest(), Some(start + 500 * MS));
         unproven.proven(Some(start + 600 * MS));
         assert!(!unproven.sent(40, patience, start + 700 * MS, || None));
         assert!(unproven.sent(90, patience, start + 710 * MS, || None), "no bare acknowledgement");
         assert_eq!(unproven.oldest(), Some(start + 700 * MS));
+        assert!(!unproven.is_short());
     }
 }
