@@ -7,7 +7,6 @@ use tokio::time::Instant;
 use super::{
     load::{Load, Running},
     road::{AT_CALLER, AT_SERVED, Cell, Relay, Road, is_direct},
-    stay::BULK_MEGABITS,
 };
 
 /// Whose datagrams are lost.
@@ -60,6 +59,9 @@ impl Left {
         self.after.is_some_and(|after| after <= cell.leave_within()) && self.wrong.is_none()
     }
 }
+
+/// What bulk has, in Mbit/s: enough that it is never idle, and affordable.
+const BULK_MEGABITS: u64 = 10;
 
 /// Before the cut, for things to settle.
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
