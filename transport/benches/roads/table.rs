@@ -41,7 +41,7 @@ pub(crate) fn print(outcomes: &[Outcomes], json: bool) -> bool {
         if json {
             let mut object = json!({
                 "case": case.case, "good": line_good, "runs": case.runs.len(), "failed": failed,
-                "cpu_seconds": case.took.as_secs_f64(),
+                "run_seconds": case.took.as_secs_f64(),
             });
             if let (Some(object), Value::Object(figures)) = (object.as_object_mut(), line.figures) {
                 object.extend(figures);
@@ -63,7 +63,7 @@ pub(crate) fn print(outcomes: &[Outcomes], json: bool) -> bool {
         if !ratios.is_empty() {
             println!("speed: {mean:.3} of plain quinn, geometric mean");
         }
-        println!("{good} of {cases} cases as wanted; {:.0} s of CPU time", took.as_secs_f64());
+        println!("{good} of {cases} cases as wanted; {:.0} s of runs", took.as_secs_f64());
     }
     good == cases && fast
 }
@@ -98,7 +98,7 @@ fn stay(case: &Outcomes, load: Load, length: Duration) -> Line {
         false => kept == runs.len() && (load != Load::Bulk || large == 0),
     };
     let text = format!(
-        "kept {kept}/{}, changes {}+{} (worst {worst}, {in_a_minute} in a minute), elsewhere {:.2}%, relayed {relayed} ({large} large), {} KB{}",
+        "kept {kept}/{}, changes {}+{} (worst {worst}, {in_a_minute} in a minute), elsewhere {:.2}%, relayed {relayed} ({large} with data), {} KB{}",
         runs.len(),
         changes[0],
         changes[1],
@@ -168,7 +168,7 @@ fn speed(case: &Outcomes, ratios: &mut Vec<f64>) -> Line {
         ratios.push(ratio);
     }
     let text = format!(
-        "{ours:.3} / {raw:.3} Mbit/s = {ratio:.3}, {large} large datagrams relayed, {changes} changes"
+        "{ours:.3} / {raw:.3} Mbit/s = {ratio:.3}, {large} datagrams with data relayed, {changes} changes"
     );
     let figures = json!({
         "webmesh": ours, "reference_value": raw, "reference": "plain quinn", "unit": "Mbit/s", "ratio": ratio,

@@ -16,44 +16,28 @@
 //! other, and is kept beside it.
 
 use std::{
-    cmp::Ordering,
     collections::VecDeque,
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
+mod asking;
+mod choice;
 mod doubt;
 mod known;
 mod room;
 mod silent;
 
 pub(crate) use doubt::PATIENCE_MIN;
-use doubt::{Doubt, Pace, Step};
-use known::{Known, Open, Origin, RETURN_ASK_EVERY};
+use doubt::{Doubt, Step};
+use known::{Known, Origin};
 use silent::{CHECKS_MAX, SilentHosts};
 
 use super::{acks::Proof, nonces::Nonces, rtt::Rtt};
 use crate::{socket::handles::Road, wire::FRAME_BYTES};
 
-/// When the peer sends along another road, and nothing proved the one in use for so long, it is asked. A guess: less than
-/// what makes the peer doubt.
-const QUIET_MIN: Duration = Duration::from_millis(200);
-
-/// A peer in doubt asks along its other roads several times in so long, and else each 20 s. A guess.
-const AGAIN_MAX: Duration = Duration::from_secs(1);
-
-/// A road that the peer itself has just come along, and that is no worse than the one in use, may be where it has moved to: so long
-/// it is the first to be mirrored to. A guess: what a doubt takes.
-const HINT_MAX: Duration = Duration::from_secs(3);
-
-/// QUIC's round trips are believed once there are so many. A guess: the first are those of the handshake.
-const QUIC_SAMPLES_MIN: u32 = 4;
-
 /// Roads of one peer. A guess: both families, a few interfaces and NATs on both sides.
 pub(crate) const ROADS_MAX: usize = 16;
-
-/// Between the first two checks of a road; doubled after each. A guess.
-const CHECK_EVERY: Duration = Duration::from_millis(500);
 
 /// Between probes of a proven road that isn't in use; NATs forget a mapping after 30 s (docs/measurements.md).
 const STANDBY_EVERY: Duration = Duration::from_secs(20);
@@ -64,19 +48,6 @@ const OPEN_MAX: usize = super::pulse::PINGS_MAX;
 
 /// Nonces of the peer that are remembered, so that a replayed probe starts nothing.
 const SEEN_MAX: usize = 64;
-
-/// Long probes in a row before a road counts as narrow, and until it is tried again. Guesses: with one datagram in ten lost each way,
-/// one in 20,000 wide roads is taken for a narrow one, for a minute. They follow each other after the time of three round trips, and this.
-const SIZE_TRIES: usize = 6;
-const SIZE_AGAIN: Duration = Duration::from_secs(60);
-const SIZE_WAIT_MIN: Duration = Duration::from_millis(300);
-
-/// Of a road whose round trip isn't measured: the first time-out of RFC 6298.
-const RTT_UNMEASURED: Duration = Duration::from_secs(1);
-
-/// A road that works is left for another only if that takes less than 3/4 of the time and 5 ms less, by at least
-/// `SAMPLES_MIN` measurements of each. A guess: beyond the noise of a Wi-Fi, below what a user would notice.
-const FASTER_BY_MIN: Duration = Duration::from_millis(5);
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -412,39 +383,6 @@ impl Roads {
         Some(Answered { rtt, sent, active })
     }
 
-    /// A road that isn't in use has answered.
-    fn standby_answered(&mut self, index: usize, first: bool, now: Instant) {
-        let known = &mut self.known[index];
-        (known.asked, known.unanswered) = (None, 0);
-        let again = if known.is_on_probation() { RETURN_ASK_EVERY } else { STANDBY_EVERY };
-        known.next = Some(now + again);
-        if first {
-            let (road, tier, prompted) = (known.road, known.tier(), known.prompted);
-            if prompted && tier <= self.known[self.active].tier() {
-                self.hint = Some((road, now));
-            }
-            if self.known[self.active].rtt.samples() == 0 || prompted {
-                // Only now does it matter how long it takes; and the peer may have moved there.
-                self.question_active(now);
-            }
-        }
-        if self.mirror.is_some() && !self.mirror_answers() {
-            self.mirror_to(index);
-        }
-    }
-
-    /// The road in use works: what was sent at `sent` has arrived. Of what was asked since then nothing is known.
-    fn settled(&mut self, sent: Instant, now: Instant) {
-        let active = &mut self.known[self.active];
-        let later = active.open.iter().filter(|open| !open.counted && open.sent > sent);
-        let (asked, count) = (later.clone().map(|open| open.sent).min(), later.count());
-        (active.asked, active.unanswered) = (asked, u32::try_from(count).unwrap_or(u32::MAX));
-        active.next = None;
-        active.heard = active.heard.max(Some(now));
-        (self.doubt, self.hint) = (None, None);
-        self.be_sure();
-    }
-
     /// Time has passed.
     pub(crate) fn advance(&mut self, now: Instant) {
         for index in 0..self.known.len() {
@@ -486,227 +424,8 @@ impl Roads {
         }
     }
 
-    /// The time that a round trip along the road in use asks for: by the measurements that are newest.
-    fn pace(&self) -> Pace {
-        let active = &self.known[self.active];
-        let (quic, sampled) = self.quic;
-        let newer = sampled > active.proof && quic.samples() >= QUIC_SAMPLES_MIN;
-        Pace::of(if newer || active.rtt.samples() == 0 { quic } else { active.rtt })
-    }
-
-    /// When an answer along the road in use is overdue, if there is any other road.
-    fn overdue_at(&self) -> Option<Instant> {
-        let asked = self.known[self.active].asked.filter(|_| self.has_choice());
-        asked.map(|asked| asked + self.pace().overdue())
-    }
-
-    fn doubt_active(&mut self, now: Instant) {
-        if self.has_choice() {
-            let needed = self.known[self.active].losses.probes_needed();
-            self.doubt = Some(Doubt::new(self.pace(), needed, now));
-        } else {
-            self.question_active(now);
-        }
-    }
-
-    fn question_active(&mut self, now: Instant) {
-        if self.known[self.active].asked.is_none() {
-            self.ask(self.active, now);
-        }
-    }
-
-    /// The best road that has answered what it was asked since the road in use is in doubt.
-    fn successor(&self) -> Option<usize> {
-        let since = self.doubt.as_ref()?.since;
-        let answers = |known: &Known| known.proof.is_some_and(|sent| sent >= since);
-        self.others()
-            .filter(|(_, known)| answers(known))
-            .min_by_key(|(_, k)| k.rank())
-            .map(|(i, _)| i)
-    }
-
-    /// The road in use is dead, and this one isn't.
-    fn leave(&mut self, other: usize, now: Instant) {
-        let dead = &mut self.known[self.active];
-        dead.leave(now);
-        // It wasn't a matter of luck that they were lost.
-        dead.open.iter_mut().for_each(|open| open.counted = true);
-        self.switch(other, now);
-    }
-
-    fn switch(&mut self, better: usize, now: Instant) {
-        self.known[self.active].next = Some(now + STANDBY_EVERY);
-        self.known[better].take(now);
-        self.active = better;
-        (self.doubt, self.hint, self.quic) = (None, None, (Rtt::default(), None));
-        self.outbox.push_back(Output::Switch(self.active()));
-        self.outbox.push_back(Output::Whole(self.known[better].whole));
-        self.be_sure();
-    }
-
-    /// The other roads that have answered before.
-    fn others(&self) -> impl Iterator<Item = (usize, &Known)> {
-        let others = self.known.iter().enumerate();
-        others.filter(|(index, known)| *index != self.active && known.proven)
-    }
-
-    /// What is sent goes along the best of the other roads too, until the one in use answers.
-    fn mirror_likeliest(&mut self) {
-        let likeliest = |(_, known): &(usize, &Known)| (known.asked.is_some(), known.rank());
-        let best = || self.others().min_by_key(likeliest).map(|(index, _)| index);
-        if let (Some(index), None) = (self.successor().or_else(best), self.mirror) {
-            self.mirror_to(index);
-        }
-    }
-
-    fn mirror_to(&mut self, index: usize) {
-        let known = &self.known[index];
-        if !self.mirror.is_some_and(|to| known.is(to)) {
-            self.mirror = Some(known.road);
-            let rtt = known.rtt.smoothed().unwrap_or(RTT_UNMEASURED);
-            self.outbox.push_back(Output::Mirror { road: known.road, whole: known.whole, rtt });
-        }
-    }
-
-    fn be_sure(&mut self) {
-        if self.mirror.take().is_some() {
-            self.outbox.push_back(Output::Sure);
-        }
-    }
-
-    /// Whether the road that what is sent also goes along has answered all that it was asked.
-    fn mirror_answers(&self) -> bool {
-        let index = self.mirror.and_then(|road| self.find(road));
-        index.is_some_and(|index| self.known[index].asked.is_none())
-    }
-
-    /// Where the peer seems to have moved to of late.
-    fn hinted(&self, now: Instant) -> Option<usize> {
-        let (road, _) = self.hint.filter(|(_, at)| now < *at + HINT_MAX)?;
-        self.find(road).filter(|index| *index != self.active)
-    }
-
     fn find(&self, road: Road) -> Option<usize> {
         self.known.iter().position(|known| known.is(road))
-    }
-
-    /// Whether one more probe may go to the host at the other end, which is then counted.
-    fn spare(&mut self, index: usize) -> bool {
-        let known = &self.known[index];
-        let ip = known.road.remote.ip();
-        let direct = |known: &Known| known.tier() == 0;
-        let answers = |known: &Known| known.proven && direct(known) && known.road.remote.ip() == ip;
-        // What an observed source is sent, it paid for; and who answers is no victim.
-        !direct(known)
-            || known.origin == Origin::Observed
-            || self.known.iter().any(answers)
-            || self.silent.ask(ip)
-    }
-
-    /// Sends a fresh nonce along a road, unless that road has had its share.
-    fn ask(&mut self, index: usize, now: Instant) -> u64 {
-        let nonce = self.nonces.next();
-        let (active, tier) = (index == self.active, self.known[self.active].tier());
-        let known = &mut self.known[index];
-        let exhausted = !known.proven && known.unanswered >= CHECKS_MAX;
-        if exhausted || !known.affordable() || !self.spare(index) {
-            self.known[index].next = None;
-            return nonce;
-        }
-        let known = &mut self.known[index];
-        if known.open.len() == OPEN_MAX {
-            known.open.pop_front();
-        }
-        known.open.push_back(Open { nonce, sent: now, counted: false });
-        known.asked.get_or_insert(now);
-        known.unanswered = known.unanswered.saturating_add(1);
-        known.drawn = known.drawn.saturating_add(FRAME_BYTES);
-        let opens = known.opening && !std::mem::replace(&mut known.opened, true);
-        // From the second on they go all the way, whether the peer is ready or not.
-        known.opening &= opens;
-        let checks = known.unanswered.saturating_sub(u32::from(known.opened));
-        known.next = match known.proven {
-            _ if active => None,
-            true if known.is_on_probation() && known.unanswered <= 1 => {
-                Some(now + RETURN_ASK_EVERY)
-            }
-            // One that is better than the road in use is asked for ever: it may work again.
-            true if known.unanswered >= CHECKS_MAX && known.tier() >= tier => None,
-            true => Some(now + STANDBY_EVERY),
-            false if known.unanswered >= CHECKS_MAX => None,
-            false => Some(now + CHECK_EVERY * (1 << checks.saturating_sub(1))),
-        };
-        let output = if opens { Output::Open } else { Output::Probe };
-        self.outbox.push_back(output(known.road, nonce));
-        nonce
-    }
-
-    /// Sends a long probe along a proven road: a few in a row, for one may be lost, and then seldom.
-    fn size(&mut self, index: usize, now: Instant) {
-        let nonce = self.nonces.next();
-        let known = &mut self.known[index];
-        if known.sizing.len() == SIZE_TRIES {
-            known.sizing.clear();
-        }
-        known.sizing.push(nonce);
-        let wait = match known.sizing.len() {
-            SIZE_TRIES => SIZE_AGAIN,
-            _ => SIZE_WAIT_MIN.max(known.rtt.smoothed().unwrap_or_default() * 3),
-        };
-        known.size_next = Some(now + wait);
-        self.outbox.push_back(Output::Size(known.road, nonce));
-    }
-
-    /// Asks every proven road but the one in use.
-    fn ask_others(&mut self, now: Instant) {
-        for index in 0..self.known.len() {
-            if index != self.active && self.known[index].proven {
-                self.ask(index, now);
-            }
-        }
-    }
-
-    /// The peer sends along another road than the one in use: does that still work? If it does so again at once, it is in doubt
-    /// itself, and no answer is waited for.
-    fn compare(&mut self, now: Instant) {
-        let quiet = QUIET_MIN.max(self.pace().overdue());
-        let active = &self.known[self.active];
-        let before = self.compared.replace(now);
-        if active.asked.is_none() {
-            if active.heard.is_none_or(|heard| now >= heard + quiet) {
-                self.question_active(now);
-            }
-        } else if self.doubt.is_none() && before.is_some_and(|before| now < before + AGAIN_MAX) {
-            self.doubt_active(now);
-        }
-    }
-
-    /// When a road of a better kind than the one in use may be taken again.
-    fn return_at(&self) -> Option<Instant> {
-        let tier = self.known[self.active].tier();
-        let better =
-            self.others().filter(|(_, known)| known.tier() < tier && known.asked.is_none());
-        better.filter_map(|(_, known)| known.trusted_at()).min().filter(|_| self.doubt.is_none())
-    }
-
-    /// The road that should be in use in place of the one that is, though that works.
-    fn better(&self, now: Instant) -> Option<usize> {
-        let active = &self.known[self.active];
-        let takes_over = |known: &Known| {
-            let works = known.asked.is_none() && known.is_trusted(now);
-            works
-                && match known.tier().cmp(&active.tier()) {
-                    // A relay is for as long as there is nothing better.
-                    Ordering::Less => true,
-                    Ordering::Greater => false,
-                    Ordering::Equal => match (known.measured(), active.measured()) {
-                        (Some(rtt), Some(now)) => rtt < now * 3 / 4 && rtt + FASTER_BY_MIN <= now,
-                        _ => false,
-                    },
-                }
-        };
-        let best = self.others().filter(|(_, known)| takes_over(known));
-        best.min_by_key(|(_, known)| known.rank()).map(|(index, _)| index)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-#[allow(unused_imports, reason = "not every test measures below a millisecond")]
+#[allow(unused_imports, reason = "not every scenario needs it")]
 pub use exact::in_exact_time;
 use tokio::sync::Notify;
 use webmesh_transport::{

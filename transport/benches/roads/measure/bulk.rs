@@ -90,7 +90,7 @@ pub(crate) fn raw(cell: Cell, measure: Measure, seed: u64) -> f64 {
         let (here, there) = (World::outside(2), World::outside(3));
         let loss = std::mem::take(&mut link.loss);
         network.set_link(here, there, link.clone());
-        let (connections, _endpoints) = raw::connect(&network, 2, 3).await;
+        let (connections, _endpoints) = raw::connect(&network, 2, 3, seed).await;
         network.set_link(here, there, webmesh_transport::sim::Link { loss, ..link });
         rate(cell, connections, measure).await
     })

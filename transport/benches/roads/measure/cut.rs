@@ -7,7 +7,6 @@ use tokio::time::Instant;
 use super::{
     load::{Load, Running},
     road::{AT_CALLER, AT_SERVED, Cell, Relay, Road, is_direct},
-    stay::BULK_MEGABITS,
 };
 
 /// Whose datagrams are lost.
@@ -61,11 +60,15 @@ impl Left {
     }
 }
 
-/// Before the cut, for things to settle.
-const SETTLED_AFTER: Duration = Duration::from_secs(5);
+/// What bulk has, in Mbit/s: enough that it is never idle, and affordable.
+const BULK_MEGABITS: u64 = 10;
 
-/// The cut comes at some time within this after that: not in step with pings each five seconds.
+/// Before the cut, for things to settle.
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
+
+/// The cut comes at some time within so many milliseconds after that, so that it isn't in step with pings each five seconds; bulk has no step.
 const WITHIN: u64 = 5000;
+const WITHIN_BULK: u64 = 500;
 
 /// How exactly it is looked when a road is left.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
@@ -94,7 +97,8 @@ pub(crate) fn cut(cell: Cell, load: Load, cut: Cut, relay: Relay, seed: u64) -> 
         }
         let running = Running::start(load, road, window);
         // Any number that differs from seed to seed; the golden ratio spreads them.
-        let phase = Duration::from_millis(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) % WITHIN);
+        let within = if load == Load::Bulk { WITHIN_BULK } else { WITHIN };
+        let phase = Duration::from_millis(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) % within);
         tokio::time::sleep(SETTLED_AFTER + 10 * cell.rtt() + phase).await;
         if !road.until_direct(Duration::from_secs(60)).await {
             left.wrong.get_or_insert("the direct road wasn't kept, nor found again".into());

@@ -36,10 +36,13 @@ pub(crate) async fn connect(
     network: &MemoryNetwork,
     from: u8,
     to: u8,
+    seed: u64,
 ) -> ([quinn::Connection; 2], [quinn::Endpoint; 2]) {
     let endpoint = |n: u8, server| {
         let mut config = quinn::EndpointConfig::default();
-        config.grease_quic_bit(false);
+        let mut seeded = [n; 32];
+        seeded[..8].copy_from_slice(&seed.to_be_bytes());
+        config.grease_quic_bit(false).rng_seed(Some(seeded));
         let socket = network.socket((World::outside(n), 1).into()).unwrap();
         let runtime = Arc::new(quinn::TokioRuntime);
         quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime).unwrap()

@@ -85,8 +85,17 @@ const SERVER: u8 = 1;
 const SERVED: u8 = 2;
 const CALLER: u8 = 3;
 
-/// A relayed datagram that is longer carries somebody's data, or measures how much fits; probes and acknowledgements are shorter.
+/// A relayed datagram that is longer carries somebody's data; probes and acknowledgements are shorter.
 const LARGE: usize = 600;
+
+/// What a relay puts in front of a datagram, and the first byte of one that only asks how long a datagram may be, which is as long
+/// (docs/wire-transport.md).
+const RELAY_HEADER: usize = 16;
+const SIZING: u8 = 0x03;
+
+fn carries_data(relayed: &[u8]) -> bool {
+    relayed.len() > LARGE && relayed.get(RELAY_HEADER) != Some(&SIZING)
+}
 
 /// Which end of the link.
 pub(crate) const AT_CALLER: usize = 0;
@@ -117,7 +126,7 @@ impl Seen {
             }
             (from, _) if from == World::outside(SERVER) => {
                 self.relayed += 1;
-                self.relayed_large += u64::from(sent.payload.len() > LARGE);
+                self.relayed_large += u64::from(carries_data(sent.payload));
                 return;
             }
             _ => return,

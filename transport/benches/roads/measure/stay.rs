@@ -11,7 +11,7 @@ use super::{
 };
 
 /// What bulk has, so that ten minutes of it are affordable; Mbit/s.
-pub(crate) const BULK_MEGABITS: u64 = 10;
+const BULK_MEGABITS: u64 = 4;
 
 /// Bulk beyond what has arrived: more than two bandwidth-delay products and a queue at any round trip of the table.
 const WINDOW_BYTES: u64 = 4 << 20;
