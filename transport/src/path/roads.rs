@@ -316,7 +316,7 @@ impl Roads {
             Some(index) if self.known[index].proven => {
                 self.outbox.push_back(Output::Answer(road, nonce));
                 if index != self.active {
-                    self.compare(now);
+                    self.compare(Some(index), now);
                 }
             }
             _ if replayed => {}
@@ -334,7 +334,7 @@ impl Roads {
                     (known.opening, known.next) = (false, Some(now));
                 }
                 known.next.get_or_insert(now);
-                self.compare(now);
+                self.compare(None, now);
             }
         }
         self.advance(now);

@@ -14,7 +14,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(500);
 
 /// Long probes in a row before a road counts as narrow, and until it is tried again. Guesses: with one datagram in ten lost each way,
 /// one in 20,000 wide roads is taken for a narrow one, for a minute. They follow each other after the time of three round trips, and this.
-const SIZE_TRIES: usize = 6;
+pub(super) const SIZE_TRIES: usize = 6;
 const SIZE_AGAIN: Duration = Duration::from_secs(60);
 const SIZE_WAIT_MIN: Duration = Duration::from_millis(300);
 impl Roads {

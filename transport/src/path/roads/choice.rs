@@ -166,9 +166,9 @@ impl Roads {
         self.find(road).filter(|index| *index != self.active)
     }
 
-    /// The peer sends along another road than the one in use: does that still work? If it does so again at once, it is in doubt
-    /// itself, and no answer is waited for.
-    pub(super) fn compare(&mut self, now: Instant) {
+    /// The peer asks along another road than the one in use, which may be `by`: does that still work? If the peer does so again at
+    /// once, it is in doubt itself, and no answer is waited for.
+    pub(super) fn compare(&mut self, by: Option<usize>, now: Instant) {
         let quiet = QUIET_MIN.max(self.pace().overdue());
         let active = &self.known[self.active];
         let before = self.compared.replace(now);
@@ -176,8 +176,15 @@ impl Roads {
             if active.heard.is_none_or(|heard| now >= heard + quiet) {
                 self.question_active(now);
             }
-        } else if self.doubt.is_none() && before.is_some_and(|before| now < before + AGAIN_MAX) {
-            self.doubt_active(now);
+        } else if self.doubt.is_none()
+            && self.has_choice()
+            && before.is_some_and(|before| now < before + AGAIN_MAX)
+        {
+            let needed = active.losses.probes_needed();
+            self.doubt = Some(Doubt::induced(self.pace(), needed, now));
+            if let Some(by) = by {
+                self.ask(by, now);
+            }
         }
     }
 

@@ -28,8 +28,13 @@ const LOSS_WINDOW: u32 = 128;
 /// Probes follow each other over a third of a round trip, and this at least. A guess: a stall of a Wi-Fi is shorter.
 const SPREAD_MIN: Duration = Duration::from_millis(160);
 
-/// Meanwhile the other roads are asked so often, for their probes may be lost too. A guess.
-const OTHERS_PER_SPREAD: u32 = 4;
+/// Meanwhile the other roads are asked so often in the time of an answer, for their probes may be lost too; and no more often than
+/// this. Guesses.
+const OTHERS_PER_ANSWER: u32 = 4;
+const OTHERS_EVERY_MIN: Duration = Duration::from_millis(60);
+
+/// First after twice the usual deviation, and this: most answers that are overdue come by then. A guess.
+const OTHERS_AFTER_MIN: Duration = Duration::from_millis(20);
 
 /// An answer is overdue after the usual time and its usual deviation, but not before this. A guess: what a busy host takes.
 const OVERDUE_MIN: Duration = Duration::from_millis(40);
@@ -83,6 +88,10 @@ impl Pace {
     /// How long the answer to the last probe is waited for.
     pub(super) fn last_wait(self) -> Duration {
         LAST_WAIT_MIN.max(self.smoothed + self.variation * 3)
+    }
+
+    fn others_every(self) -> Duration {
+        OTHERS_EVERY_MIN.max(self.overdue() / OTHERS_PER_ANSWER)
     }
 
     fn spread(self) -> Duration {
@@ -163,11 +172,17 @@ impl Doubt {
             sent: 0,
             needed,
             next: Some(now),
-            others: now,
+            others: now + OTHERS_AFTER_MIN.max(pace.variation * 2),
             mirror: None,
             judged: None,
             rest: None,
         }
+    }
+
+    /// The same, of a road that is in doubt because the peer doubts its own. The others are left alone until an answer is overdue: the
+    /// peer would take that for a doubt in turn, and neither would come to rest.
+    pub(super) fn induced(pace: Pace, needed: u32, now: Instant) -> Self {
+        Self { others: now + pace.overdue(), ..Self::new(pace, needed, now) }
     }
 
     /// When [`Doubt::step`] has something to say.
@@ -183,7 +198,7 @@ impl Doubt {
             return Some(Step::Ask);
         }
         if due(&self.others) {
-            self.others = now + self.rest.unwrap_or(self.pace.spread() / OTHERS_PER_SPREAD);
+            self.others = now + self.rest.unwrap_or(self.pace.others_every());
             return Some(Step::AskOthers);
         }
         if self.mirror.take_if(|at| due(at)).is_some() {
