@@ -418,9 +418,12 @@ impl Pulse {
         Frame::Probe { nonce }.seal(self.to_peer, &self.key)
     }
 
-    /// Something was sent along the road in use and isn't known to have arrived.
-    fn question(self: &Arc<Self>) {
-        self.change(|state, now| state.roads.question(now));
+    /// Something was sent along the road in use at `sent` and isn't known to have arrived; `None`: it may never be.
+    fn unproven(self: &Arc<Self>, sent: Option<Instant>) {
+        self.change(|state, now| match sent {
+            Some(sent) => state.roads.unacknowledged(sent, now),
+            None => state.roads.question(now),
+        });
         if self.state.lock().roads.active().flow.is_some() {
             self.tell(Order::Silent { link: self.link });
         }
@@ -604,10 +607,10 @@ impl Frames for Pulses {
         pulses.filter(|pulse| tag.is_none_or(|tag| tag == pulse.to_peer)).for_each(|p| p.doubt());
     }
 
-    fn unproven(&self, handle: SocketAddr) {
+    fn unproven(&self, handle: SocketAddr, sent: Option<Instant>) {
         let pulse = self.0.handles.get(&handle).and_then(|pulse| pulse.upgrade());
         if let Some(pulse) = pulse {
-            pulse.question();
+            pulse.unproven(sent);
         }
     }
 }

@@ -113,8 +113,9 @@ pub(crate) struct Roads {
     doubt: Option<Doubt>,
     /// Where the peer may have moved to, and when it showed.
     hint: Option<(Road, Instant)>,
-    /// When the peer last asked along another road than the one in use.
+    /// When the peer last asked along another road than the one in use, and when that last made this side doubt.
     compared: Option<Instant>,
+    induced: Option<Instant>,
     /// How long QUIC's acknowledgements take along the road in use, and when the last of them came.
     quic: (Rtt, Option<Instant>),
     /// The peer has opened its NAT for us.
@@ -141,6 +142,7 @@ impl Roads {
             doubt: None,
             hint: None,
             compared: None,
+            induced: None,
             quic: (Rtt::default(), None),
             invited: false,
             mirror: None,
@@ -188,7 +190,8 @@ impl Roads {
         timers.chain(doubt).chain(self.return_at()).min()
     }
 
-    /// How long what is sent along the road in use may go without an acknowledgement, before [`Roads::question`] is called.
+    /// How long what is sent along the road in use may go without an acknowledgement, before [`Roads::unacknowledged`] is
+    /// called.
     pub(crate) fn patience(&self) -> Duration {
         self.pace().patience()
     }
@@ -240,10 +243,21 @@ impl Roads {
         nonce
     }
 
-    /// QUIC sends along the road in use, and nothing of it is acknowledged: is the road alive?
+    /// Something was sent along the road in use that may never be acknowledged, as acknowledgements aren't: is the road alive?
     pub(crate) fn question(&mut self, now: Instant) {
-        if self.known[self.active].asked.is_none() {
-            self.ask(self.active, now);
+        self.question_active(now);
+        self.advance(now);
+    }
+
+    /// What QUIC sent along the road in use at `sent` should be acknowledged by now, and isn't: that is as good as a probe without
+    /// an answer.
+    pub(crate) fn unacknowledged(&mut self, sent: Instant, now: Instant) {
+        if self.doubt.is_none() {
+            self.doubt_active(now);
+            if self.doubt.is_some() {
+                let active = &mut self.known[self.active];
+                active.asked = Some(active.asked.map_or(sent, |asked| asked.min(sent)));
+            }
         }
         self.advance(now);
     }

@@ -321,10 +321,11 @@ impl Handles {
         }
     }
 
-    /// The watched handles about which a question is to be asked: what was sent to them isn't known to have arrived, and should be.
+    /// The watched handles about which a question is to be asked: what was sent to them, and when, isn't known to have arrived, and should
+    /// be, if an acknowledgement can be counted on.
     /// Whether any others wait, to be looked at again. Of one that has waited for half of its time, the last datagrams are kept:
     /// QUIC may send too few later, for want of acknowledgements.
-    pub(crate) fn unproven(&mut self, now: Instant) -> (Vec<SocketAddr>, bool) {
+    pub(crate) fn unproven(&mut self, now: Instant) -> (Vec<(SocketAddr, Option<Instant>)>, bool) {
         let mut questions = Vec::new();
         let handles = &mut self.handles;
         self.waiting.retain(|handle| {
@@ -341,7 +342,7 @@ impl Handles {
             let patience = if short { PATIENCE_MIN.min(entry.patience) } else { entry.patience };
             if now >= before + patience {
                 entry.questioned = Some(now);
-                questions.push(*handle);
+                questions.push((*handle, (!short).then_some(since)));
             }
             if now >= since + entry.patience / 2 {
                 entry.keep(now);

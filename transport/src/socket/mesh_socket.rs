@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -107,8 +107,9 @@ pub(crate) trait Frames: Send + Sync {
     /// whether it named a connection.
     fn received(&self, frame: &[u8], source: Source, local: Option<IpAddr>) -> bool;
 
-    /// Something was sent along the road in use by `handle` and isn't known to have arrived, though it should be.
-    fn unproven(&self, handle: SocketAddr);
+    /// Something was sent along the road in use by `handle` at `sent` and isn't known to have arrived, though it should be; `None`: it may
+    /// never be known.
+    fn unproven(&self, handle: SocketAddr, sent: Option<Instant>);
 
     /// Whoever these handles stand for, or somebody in its name, says that it doesn't know a flow through it, or the connection
     /// that this tag names to it.
@@ -280,8 +281,8 @@ impl MeshSocket {
                 let Some(socket) = this.upgrade() else { return };
                 let now = tokio::time::Instant::now().into_std();
                 let (questions, waiting) = socket.handles.lock().unproven(now);
-                for handle in questions {
-                    socket.frames.unproven(handle);
+                for (handle, sent) in questions {
+                    socket.frames.unproven(handle, sent);
                 }
                 more = waiting;
             }

@@ -19,6 +19,9 @@ const QUIET_MIN: Duration = Duration::from_millis(200);
 /// A peer in doubt asks along its other roads several times in so long, and else each 20 s. A guess.
 const AGAIN_MAX: Duration = Duration::from_secs(1);
 
+/// The peer's doubts make this side doubt no more often than this, or two sides on lossy roads would keep each other busy. A guess.
+const INDUCED_EVERY: Duration = Duration::from_secs(5);
+
 /// A road that the peer itself has just come along, and that is no worse than the one in use, may be where it has moved to: so long
 /// it is the first to be mirrored to. A guess: what a doubt takes.
 const HINT_MAX: Duration = Duration::from_secs(3);
@@ -179,7 +182,9 @@ impl Roads {
         } else if self.doubt.is_none()
             && self.has_choice()
             && before.is_some_and(|before| now < before + AGAIN_MAX)
+            && self.induced.is_none_or(|before| now >= before + INDUCED_EVERY)
         {
+            self.induced = Some(now);
             let needed = active.losses.probes_needed();
             self.doubt = Some(Doubt::induced(self.pace(), needed, now));
             if let Some(by) = by {

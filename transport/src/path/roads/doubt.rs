@@ -2,8 +2,8 @@
 //!
 //! One datagram without an answer says little: at a loss of one in ten each way, 19% of round trips fail. So a road is left only
 //! after so many probes in a row that losing them all by chance is [`MISTAKE_MAX`], by the road's own losses so far. They cost
-//! 51 bytes each, and only while an answer is overdue; the first answer ends the doubt. Where nothing is lost, a road is left
-//! some 200 ms and two waits after the first datagram that was in vain; docs/decisions/0012-a-road-is-left-on-evidence.md
+//! 51 bytes each, and only while an answer is overdue; the first answer ends the doubt. Where nothing is lost, a dead road
+//! is left some 200 ms and two waits after the first datagram that was in vain; docs/decisions/0012-a-road-is-left-on-evidence.md
 //! has the figures.
 
 use std::time::{Duration, Instant};
@@ -28,13 +28,10 @@ const LOSS_WINDOW: u32 = 128;
 /// Probes follow each other over a third of a round trip, and this at least. A guess: a stall of a Wi-Fi is shorter.
 const SPREAD_MIN: Duration = Duration::from_millis(160);
 
-/// Meanwhile the other roads are asked so often in the time of an answer, for their probes may be lost too; and no more often than
-/// this. Guesses.
+/// When all of them are sent, the other roads are asked too, so often in the time of an answer, for their probes may be lost as well; and no
+/// more often than this. Guesses.
 const OTHERS_PER_ANSWER: u32 = 4;
 const OTHERS_EVERY_MIN: Duration = Duration::from_millis(60);
-
-/// First after twice the usual deviation, and this: most answers that are overdue come by then. A guess.
-const OTHERS_AFTER_MIN: Duration = Duration::from_millis(20);
 
 /// An answer is overdue after the usual time and its usual deviation, but not before this. A guess: what a busy host takes.
 const OVERDUE_MIN: Duration = Duration::from_millis(40);
@@ -46,8 +43,8 @@ const VARIATION_MAX: Duration = Duration::from_millis(50);
 /// The last answer is waited for longer, by three deviations. A guess.
 const LAST_WAIT_MIN: Duration = Duration::from_millis(60);
 
-/// What is sent and not acknowledged for so long draws a question, unless a round trip takes longer. A peer may take 25 ms to
-/// acknowledge, and one that only receives is never acknowledged: this is how often it asks.
+/// What is sent and not acknowledged for so long makes the road doubtful, unless a round trip takes longer. A peer may take 25 ms to
+/// acknowledge. One that only receives is never acknowledged: after this time it asks once, before it doubts.
 pub(crate) const PATIENCE_MIN: Duration = Duration::from_millis(200);
 
 /// A timer that fires so much later than it should says that this process stood still, and that answers may wait unread.
@@ -75,7 +72,7 @@ impl Pace {
         Self { smoothed, variation }
     }
 
-    /// How long what was sent may go without an acknowledgement before a question is asked.
+    /// How long what was sent may go without an acknowledgement.
     pub(super) fn patience(self) -> Duration {
         PATIENCE_MIN.max(self.smoothed + self.variation)
     }
@@ -172,7 +169,7 @@ impl Doubt {
             sent: 0,
             needed,
             next: Some(now),
-            others: now + OTHERS_AFTER_MIN.max(pace.variation * 2),
+            others: now + pace.spread(),
             mirror: None,
             judged: None,
             rest: None,
@@ -279,7 +276,8 @@ mod tests {
             let pace = Pace::of(measured);
             for needed in [PROBES_MIN, PROBES_MAX] {
                 let start = Instant::now();
-                let asked = start + pace.patience() + 50 * MS;
+                // Only short ones were sent: the slower way of the two.
+                let asked = start + PATIENCE_MIN + 50 * MS;
                 let mut now = asked + pace.overdue();
                 let mut doubt = Doubt::new(pace, needed, now);
                 let mut probes = 0;

@@ -206,7 +206,8 @@ fn in_doubt_a_few_datagrams_a_round_trip_go_along_another_road_and_a_switch_repe
     assert_eq!(handles.unproven(later), (vec![], true));
     handles.sending(&batch);
     let later = super::now() + hour;
-    assert_eq!(handles.unproven(later), (vec![handle], true), "a question is asked");
+    let (questions, true) = handles.unproven(later) else { panic!("it still waits") };
+    assert!(matches!(questions[..], [(about, Some(_))] if about == handle), "a question is asked");
     assert_eq!(handles.unproven(later), (vec![], true), "once");
     let last = handles.mirror(handle, Some(Mirror::new(other, false, hour, now)));
     assert_eq!(last.len(), ECHO_MAX);
