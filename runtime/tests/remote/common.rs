@@ -134,6 +134,6 @@ pub async fn recorder(host: &Mesh, guest: &Mesh, slow: Duration) -> (ActorRef<Re
 pub fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test takes too long");
+        tokio::time::timeout(STUCK_AFTER, test).await.expect("the test is stuck");
     });
 }
