@@ -130,6 +130,9 @@ pub async fn recorder(host: &Mesh, guest: &Mesh, slow: Duration) -> (ActorRef<Re
     (guest.resolve(&name).at(&host.peer_ref()).await.unwrap(), log)
 }
 
+/// A test that takes so long hangs: on an idle machine the longest takes ten seconds.
+const STUCK_AFTER: Duration = Duration::from_secs(300);
+
 /// Runs a test on a runtime such as an application has.
 pub fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
