@@ -7,7 +7,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     endpoint::Shared,
@@ -15,6 +15,7 @@ use crate::{
     identity::PeerId,
     inline::Inline,
     lease::Lease,
+    limits::Slot,
     link::code,
     path::{
         candidates::{self, CANDIDATES_MAX},
@@ -330,7 +331,7 @@ async fn attempt(
 pub(crate) async fn accept(
     shared: &Arc<Shared>,
     incoming: quinn::Incoming,
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
 ) -> Option<Authenticated> {
     let sleep = shared.socket.sleep(shared.config.limits.handshake_time_max);
     let outcome = tokio::select! {

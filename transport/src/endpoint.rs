@@ -54,7 +54,7 @@ use crate::{
     socket::{
         BufferSizes,
         cid::Cids,
-        handles::Road,
+        handles::{Road, is_beside},
         mesh_socket::{ForOthers, MeshSocket, Wire},
     },
     tls::{Tls, TunnelTls},
@@ -518,7 +518,13 @@ async fn accept_all(shared: Arc<Shared>) {
         let retriable = incoming.may_retry()
             && matches!(source, SocketAddr::V6(handle) if handle.flowinfo() == 0);
         let proven = incoming.remote_address_validated();
-        match shared.admissions.admit(source.ip(), proven) {
+        let admission = match shared.admissions.admit(source.ip(), proven) {
+            Admission::Retry if is_beside(source) => {
+                shared.admissions.admit_beside().map_or(Admission::Ignore, Admission::Accept)
+            }
+            admission => admission,
+        };
+        match admission {
             Admission::Accept(slot) => {
                 let shared = shared.clone();
                 actix_rt::spawn(async move {

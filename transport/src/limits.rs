@@ -87,10 +87,20 @@ impl InitialGate {
     }
 }
 
+/// Newcomers at a time that come from where a connection stands and can't prove their address. A guess: hosts that restart at once.
+const BESIDE_MAX: usize = 32;
+
+/// Counts a handshake as half open as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    _half_open: OwnedSemaphorePermit,
+    _beside: Option<OwnedSemaphorePermit>,
+}
+
 /// What to do with a handshake that somebody begins.
 pub(crate) enum Admission {
-    /// Go on; the permit is kept until the handshake ends.
-    Accept(OwnedSemaphorePermit),
+    /// Go on; the slot is kept until the handshake ends.
+    Accept(Slot),
     /// Have it prove its address first.
     Retry,
     /// Don't answer.
@@ -103,6 +113,7 @@ const PREFIXES_MAX: usize = 65_536;
 /// Admits handshakes that others begin.
 pub(crate) struct Admissions {
     slots: Arc<Semaphore>,
+    beside: Arc<Semaphore>,
     limits: Limits,
     /// By the prefix of a source: those that proved it, and those that may be spoofed and must not use up what the real
     /// hosts there have.
@@ -117,6 +128,7 @@ impl Admissions {
         let quota = Quota::per_second(rate).allow_burst(burst);
         Self {
             slots: Arc::new(Semaphore::new(limits.half_open_max)),
+            beside: Arc::new(Semaphore::new(BESIDE_MAX)),
             limits: limits.clone(),
             proven: RateLimiter::dashmap_with_clock(quota, TokioClock),
             unproven: RateLimiter::dashmap_with_clock(quota, TokioClock),
@@ -142,7 +154,16 @@ impl Admissions {
                 return if proven { Admission::Ignore } else { Admission::Retry };
             }
         }
-        Admission::Accept(slot)
+        Admission::Accept(Slot { _half_open: slot, _beside: None })
+    }
+
+    /// Decides about a handshake that would have to prove its address and can't, where a connection stands: somebody at that address
+    /// has proved it before, and a host that restarts must get in under load too. A spoofer has to know of the connection, and
+    /// takes a few slots at most.
+    pub(crate) fn admit_beside(&self) -> Option<Slot> {
+        let beside = self.beside.clone().try_acquire_owned().ok()?;
+        let slot = self.slots.clone().try_acquire_owned().ok()?;
+        Some(Slot { _half_open: slot, _beside: Some(beside) })
     }
 }
 
@@ -216,6 +237,21 @@ mod tests {
         assert!(matches!(admissions.admit(localhost, true), Admission::Ignore));
         open.clear();
         assert!(matches!(admissions.admit(localhost, false), Admission::Accept(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn newcomers_beside_a_connection_need_no_proof_and_are_few() {
+        let many = Limits { half_open_max: 100, retry_from: 0, ..limits() };
+        let admissions = Admissions::new(&many);
+        assert!(matches!(admissions.admit(Ipv4Addr::LOCALHOST.into(), false), Admission::Retry));
+        let mut open: Vec<_> = std::iter::from_fn(|| admissions.admit_beside()).collect();
+        assert_eq!(open.len(), BESIDE_MAX);
+        open.pop();
+        assert!(admissions.admit_beside().is_some());
+        drop(open);
+        // They count among all that are half open.
+        let few = Admissions::new(&limits());
+        assert_eq!(std::iter::from_fn(|| few.admit_beside().map(std::mem::forget)).count(), 30);
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ mod dial;
 mod enter;
 mod internet;
 mod kind;
+mod lossy;
 mod matrix;
 mod namespace;
 mod neighbours;
@@ -96,6 +97,7 @@ fn trials() -> Vec<Trial> {
         dial::every_kind_reaches_a_public_node,
         addresses::a_host_with_twelve_interfaces_is_reached_by_the_only_address_that_leads_to_it,
         restarts::a_peer_killed_and_started_anew_elsewhere_is_reached_by_its_new_reference,
+        lossy::a_working_road_is_kept_where_both_ends_lose_datagrams,
         matrix::every_pair_meets_through_one_public_node,
         matrix::explain_says_why_a_road_is_not_direct,
         switches::nothing_is_lost_when_the_road_changes,

@@ -15,9 +15,9 @@ use webmesh::{ActorRef, Anyone, Mesh, Message, PeerRef, Protocol, RemoteActor, p
 pub(crate) const KEEPER: &str = "keeper";
 pub(crate) const CALLER: &str = "caller";
 
-/// The end of a dead connection is a minute off, and an answer for which a name's resolution waits ten seconds. What it takes is
-/// printed; on an idle machine it is a few round trips.
-const FOUND_WITHIN: Duration = Duration::from_secs(8);
+/// From the call of `resolve` to the answer of the actor. The end of the dead connection is a minute off. What it takes is printed;
+/// on an idle machine it is a few round trips.
+const FOUND_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Message, Serialize, Deserialize)]
 #[message(id = "lab.who", reply = u64)]

@@ -5,6 +5,7 @@
 //! and closes when both sides said that they are done with it.
 
 mod alive;
+mod dialling;
 mod duplicates;
 mod notes;
 mod punching;
@@ -36,7 +37,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     bucket::Bucket,
-    dial::{Authenticated, ConnectError, Late, dial},
+    dial::{Authenticated, ConnectError, Late},
     endpoint::Shared,
     hello::{FEATURE_RENDEZVOUS, InstanceId, LinkStream, Note, Notes, write_note},
     identity::PeerId,
@@ -52,7 +53,7 @@ use crate::{
         explain::{Candidate, Explanation, reason},
         liveness::{Event, Keeper, Liveness},
         nonces::Nonces,
-        places::{self, Places},
+        places::Places,
         pulse::Pulse,
         scouts::{self, ATTEMPT_MAX, Guesser, PAY_EVERY},
     },
@@ -79,9 +80,6 @@ const PAST_MAX: usize = 4;
 /// Links to one peer at a time. Two come from simultaneous dials, a third from a dial over a link that the peer forgot;
 /// beyond that somebody wants to fill our memory.
 const LINKS_MAX: usize = 4;
-
-/// Addresses that wait for the dial under way to fail.
-const UNTRIED_MAX: usize = 16;
 
 /// Messages about rendezvous that wait to be written to a peer which doesn't read; more are dropped, but for those of ended flows
 /// ([`Ended`]): the others are answers to its own questions, or are repeated. A guess.
@@ -293,80 +291,6 @@ impl Connection {
 
     fn position(&self, link: u64) -> Option<usize> {
         self.entries.iter().position(|entry| entry.link.id() == link)
-    }
-
-    fn dial(&mut self, places: Places, waiter: Waiter, ctx: &mut Context<Self>) {
-        if let Some(up) = self.up.and_then(|id| self.position(id)) {
-            let _ = waiter.send(Ok(self.entries[up].link.clone()));
-            return;
-        }
-        self.waiters.push(waiter);
-        if self.dialling {
-            self.keep_untried(places);
-        } else {
-            self.start_dial(places, ctx);
-        }
-    }
-
-    /// Keeps places for when the dial under way fails.
-    fn keep_untried(&mut self, places: Places) {
-        fn add<T: PartialEq>(to: &mut Vec<T>, more: Vec<T>) {
-            for place in more {
-                if to.len() < UNTRIED_MAX && !to.contains(&place) {
-                    to.push(place);
-                }
-            }
-        }
-        add(&mut self.untried.addresses, places.addresses);
-        add(&mut self.untried.points, places.points);
-        add(&mut self.untried.tls, places.tls);
-    }
-
-    fn start_dial(&mut self, places: Places, ctx: &mut Context<Self>) {
-        self.dialling = true;
-        let Places { addresses, points, tls, insist } = places;
-        self.recovery.learn(&points);
-        let (late, roads) = mpsc::unbounded_channel();
-        self.shared.socket.spawn(places::tunnels(&self.shared, &addresses, tls, late.clone()));
-        self.late = Some(late);
-        self.meet(points, ctx);
-        let (shared, peer, actor) = (self.shared.clone(), self.peer, ctx.address());
-        let wanted = self.dial_wanted();
-        self.shared.socket.spawn(async move {
-            let order = match dial(&shared, Some(peer), (addresses, insist), roads, wanted).await {
-                Ok(authenticated) => Order::Established {
-                    authenticated: Box::new(authenticated),
-                    waiters: Vec::new(),
-                },
-                Err(e) => Order::DialFailed(e),
-            };
-            actor.do_send(order);
-        });
-    }
-
-    fn dial_failed(&mut self, mut error: ConnectError, ctx: &mut Context<Self>) {
-        self.dialling = false;
-        let untried = std::mem::take(&mut self.untried);
-        self.waiters.retain(|waiter| !waiter.is_closed());
-        let more = !untried.addresses.is_empty() || !untried.points.is_empty();
-        if more && !self.waiters.is_empty() {
-            self.start_dial(untried, ctx);
-            return;
-        }
-        self.beside_failed();
-        if let (Some(why), false) = (self.refusal.take(), error.is_telling()) {
-            error = ConnectError::NotIntroduced(why.to_string());
-        }
-        self.late = None;
-        // There may be a link all the same: one beside which it was dialled, or that the peer dialled.
-        let up = self.up.and_then(|id| self.position(id));
-        let outcome = match up {
-            Some(up) => Ok(self.entries[up].link.clone()),
-            None => Err(error),
-        };
-        for waiter in self.waiters.drain(..) {
-            let _ = waiter.send(outcome.clone());
-        }
     }
 
     fn establish(&mut self, authenticated: Authenticated, ctx: &mut Context<Self>) {

@@ -47,6 +47,11 @@ pub(crate) fn is_dialled(handle: SocketAddr) -> bool {
     matches!(handle.ip(), IpAddr::V6(ip) if ip.segments()[..3] == DIALLED)
 }
 
+/// Whether `handle` stands for a newcomer where a connection stood already.
+pub(crate) fn is_beside(handle: SocketAddr) -> bool {
+    matches!(handle, SocketAddr::V6(v6) if v6.flowinfo() & !SIBLING_MASK != 0)
+}
+
 /// The first 48 bits of the handle of a source beyond a relay: as above, and one. A socket and a flow's token follow.
 const RELAYED: [u16; 3] = [0xfd77, 0x6562, 0x6d01];
 
