@@ -16,16 +16,10 @@ use rand::{Rng, RngExt};
 
 use crate::identity::PeerId;
 
-/// Before a rendezvous that failed is tried again, for the first minute: a restart is caught within five seconds, and ten thousand
-/// hosts that lost one rendezvous don't come back in one second.
+/// Before a rendezvous that failed is tried again, for the first minute: within five seconds of a restart, which leaves time for a dial and an
+/// introduction, and not so that ten thousand hosts that lost one rendezvous come back in one second.
 const RETRY_MIN: Duration = Duration::from_secs(1);
-const RETRY_SOON_MAX: Duration = Duration::from_secs(4);
-
-/// The same for one whose session has just ended, which most likely restarts: on within five seconds leaves time for a dial and an introduction.
-/// A guess.
-const RETRY_FIRST_MAX: Duration = Duration::from_secs(3);
-
-/// For so long.
+const RETRY_SOON_MAX: Duration = Duration::from_secs(3);
 const RETRY_SOON_FOR: Duration = Duration::from_secs(60);
 
 /// Afterwards each wait is twice as long as the one before, up to this; spread by half of it. A guess.
@@ -274,8 +268,7 @@ impl Client {
         let since = *known.failing_since.get_or_insert(now);
         let spread = rng.random::<f64>();
         let wait = if now < since + RETRY_SOON_FOR {
-            let longest = if stood { RETRY_FIRST_MAX } else { RETRY_SOON_MAX };
-            RETRY_MIN + (longest - RETRY_MIN).mul_f64(spread)
+            RETRY_MIN + (RETRY_SOON_MAX - RETRY_MIN).mul_f64(spread)
         } else {
             known.late_failures = known.late_failures.saturating_add(1);
             let longest = RETRY_SOON_MAX * (1 << known.late_failures.min(5));
