@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::rendezvous::protocol::FLOWS_DEAD_MAX;
+use crate::{hello::HelloError, rendezvous::protocol::FLOWS_DEAD_MAX};
 
 /// Messages about rendezvous that wait for their turn; whoever sends more is cut off, for they would wait in QUIC's window,
 /// which is large. A peer that keeps to [`ASKED_MAX`] never has so many; a guess, at ~200 bytes each.
@@ -83,7 +83,7 @@ pub(super) async fn attend(
                     pause = Some(Box::pin(link.lease().socket().sleep(SAID_EVERY)));
                 }
             }
-            note = notes.next() => match note {
+            note = noted(&mut notes) => match note {
                 Ok(Some(Note::Knock)) => {}
                 Ok(Some(note @ Note::Rendezvous(_))) => {
                     if waiting.is_empty() && may() {
@@ -111,6 +111,13 @@ pub(super) async fn attend(
     drop(waiting);
     let why = LinkDown::of(&link.quic().closed().await);
     actor.do_send(Order::Closed { link: id, why });
+}
+
+/// The next note. Thousands may wait in QUIC's window, and to read them never takes waiting: other tasks of the network thread get their turn all the
+/// same.
+async fn noted(notes: &mut Notes) -> Result<Option<Note>, HelloError> {
+    tokio::task::consume_budget().await;
+    notes.next().await
 }
 
 /// The end of a pause; without one it never comes.

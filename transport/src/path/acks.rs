@@ -6,12 +6,16 @@
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 
 use super::rtt::Rtt;
+
+/// An acknowledgement that took longer is of something that was sent before an outage, and says nothing of how long a round trip takes: a road
+/// would be given half a minute to answer. A guess; roads that are slower still are measured by their probes alone.
+const SAMPLE_MAX: Duration = Duration::from_secs(2);
 
 /// Shared by congestion control, the probes and the socket of one connection.
 #[derive(Debug)]
@@ -86,8 +90,11 @@ impl Acks {
         let proof = &mut state.proof;
         if counts && proof.sent.is_none_or(|before| sent > before) {
             proof.sent = Some(sent);
-            proof.rtt.sample(now.saturating_duration_since(sent));
-            proof.sampled = Some(now);
+            let rtt = now.saturating_duration_since(sent);
+            if rtt <= SAMPLE_MAX {
+                proof.rtt.sample(rtt);
+                proof.sampled = Some(now);
+            }
         }
     }
 
@@ -105,8 +112,6 @@ impl Acks {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
@@ -140,5 +145,17 @@ mod tests {
         acks.answered(start + 205 * MS);
         assert_eq!(acks.proof().sent, Some(start + 205 * MS));
         assert_eq!(acks.switches(), 1);
+    }
+
+    #[test]
+    fn an_acknowledgement_that_an_outage_held_up_does_not_count_as_a_round_trip() {
+        let start = Instant::now();
+        let acks = Acks::new(start);
+        acks.acked(start + 10 * MS, start + 50 * MS);
+        acks.acked(start + 20 * MS, start + 30_000 * MS);
+        let proof = acks.proof();
+        assert_eq!(proof.sent, Some(start + 20 * MS), "it has arrived all the same");
+        assert_eq!(proof.rtt.smoothed(), Some(40 * MS));
+        assert_eq!(proof.sampled, Some(start + 50 * MS));
     }
 }

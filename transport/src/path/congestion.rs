@@ -2,7 +2,9 @@
 //!
 //! What was learnt of a relay of 20 Mbit/s is wrong on a direct road of 150, and what is still lost or acknowledged on the
 //! old road says nothing about the new one: with the old packets counted in, the new road is slower than without any
-//! reset (docs/measurements.md). quinn has no call for that, but hands out a copy of its controller, which shares the
+//! reset (docs/measurements.md). Nor does what is still in flight there take anything of the new road's window: a full one would
+//! keep back even acknowledgements, for quinn sends them with data that is due or not at all, and both sides would wait for
+//! their probe time-outs, which are as long as the outage was. quinn has no call for that, but hands out a copy of its controller, which shares the
 //! word of a switch with the one in use, and tells what was acknowledged ([`Acks`]).
 
 use std::{any::Any, sync::Arc, time::Instant};
@@ -26,6 +28,8 @@ impl ControllerFactory for PerRoadConfig {
             seen: 0,
             since: now,
             newest: None,
+            in_flight: 0,
+            left: 0,
             mtu,
         })
     }
@@ -42,6 +46,10 @@ struct PerRoad {
     since: Instant,
     /// When the last packet was sent that the present batch of acknowledgements names.
     newest: Option<Instant>,
+    /// Bytes in flight on all roads: what quinn said last, and what was sent since. Too many by bare acknowledgements.
+    in_flight: u64,
+    /// Those among them that went along former roads.
+    left: u64,
     mtu: u16,
 }
 
@@ -61,6 +69,7 @@ impl PerRoad {
         if self.is_behind() {
             self.seen = self.acks.switches();
             self.since = self.acks.taken();
+            self.left = self.in_flight;
             self.inner = self.config.clone().build(self.since, self.mtu);
         }
     }
@@ -69,6 +78,7 @@ impl PerRoad {
 impl Controller for PerRoad {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
         self.catch_up();
+        self.in_flight = self.in_flight.saturating_add(bytes);
         self.inner.on_sent(now, bytes, last_packet_number);
     }
 
@@ -84,6 +94,8 @@ impl Controller for PerRoad {
         self.newest = self.newest.max(Some(sent));
         if sent >= self.since {
             self.inner.on_ack(now, sent, bytes, app_limited, rtt);
+        } else {
+            self.left = self.left.saturating_sub(bytes);
         }
     }
 
@@ -98,7 +110,10 @@ impl Controller for PerRoad {
         if let Some(sent) = self.newest.take() {
             self.acks.acked(sent, now);
         }
-        self.inner.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
+        self.in_flight = in_flight;
+        self.left = self.left.min(in_flight);
+        let here = in_flight - self.left;
+        self.inner.on_end_acks(now, here, app_limited, largest_packet_num_acked);
     }
 
     fn on_congestion_event(
@@ -109,6 +124,9 @@ impl Controller for PerRoad {
         lost_bytes: u64,
     ) {
         self.catch_up();
+        self.in_flight = self.in_flight.saturating_sub(lost_bytes);
+        // The oldest are lost first.
+        self.left = self.left.saturating_sub(lost_bytes);
         if sent >= self.since {
             self.inner.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
         }
@@ -121,8 +139,13 @@ impl Controller for PerRoad {
     }
 
     fn window(&self) -> u64 {
-        // Asked before anything of the new road is known.
-        if self.is_behind() { self.inner.initial_window() } else { self.inner.window() }
+        let (window, left) = if self.is_behind() {
+            // Asked before anything of the new road is known.
+            (self.inner.initial_window(), self.in_flight)
+        } else {
+            (self.inner.window(), self.left)
+        };
+        window.saturating_add(left)
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
@@ -182,6 +205,29 @@ mod tests {
         assert_eq!(controller.window(), fresh, "lost on the old road");
         lose(&mut controller, later, later);
         assert!(controller.window() < fresh, "lost on the new one");
+    }
+
+    #[test]
+    fn what_is_in_flight_on_the_former_road_takes_nothing_of_the_new_ones_window() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut controller = controller(start);
+        let fresh = controller.window();
+        (0..20).for_each(|n| controller.on_sent(at(1), 1000, n));
+        assert_eq!(controller.window(), fresh, "the road is the same");
+        controller.acks.clone().switched(at(2));
+        assert_eq!(controller.window(), fresh + 20_000, "before anything is sent");
+        controller.on_sent(at(3), 1000, 20);
+        assert_eq!(controller.window(), fresh + 20_000);
+        // Some of it arrived after all.
+        controller.on_end_acks(at(4), 16_000, true, Some(3));
+        assert_eq!(controller.window(), fresh + 16_000);
+        // The rest is lost, as quinn sees by what arrived along the new road.
+        controller.on_end_acks(at(5), 16_000, true, Some(20));
+        controller.on_congestion_event(at(5), at(1), true, 16_000);
+        assert_eq!(controller.window(), fresh);
+        controller.on_end_acks(at(6), 0, true, Some(21));
+        assert_eq!(controller.window(), fresh);
     }
 
     #[test]

@@ -16,10 +16,10 @@ use rand::{Rng, RngExt};
 
 use crate::identity::PeerId;
 
-/// Before a rendezvous that failed is tried again, for the first minute: a restart is caught within five seconds, and ten thousand
-/// hosts that lost one rendezvous don't come back in one second.
+/// Before a rendezvous that failed is tried again, for the first minute: within five seconds of a restart, which leaves time for a dial and an
+/// introduction, and not so that ten thousand hosts that lost one rendezvous come back in one second.
 const RETRY_MIN: Duration = Duration::from_secs(1);
-const RETRY_SOON_MAX: Duration = Duration::from_secs(4);
+const RETRY_SOON_MAX: Duration = Duration::from_secs(3);
 const RETRY_SOON_FOR: Duration = Duration::from_secs(60);
 
 /// Afterwards each wait is twice as long as the one before, up to this; spread by half of it. A guess.

@@ -167,8 +167,8 @@ async fn a_flood_of_notes_costs_no_memory() {
     let before = resident();
     // Knocks; then the two notes that contradict each other, in turn.
     let flood = async {
-        let _ = link.tx.write_all(&vec![3; 2 << 20]).await;
-        let _ = link.tx.write_all(&[1, 2].repeat(1 << 20)).await;
+        let _ = link.tx.write_all(&vec![3; 1 << 18]).await;
+        let _ = link.tx.write_all(&[1, 2].repeat(1 << 19)).await;
         let _ = link.tx.finish();
         let _ = link.tx.stopped().await;
     };
