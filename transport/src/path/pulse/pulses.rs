@@ -1,9 +1,9 @@
 //! Which connection's probes a frame belongs to.
 
 use std::{
-    time::Instant,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Weak},
+    time::Instant,
 };
 
 use dashmap::DashMap;
