@@ -2,6 +2,10 @@
 
 use super::*;
 
+/// A peer that is back has this long at most to acknowledge something new, before congestion control starts anew. A guess: more than a round trip
+/// takes, whatever QUIC believes after an outage.
+const ACKED_WITHIN_MAX: Duration = Duration::from_secs(1);
+
 impl Connection {
     /// Brings the liveness of a link up to date and sets its next timer.
     pub(super) fn tick(&mut self, id: u64, ctx: &mut Context<Self>) {
@@ -10,7 +14,6 @@ impl Connection {
         let entry = &mut self.entries[index];
         let probe_every = self.shared.config.patience.probe_every;
         let frames = frames_received(&entry.link);
-        let acks = entry.link.quic().stats().frame_rx.acks;
         let ticked = std::mem::replace(&mut entry.ticked, now);
         let carried = frames != entry.frames_seen;
         if frames != entry.frames_seen {
@@ -25,6 +28,7 @@ impl Connection {
         self.keep(index, now);
         let entry = &mut self.entries[index];
         entry.liveness.expect(entry.link.pulse().still_expecting(), now);
+        let pulse = entry.link.pulse();
         let probe = entry.liveness.poll_probe();
         if probe {
             entry.link.pulse().probe();
@@ -41,7 +45,7 @@ impl Connection {
             Wake::Silent if !entry.liveness.is_silent() => {
                 // It is back: a new packet ends QUIC's back-off.
                 let _ = entry.notes.send(Note::Knock);
-                Wake::Back { acks }
+                Wake::Back { since: now, afresh: false }
             }
             Wake::Silent => {
                 if probe {
@@ -49,10 +53,20 @@ impl Connection {
                 }
                 Wake::Silent
             }
-            // What else comes of the peer's says nothing of whether it got what it is to acknowledge.
-            Wake::Back { acks: before } if before == acks => {
+            Wake::Back { .. } if entry.liveness.silence(now) >= probe_every => Wake::Silent,
+            // What else comes of the peer's says nothing of whether it gets what it is to acknowledge.
+            Wake::Back { since, afresh } if pulse.newest_acked() < Some(since) => {
                 entry.link.lease().repeat();
-                Wake::Back { acks }
+                let wait = probe_every.max(ACKED_WITHIN_MAX.min(entry.link.quic().rtt() * 2));
+                let afresh = if !afresh && now >= since + wait {
+                    // What is in flight is lost, and keeps back what would show that.
+                    pulse.afresh();
+                    let _ = entry.notes.send(Note::Knock);
+                    true
+                } else {
+                    afresh
+                };
+                Wake::Back { since, afresh }
             }
             Wake::Back { .. } => {
                 entry.link.lease().keep_echo(false);

@@ -179,8 +179,8 @@ enum Wake {
     Awake,
     /// The peer doesn't answer probes: has it restarted?
     Silent,
-    /// It answers probes again; so many acknowledgements had come by then.
-    Back { acks: u64 },
+    /// It answers probes again, and hasn't acknowledged anything that was sent since then; whether congestion control was started anew.
+    Back { since: Instant, afresh: bool },
 }
 
 /// A link and what is known about it.

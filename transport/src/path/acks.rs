@@ -33,6 +33,8 @@ struct State {
     /// Since when what is sent may go along two roads.
     mirrored: Option<Instant>,
     proof: Proof,
+    /// When the last packet was sent of those that were acknowledged, whatever road they went.
+    newest: Option<Instant>,
 }
 
 /// What is known to have got through along the road in use.
@@ -48,7 +50,8 @@ pub(crate) struct Proof {
 impl Acks {
     /// Of a road that is taken now.
     pub(crate) fn new(now: Instant) -> Self {
-        let state = State { taken: now, since: now, mirrored: None, proof: Proof::default() };
+        let state =
+            State { taken: now, since: now, mirrored: None, proof: Proof::default(), newest: None };
         Self { switches: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
@@ -64,8 +67,11 @@ impl Acks {
 
     /// From now on everything goes along another road.
     pub(crate) fn switched(&self, now: Instant) {
-        *self.state.lock() =
-            State { taken: now, since: now, mirrored: None, proof: Proof::default() };
+        {
+            let mut state = self.state.lock();
+            (state.taken, state.since) = (now, now);
+            (state.mirrored, state.proof) = (None, Proof::default());
+        }
         self.switches.fetch_add(1, Ordering::Release);
     }
 
@@ -86,6 +92,7 @@ impl Acks {
     /// A packet that QUIC sent at `sent` was acknowledged.
     pub(crate) fn acked(&self, sent: Instant, now: Instant) {
         let mut state = self.state.lock();
+        state.newest = state.newest.max(Some(sent));
         let counts = sent >= state.since && state.mirrored.is_none_or(|begun| sent < begun);
         let proof = &mut state.proof;
         if counts && proof.sent.is_none_or(|before| sent > before) {
@@ -96,6 +103,11 @@ impl Acks {
                 proof.sampled = Some(now);
             }
         }
+    }
+
+    /// When the last packet was sent of those that were acknowledged, whatever road they went.
+    pub(crate) fn newest(&self) -> Option<Instant> {
+        self.state.lock().newest
     }
 
     /// A probe that was sent along the road in use at `sent` was answered.
@@ -145,6 +157,7 @@ mod tests {
         acks.answered(start + 205 * MS);
         assert_eq!(acks.proof().sent, Some(start + 205 * MS));
         assert_eq!(acks.switches(), 1);
+        assert_eq!(acks.newest(), Some(start + 150 * MS), "by whichever road");
     }
 
     #[test]

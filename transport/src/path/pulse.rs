@@ -381,6 +381,16 @@ impl Pulse {
         }
     }
 
+    /// The road is back after a silence in which all that was sent was lost: congestion control starts anew, as on another road.
+    pub(crate) fn afresh(&self) {
+        self.acks.switched(now());
+    }
+
+    /// When QUIC sent the last packet of those that were acknowledged.
+    pub(crate) fn newest_acked(&self) -> Option<Instant> {
+        self.acks.newest()
+    }
+
     /// Sends the last datagrams that went along the former road alone once more, along the one in use. QUIC ignores those that
     /// weren't lost.
     fn repeat(&self) {

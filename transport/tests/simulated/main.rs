@@ -17,5 +17,6 @@ mod meetings;
 mod network;
 mod restarts;
 mod roads;
+mod sessions;
 mod throughput;
 mod world;

@@ -270,3 +270,31 @@ fn a_flood_of_unknown_flows_and_tags_draws_little_and_never_more_than_it_sent() 
         assert!(there <= (seconds as usize + 1) * 32, "{there}");
     });
 }
+
+#[test]
+fn a_stream_that_filled_its_window_goes_on_soon_after_the_only_road_is_back() {
+    for seed in [1, 2, 3, 4] {
+        // Longer than between two probes of a peer of which nobody expects anything.
+        for outage in [30, 50] {
+            in_place(seed, async |placement| {
+                let world = World::new(seed, placement);
+                world.network.set_latency(20 * MS);
+                let (server, guest) = (world.server(NODE).await, world.server(2).await);
+                let link = guest.endpoint.connect(&server.endpoint.peer_ref()).await.unwrap();
+                let other = server.diary.up().await;
+                let there = Ticks::start(&link, &other).await;
+                let back = Ticks::start(&other, &link).await;
+                tokio::time::sleep(7 * SECOND + seed as u32 * 733 * MS).await;
+                let (a, b) = (World::outside(NODE), World::outside(2));
+                world.network.set_cut(a, b, true);
+                tokio::time::sleep(outage * SECOND).await;
+                world.network.set_cut(a, b, false);
+                let since = Instant::now();
+                let on = there.on_after(since).await.max(back.on_after(since).await);
+                println!("{outage} s, seed {seed}: on after {on:?}");
+                assert!(!link.is_closed() && !other.is_closed(), "it is the same connection");
+                assert!(on <= 2 * SECOND, "{outage} s, seed {seed}: {on:?}");
+            });
+        }
+    }
+}
