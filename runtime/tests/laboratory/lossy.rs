@@ -13,8 +13,8 @@ const LOSS_PERCENT: u8 = 3;
 const PINGS: &str = "300";
 const PING_EVERY_MS: &str = "50";
 
-/// Six in a hundred get lost; with this many, it is six standard deviations more.
-const RECEIVED_MIN: u64 = 258;
+/// So many replies say something about the road. Of 300, 18 are lost on the way as a rule, and 29 were at most.
+const RECEIVED_MIN: u64 = 240;
 
 /// Pairs that are measured at a time: they mostly wait, but the machine should not be busy.
 const AT_A_TIME: usize = 3;
@@ -56,7 +56,9 @@ fn pair(internet: &Internet, relay: &Node, from: Kind, to: Kind) -> Option<Strin
         ping(here.host(), &[&node.peer_ref, "--count", PINGS, "--interval-ms", PING_EVERY_MS]);
     let lost = [&here, &there].map(|site| dropped(site.host()));
     let summary = lines.last().unwrap();
-    println!("{from} to {to}, {lost:?} datagrams dropped: {summary}");
+    let unanswered = lines.iter().filter(|line| line["event"] == "lost");
+    let unanswered: Vec<_> = unanswered.filter_map(|line| line["seq"].as_u64()).collect();
+    println!("{from} to {to}, {lost:?} datagrams dropped, no reply to {unanswered:?}: {summary}");
     assert!(lost.into_iter().all(|lost| lost > 0), "{from} to {to}: nothing was dropped");
     // A ping that is lost on the way isn't sent again.
     let last = lines.iter().rfind(|line| line["event"] == "pong");

@@ -1,6 +1,7 @@
 //! An actor that writes down what it gets, and meshes to put it on.
 
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use webmesh::prelude::*;
@@ -53,6 +54,8 @@ pub struct RecorderActor {
     pub callers: Arc<Mutex<Vec<PeerId>>>,
     /// Slept before each note is taken.
     pub slow: Duration,
+    /// No longer, once this is set.
+    pub hurry: Arc<AtomicBool>,
 }
 
 impl Actor for RecorderActor {
@@ -64,7 +67,8 @@ impl Handler<Note> for RecorderActor {
     fn handle(&mut self, note: Note, ctx: &mut Context<Self>) -> Self::Result {
         self.callers.lock().unwrap().extend(webmesh::caller(ctx).map(|caller| caller.peer()));
         assert!(note.body.iter().all(|byte| *byte == note.number as u8));
-        let pause = self.slow;
+        let hurries = self.hurry.load(Ordering::Relaxed);
+        let pause = if hurries { Duration::ZERO } else { self.slow };
         // A slow actor, not a blocked thread: its neighbours go on.
         let slept = async move {
             if !pause.is_zero() {
@@ -122,7 +126,7 @@ pub async fn mesh() -> Mesh {
 /// An actor on `host`, as `guest` reaches it by name, and its log.
 pub async fn recorder(host: &Mesh, guest: &Mesh, slow: Duration) -> (ActorRef<Recorder>, Log) {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let name = format!("recorder/{}", NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    let name = format!("recorder/{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let log = Log::default();
     let made = log.clone();
     let near = host.spawn(move || RecorderActor { log: made.clone(), slow, ..Default::default() });
