@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 #[cfg(feature = "port-mapping")]
 use crate::nat::port_mapping;
 use crate::{
+    bucket::Bucket,
     config::{BindError, EndpointConfig, Hints, bind, bind_all},
     connection::{Connection, Newer, Order, Waiter},
     dial::{Authenticated, ConnectError, accept, dial},
@@ -140,6 +141,8 @@ pub(crate) struct Shared {
     links: AtomicU64,
     /// All sessions of this host are kept at multiples of one pause after this.
     pub(crate) started: std::time::Instant,
+    /// Dials that only a peer gives a reason for.
+    pub(crate) unasked: Mutex<Bucket>,
     pub(crate) seed: Option<u64>,
     /// Why this endpoint is being closed.
     closing: OnceLock<String>,

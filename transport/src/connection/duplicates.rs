@@ -9,6 +9,16 @@ impl Connection {
             self.promote(new.id());
             return;
         };
+        if self.entries[old].liveness.is_unreachable() {
+            // Whichever of the two is the better one: that one leads nowhere.
+            let dead = self.entries[old].link.clone();
+            dead.end(LinkDown::Gone);
+            self.down(dead.id(), LinkDown::Gone);
+            if self.up != Some(new.id()) {
+                self.promote(new.id());
+            }
+            return;
+        }
         let own = self.shared.peer_id();
         if self.entries[old].link.rank(own) > new.rank(own) {
             self.demote(new.id());

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::nat::{SystemResolver, resolver};
+use crate::rendezvous::meeting::UNASKED_MAX;
 
 impl Shared {
     /// Runs on the network thread.
@@ -117,6 +118,7 @@ impl Shared {
             attached: Mutex::default(),
             nat64: Mutex::default(),
             links: AtomicU64::new(1),
+            unasked: Mutex::new(Bucket::full(UNASKED_MAX, now)),
             started: now,
             seed,
             closing: OnceLock::new(),

@@ -470,13 +470,15 @@ impl Pulse {
 
     /// Changes the core, carries out what it says, and has it woken in time.
     fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut State, Instant) -> T) -> T {
-        let mut outputs = Vec::new();
         let (changed, wake) = {
             let (mut state, now) = (self.state.lock(), now());
             state.roads.acked(self.acks.proof(), now);
             let changed = change(&mut state, now);
             self.tell_socket(&mut state);
-            outputs.extend(std::iter::from_fn(|| state.roads.poll()));
+            // Under the lock, for another thread's outputs must not come in between.
+            while let Some(output) = state.roads.poll() {
+                self.carry_out(output);
+            }
             let next = state.roads.timeout();
             let sooner = next.filter(|next| state.wake.is_none_or(|wake| *next < wake));
             if sooner.is_some() {
@@ -484,9 +486,6 @@ impl Pulse {
             }
             (changed, sooner.map(|at| (at, at.saturating_duration_since(now))))
         };
-        for output in outputs {
-            self.carry_out(output);
-        }
         if let Some((at, wait)) = wake {
             let (pulse, sleep) = (Arc::downgrade(self), self.socket.sleep(wait));
             self.socket.spawn(async move {

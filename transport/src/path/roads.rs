@@ -367,6 +367,7 @@ impl Roads {
             }
             return None;
         }
+        known.forget_old(now);
         let position = known.open.iter().position(|open| open.nonce == nonce)?;
         let sent = known.open.remove(position)?.sent;
         let rtt = now.saturating_duration_since(sent);

@@ -55,6 +55,10 @@ pub(crate) fn is_beside(handle: SocketAddr) -> bool {
 /// The first 48 bits of the handle of a source beyond a relay: as above, and one. A socket and a flow's token follow.
 const RELAYED: [u16; 3] = [0xfd77, 0x6562, 0x6d01];
 
+/// Connections at one source that are known by it, and may each be handed a copy of what might be for any of them. A guess: both sides
+/// dialled, and the peer restarted a few times.
+const OWNERS_MAX: usize = 8;
+
 /// The bits of a literal handle's flow label that say which socket of its family it belongs to. The others tell connections apart that
 /// come from one source.
 const SIBLING_MASK: u32 = 0xff;
@@ -475,6 +479,10 @@ impl Handles {
     fn bind(&mut self, road: Road, handle: SocketAddr) {
         let owners = self.sources.entry(road.source()).or_default();
         owners.retain(|owner| *owner != handle);
+        if owners.len() >= OWNERS_MAX {
+            // Its connection is known by its ids all the same.
+            owners.remove(0);
+        }
         owners.push(handle);
     }
 

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use webmesh_transport::{Hints, SecretKey};
+
 use crate::{
     Dice,
     alone::{is_alone, resident},
@@ -96,12 +98,17 @@ async fn a_guest_is_let_in_amid_spoofed_initials() {
 /// Genuine first packets of handshakes, each with other ids, that nobody will carry on.
 async fn first_packets(count: usize) -> Vec<Vec<u8>> {
     let caught = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let target = address_only(&[caught.local_addr().unwrap()]);
+    let there = caught.local_addr().unwrap();
     let diallers = [host(60).await, host(61).await];
     let dials: Vec<_> = (0..count)
         .map(|n| {
-            let (endpoint, target) = (diallers[n % 2].endpoint.clone(), target.clone());
-            tokio::spawn(async move { endpoint.connect(&target).await.map(|_| ()) })
+            // To another key each: dials to one and the same place are one.
+            let hints = Hints { addresses: vec![there], rendezvous: Vec::new() };
+            let mut secret = [62; 32];
+            secret[..8].copy_from_slice(&n.to_be_bytes());
+            let peer = SecretKey::from_bytes(secret).peer_id();
+            let endpoint = diallers[n % 2].endpoint.clone();
+            tokio::spawn(async move { endpoint.connect_peer(peer, &hints).await.map(|_| ()) })
         })
         .collect();
     let mut packets: Vec<Vec<u8>> = Vec::new();

@@ -88,13 +88,15 @@ const CALLER: u8 = 3;
 /// A relayed datagram that is longer carries somebody's data; probes and acknowledgements are shorter.
 const LARGE: usize = 600;
 
-/// What a relay puts in front of a datagram, and the first byte of one that only asks how long a datagram may be, which is as long
-/// (docs/wire-transport.md).
+/// What a relay puts in front of a datagram, which begins with the first of these, and the first byte of a datagram that only asks how long one
+/// may be, which is as long (docs/wire-transport.md). What the relay itself says to a host isn't relayed.
 const RELAY_HEADER: usize = 16;
+const DATA: u8 = 0x08;
 const SIZING: u8 = 0x03;
 
 fn carries_data(relayed: &[u8]) -> bool {
-    relayed.len() > LARGE && relayed.get(RELAY_HEADER) != Some(&SIZING)
+    let forwarded = relayed.first() == Some(&DATA);
+    forwarded && relayed.len() > LARGE && relayed.get(RELAY_HEADER) != Some(&SIZING)
 }
 
 /// Which end of the link.
@@ -209,6 +211,8 @@ impl Road {
         let road =
             Self { cell, network: network.clone(), ends, seen, hosts: [server, served, caller] };
         assert!(road.until_direct(FOUND_WITHIN).await, "no direct road was found");
+        // What was sent through the relay before that is still on its way.
+        tokio::time::sleep(3 * cell.rtt()).await;
         set(&link);
         road
     }

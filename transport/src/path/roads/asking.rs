@@ -42,6 +42,7 @@ impl Roads {
             return nonce;
         }
         let known = &mut self.known[index];
+        known.forget_old(now);
         if known.open.len() == OPEN_MAX {
             known.open.pop_front();
         }
@@ -73,6 +74,11 @@ impl Roads {
     pub(super) fn size(&mut self, index: usize, now: Instant) {
         let nonce = self.nonces.next();
         let known = &mut self.known[index];
+        if known.unanswered >= CHECKS_MAX {
+            // It is dead: short probes come first.
+            known.size_next = Some(now + SIZE_AGAIN);
+            return;
+        }
         if known.sizing.len() == SIZE_TRIES {
             known.sizing.clear();
         }

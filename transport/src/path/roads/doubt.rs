@@ -28,8 +28,9 @@ const LOSS_WINDOW: u32 = 128;
 /// Probes follow each other over a third of a round trip, and this at least. A guess: a stall of a Wi-Fi is shorter.
 const SPREAD_MIN: Duration = Duration::from_millis(160);
 
-/// When all of them are sent, the other roads are asked too, so often in the time of an answer, for their probes may be lost as well; and no
-/// more often than this. Guesses.
+/// The other roads are asked too: twice with this between, for a peer that is asked twice doubts its own road, and then so often in the time
+/// of an answer, for their probes may be lost as well; and no more often than the last. Guesses.
+const OTHERS_AGAIN: Duration = Duration::from_millis(30);
 const OTHERS_PER_ANSWER: u32 = 4;
 const OTHERS_EVERY_MIN: Duration = Duration::from_millis(60);
 
@@ -40,7 +41,7 @@ const OVERDUE_MIN: Duration = Duration::from_millis(40);
 /// (RFC 6298 begins with half of the first), and a dead road must be left in time. A guess.
 const VARIATION_MAX: Duration = Duration::from_millis(50);
 
-/// The last answer is waited for longer, by three deviations. A guess.
+/// The last answer is waited for longer, by two deviations. A guess.
 const LAST_WAIT_MIN: Duration = Duration::from_millis(60);
 
 /// What is sent and not acknowledged for so long makes the road doubtful, unless a round trip takes longer. A peer may take 25 ms to
@@ -84,7 +85,12 @@ impl Pace {
 
     /// How long the answer to the last probe is waited for.
     pub(super) fn last_wait(self) -> Duration {
-        LAST_WAIT_MIN.max(self.smoothed + self.variation * 3)
+        LAST_WAIT_MIN.max(self.smoothed + self.variation * 2)
+    }
+
+    /// Where the first probe's answer may come before the last one is sent, the others are left alone until then.
+    fn others_after(self) -> Duration {
+        if self.overdue() <= self.spread() { self.spread() } else { OTHERS_AGAIN }
     }
 
     fn others_every(self) -> Duration {
@@ -138,10 +144,13 @@ pub(super) struct Doubt {
     needed: u32,
     /// When the next probe is due.
     next: Option<Instant>,
-    /// When the other roads are asked again.
-    pub(super) others: Instant,
+    /// When the other roads are asked again, and whether they were.
+    others: Instant,
+    others_asked: bool,
     /// When what is sent goes along another road too.
     mirror: Option<Instant>,
+    /// Whether this process stood still once already when that was to be said.
+    excused: bool,
     /// When the last answer is overdue.
     judged: Option<Instant>,
     /// The road in use is dead, and no other lives: how long until the next round of probes.
@@ -169,8 +178,10 @@ impl Doubt {
             sent: 0,
             needed,
             next: Some(now),
-            others: now + pace.spread(),
+            others: now + pace.others_after(),
+            others_asked: false,
             mirror: None,
+            excused: false,
             judged: None,
             rest: None,
         }
@@ -195,14 +206,16 @@ impl Doubt {
             return Some(Step::Ask);
         }
         if due(&self.others) {
-            self.others = now + self.rest.unwrap_or(self.pace.others_every());
+            let again = if self.others_asked { self.pace.others_every() } else { OTHERS_AGAIN };
+            self.others = now + self.rest.unwrap_or(again);
+            self.others_asked = true;
             return Some(Step::AskOthers);
         }
         if self.mirror.take_if(|at| due(at)).is_some() {
             return Some(Step::Mirror);
         }
         if let Some(at) = self.judged.take_if(|at| due(at)) {
-            if now > at + LATE_MAX {
+            if now > at + LATE_MAX && !std::mem::replace(&mut self.excused, true) {
                 // Answers may wait unread.
                 self.judged = Some(now + self.pace.last_wait());
                 return None;

@@ -23,6 +23,9 @@ pub(super) const RETURN_ASK_EVERY: Duration = Duration::from_millis(300);
 const HOLD_MIN: Duration = Duration::from_secs(1);
 const HOLD_MAX: Duration = Duration::from_secs(60);
 
+/// An answer is welcome for so long: as long as a ping is waited for.
+const OPEN_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// Who speaks for a road.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
@@ -135,6 +138,13 @@ impl Known {
     /// Which is better: the kind of road counts first, then its round trip.
     pub(super) fn rank(&self) -> (u8, Duration) {
         (self.tier(), self.rtt.smoothed().unwrap_or(Duration::MAX))
+    }
+
+    /// Forgets nonces that are too old to say anything about the road: an answer that somebody held back is no sign of life.
+    pub(super) fn forget_old(&mut self, now: Instant) {
+        while self.open.front().is_some_and(|open| now > open.sent + OPEN_TIME_MAX) {
+            self.open.pop_front();
+        }
     }
 
     /// Probes that are lost by now: their answers are as late as twice the usual. Each is counted once.
