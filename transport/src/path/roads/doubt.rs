@@ -37,6 +37,12 @@ const OTHERS_EVERY_MIN: Duration = Duration::from_millis(60);
 /// An answer is overdue after the usual time and its usual deviation, but not before this. A guess: what a busy host takes.
 const OVERDUE_MIN: Duration = Duration::from_millis(40);
 
+/// No less than this is taken for the usual deviation, where nothing varies: timers and busy hosts do. A guess.
+const VARIATION_MIN: Duration = Duration::from_millis(10);
+
+/// How long a peer may keep an acknowledgement back (RFC 9000, section 18.2), which the answer to a probe doesn't wait for.
+const ACK_DELAY: Duration = Duration::from_millis(25);
+
 /// No more than a sixth of the round trip, or this, is taken for its usual deviation: the first measurements say little about it
 /// (RFC 6298 begins with half of the first), and a dead road must be left in time. A guess.
 const VARIATION_MAX: Duration = Duration::from_millis(50);
@@ -64,10 +70,15 @@ pub(super) struct Pace {
     variation: Duration,
 }
 
+/// The deviation that is reckoned with.
+fn variation(smoothed: Duration, measured: Duration) -> Duration {
+    measured.clamp(VARIATION_MIN, VARIATION_MAX.max(smoothed / 6))
+}
+
 impl Pace {
     pub(super) fn of(rtt: Rtt) -> Self {
         let (smoothed, variation) = match rtt.smoothed() {
-            Some(smoothed) => (smoothed, rtt.variation().min(VARIATION_MAX.max(smoothed / 6))),
+            Some(smoothed) => (smoothed, variation(smoothed, rtt.variation())),
             None => UNMEASURED,
         };
         Self { smoothed, variation }
@@ -75,7 +86,7 @@ impl Pace {
 
     /// How long what was sent may go without an acknowledgement.
     pub(super) fn patience(self) -> Duration {
-        PATIENCE_MIN.max(self.smoothed + self.variation)
+        PATIENCE_MIN.max(self.smoothed + self.variation + ACK_DELAY)
     }
 
     /// When an answer is overdue.

@@ -22,7 +22,7 @@ pub(super) struct Unproven {
     /// Only short datagrams were sent since then, which nobody may ever acknowledge: there is no point in waiting for it.
     short: bool,
     /// A single short datagram doesn't count, for it may be the acknowledgement that ends an exchange; a second one shows that the
-    /// exchange goes on, and then the first counts too.
+    /// exchange goes on, and then the first counts too. A long one counts by itself.
     lone: Option<Instant>,
 }
 
@@ -37,7 +37,8 @@ impl Unproven {
     ) -> bool {
         if self.marks.is_empty() {
             let first = match self.lone {
-                _ if bytes > LONE_BYTES_MAX => Some(self.lone.take().unwrap_or(now)),
+                // The short one before it most likely ended another exchange.
+                _ if bytes > LONE_BYTES_MAX => Some(now),
                 None => None,
                 Some(lone) => (proven() < Some(lone)).then_some(lone),
             };
@@ -50,7 +51,17 @@ impl Unproven {
             self.short = bytes <= LONE_BYTES_MAX;
             return true;
         }
-        self.short &= bytes <= LONE_BYTES_MAX;
+        if self.short && bytes > LONE_BYTES_MAX {
+            // Its acknowledgement says of the short ones before it, too, that they arrived.
+            self.marks.clear();
+            self.marks.push_back(now);
+            self.short = false;
+            return false;
+        }
+        if !self.short && bytes <= LONE_BYTES_MAX {
+            self.lone.get_or_insert(now);
+            return false;
+        }
         let every = MARK_EVERY_MIN.max(patience / MARKS_MAX as u32);
         let due = self.marks.back().is_none_or(|last| now >= *last + every);
         if due && self.marks.len() < MARKS_MAX {
@@ -107,6 +118,17 @@ mod tests {
     }
 
     #[test]
+    fn the_acknowledgement_of_an_answer_is_not_waited_for_with_the_question() {
+        let (start, patience) = (Instant::now(), 160 * MS);
+        let mut unproven = Unproven::default();
+        assert!(unproven.sent(200, patience, start, || None));
+        // The answer has just come, and nobody has looked since.
+        assert!(!unproven.sent(40, patience, start + 150 * MS, || None));
+        unproven.proven(Some(start));
+        assert_eq!(unproven.oldest(), None);
+    }
+
+    #[test]
     fn one_short_datagram_wants_no_answer_and_two_do_from_the_first_on() {
         let (start, patience) = (Instant::now(), 160 * MS);
         let mut unproven = Unproven::default();
@@ -120,7 +142,7 @@ mod tests {
         unproven.proven(Some(start + 600 * MS));
         assert!(!unproven.sent(40, patience, start + 700 * MS, || None));
         assert!(unproven.sent(90, patience, start + 710 * MS, || None), "no bare acknowledgement");
-        assert_eq!(unproven.oldest(), Some(start + 700 * MS));
+        assert_eq!(unproven.oldest(), Some(start + 710 * MS));
         assert!(!unproven.is_short());
     }
 }
