@@ -91,8 +91,13 @@ mod tests {
     use super::*;
     use crate::SecretKey;
 
+    /// A process that is being started holds copies of the locks of this one for a moment: these tests run one by one, for one of them starts
+    /// a command.
+    static ONE_BY_ONE: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+
     #[test]
     fn a_key_is_locked_by_one_at_a_time_and_can_still_be_read() {
+        let _alone = ONE_BY_ONE.lock();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.key");
         SecretKey::load_or_create(&path).unwrap();
@@ -107,6 +112,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn another_name_of_the_file_is_the_same_lock() {
+        let _alone = ONE_BY_ONE.lock();
         let dir = tempfile::tempdir().unwrap();
         let (path, link) = (dir.path().join("node.key"), dir.path().join("other.key"));
         SecretKey::load_or_create(&path).unwrap();
@@ -117,6 +123,7 @@ mod tests {
 
     #[test]
     fn what_a_killed_process_left_half_made_is_removed_once_it_is_old() {
+        let _alone = ONE_BY_ONE.lock();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.key");
         SecretKey::load_or_create(&path).unwrap();
@@ -144,6 +151,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_pipe_in_the_place_of_the_lock_is_not_waited_for() {
+        let _alone = ONE_BY_ONE.lock();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.key");
         SecretKey::load_or_create(&path).unwrap();
@@ -155,6 +163,7 @@ mod tests {
 
     #[test]
     fn where_no_lock_can_be_made_nothing_is_refused() {
+        let _alone = ONE_BY_ONE.lock();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.key");
         SecretKey::load_or_create(&path).unwrap();
