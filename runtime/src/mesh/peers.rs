@@ -99,7 +99,7 @@ impl Mesh {
     }
 
     /// Ends the connection to a peer, also one that is silent. Pending asks end as `PeerGone`, tells that aren't confirmed are told as lost
-    /// ([`LostTells`](crate::SendError::LostTells)), watches end once as `PeerGone`, and the peer learns at once that it was on purpose. The next call of either
+    /// ([`LostTells`](crate::TellError::LostTells)), watches end once as `PeerGone`, and the peer learns at once that it was on purpose. The next call of either
     /// side connects anew, and a session with a rendezvous is begun again. A connection that is only just being made isn't ended.
     /// Whether there was one.
     ///
