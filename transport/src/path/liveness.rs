@@ -242,8 +242,9 @@ impl Liveness {
             self.next_probe = self.after(now, now);
         }
         if self.next_keep.is_some_and(|next| now >= next) {
-            // Also while it is probed for other reasons: the peer counts keeps alone, for a probe may be a replay.
-            self.keep_due = self.asked.is_none();
+            // Every fourth is a probe instead. While the peer is probed for other reasons it goes on, for the peer counts keeps alone: a probe
+            // may be a replay.
+            self.keep_due = self.is_busy(now) || self.asked.is_none();
             if now >= self.mapped_since + KEEP_TRUST && self.keep_every < self.patience.idle_every()
             {
                 (self.keep_every, self.mapped_since) = (self.keep_every * 2, now);

@@ -238,3 +238,27 @@ fn a_peer_on_which_something_depends_is_asked_each_two_seconds() {
         assert_eq!(probes, [2_000, 4_000, 6_000, 8_000, 10_000]);
     }
 }
+
+#[test]
+fn a_session_is_kept_while_its_link_is_busy_however_long_answers_take() {
+    let start = Instant::now();
+    let mut core = Liveness::new(Patience::default(), start);
+    core.kept_by(Keeper::Us(start), start);
+    let (mut keeps, mut asked) = (0, None);
+    for quarter in 1..=2400 {
+        let now = start + quarter * SECOND / 4;
+        core.watch(now + 9 * SECOND, now);
+        core.expect(quarter % 800 < 700, now);
+        if asked.is_some_and(|asked| now >= asked + SECOND) {
+            asked = None;
+            core.heard(now, now);
+        }
+        core.advance(now);
+        if core.poll_probe() {
+            asked.get_or_insert(now);
+        }
+        keeps += u32::from(core.poll_keep());
+    }
+    // One each 20 s, for ten minutes.
+    assert!(keeps >= 28, "{keeps}");
+}

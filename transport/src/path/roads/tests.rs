@@ -706,3 +706,33 @@ fn a_silent_address_gets_one_more_probe_for_each_reason_and_only_where_the_peer_
     assert_eq!(sent(&world), CHECKS_MAX as usize + 3);
     assert_eq!(world.probes.iter().filter(|(_, n)| *n == 8).count(), 0);
 }
+
+#[test]
+fn an_answer_that_somebody_held_back_is_no_sign_of_life() {
+    let mut world = World::new();
+    let sent = world.now;
+    let nonce = world.roads.probe(sent);
+    let late = sent + 6 * SECOND;
+    assert_eq!(world.roads.answered(road(1), nonce, late), None);
+    assert!(world.roads.known[0].rtt.samples() == 0, "nor a round trip");
+    // And none is kept for longer, whatever is asked.
+    for n in 0..1000 {
+        world.roads.probe(late + n * 100 * MS);
+    }
+    assert!(world.roads.known[0].open.len() <= 51, "{}", world.roads.known[0].open.len());
+}
+
+#[test]
+fn a_dead_road_is_not_sized() {
+    let mut world = World::new();
+    world.alive.insert(2, 5 * MS);
+    world.narrow.push(2);
+    world.roads.add(road(2), world.now);
+    world.run(100 * SECOND, true);
+    world.alive = BTreeMap::from([(1, 20 * MS)]);
+    world.run(200 * SECOND, true);
+    assert_eq!(world.roads.active(), road(1));
+    let sized = world.sized.len();
+    world.run(600 * SECOND, true);
+    assert_eq!(world.sized.len(), sized);
+}

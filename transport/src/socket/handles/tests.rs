@@ -258,3 +258,17 @@ fn a_socket_on_loopback_is_used_for_this_machine_alone() {
     let handles = Handles::new(["127.0.0.1:1", "10.0.0.5:2"].map(address).to_vec(), Some(1));
     assert_eq!(handles.wire_to(address("192.0.2.7:4433")), Some(1), "one that isn't so confined");
 }
+
+#[test]
+fn of_many_connections_at_one_source_a_few_get_what_might_be_for_any() {
+    let mut handles = table();
+    let source = from(0, address("1.2.3.4:5"));
+    for n in 0..100u8 {
+        let cid: Cid = [n; super::super::cid::CID_LEN];
+        let handle = handles.literal(source, &[n]).unwrap();
+        handles.attach(cid, handle, None);
+        handles.settle(&cid);
+        assert!(handles.at(source).len() <= OWNERS_MAX);
+        assert_eq!(handles.short(&cid), Match::Handle(handle), "each is known by its id");
+    }
+}
