@@ -69,7 +69,7 @@ fn a_road_that_works_is_kept_by_bulk_and_none_of_it_is_relayed() {
 
 #[test]
 fn a_road_that_is_cut_either_way_is_left_in_time_and_nothing_is_lost() {
-    leaves(PINGS, &[cell(20, 3, false), cell(300, 3, false)], 2);
+    leaves(PINGS, &[cell(20, 3, false), cell(300, 10, false)], 2);
     leaves(ASKS, &[cell(20, 10, true), cell(100, 0, false), cell(600, 3, false)], 2);
     leaves(Load::Bulk, &[cell(100, 10, false)], 1);
 }
