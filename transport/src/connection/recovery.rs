@@ -197,8 +197,8 @@ impl Connection {
         }
     }
 
-    /// Asks all rendezvous that are known for the peer to introduce this host to it once more, unless that was begun so short a time ago:
-    /// a hostile relay that grants flows and ends them must not use up what this host may ask of others.
+    /// Asks all rendezvous that are known for the peer to introduce this host to it once more, unless that was begun so short a time ago: a
+    /// hostile relay that grants flows and ends them begins no more rounds than that for each peer.
     fn recover(&mut self, rest: Duration, ctx: &mut Context<Self>) {
         let now = now();
         if self.recovery.begun.is_some_and(|begun| now < begun + rest) {
