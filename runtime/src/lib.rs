@@ -57,7 +57,8 @@
 //! - `outbound`, `inbound`, `body`: lanes: a message's way out, and in; large bodies beside them.
 //! - `frame`, `stream`, `scratch`: frames as bytes, and how streams are filled with them.
 //! - `links`, `session`, `watches`: a mesh's connections, one connection at work, watches over them.
-//! - `objects`, [`access`]: what can be reached from outside, and by whom.
+//! - `objects`, `names`, [`access`]: what can be reached from outside, under which name, and by whom.
+//! - `rights`, `named`: rules that are asked again, and refs in the process of their actor that fall under them.
 //! - `inlet`, `pump`, `cork`: the bounded queue in front of an actor, and what feeds the actor from it.
 //! - `actor_cell`, `supervise`, `status`: what stays of an actor over its restarts, and who restarts it.
 //! - `context`, `caller`, [`watch`](mod@watch), `attach`: what an actor can do from inside.
@@ -92,6 +93,8 @@ mod links;
 mod macros;
 mod mesh;
 pub mod message;
+mod named;
+mod names;
 mod network;
 mod objects;
 mod outbound;
@@ -99,6 +102,7 @@ pub mod payload;
 mod publish;
 mod pump;
 mod remote;
+mod rights;
 mod scratch;
 mod session;
 mod spawn;
@@ -124,7 +128,9 @@ pub use error::{AskError, TellError, TrySendError};
 pub use macros::{Message, Protocol, RemoteActor, Reply, main, test};
 pub use mesh::{Mesh, PingError, Pong};
 pub use message::{Accepts, Message, Protocol, Streams};
-pub use publish::{Publish, PublishError, Resolve, ResolveError};
+pub use publish::{
+    Publish, PublishError, Recheck, Resolve, ResolveError, Unpublish, UnpublishError,
+};
 pub use spawn::Spawner;
 pub use supervise::Restart;
 pub use watch::{Down, DownReason, Event, WatchEvent, WatchId};

@@ -9,7 +9,7 @@ use crate::wire_ref::WireRef;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use webmesh_transport::{InstanceId, PeerId};
+use webmesh_transport::{InstanceId, PeerId, Watching};
 
 struct Watch {
     /// Its number on the wire.
@@ -18,6 +18,8 @@ struct Watch {
     sink: Arc<dyn WatchSink>,
     /// The link that was told last, and the process at its other end.
     told: Option<(u64, InstanceId)>,
+    /// Has the peer probed over that link.
+    attention: Option<Watching>,
     incarnation: u64,
 }
 
@@ -50,7 +52,9 @@ impl Watches {
         table.next += 1;
         let number = table.next;
         table.numbers.insert(number, id);
-        table.watches.insert(id, Watch { number, wire, sink, told: None, incarnation: 0 });
+        table
+            .watches
+            .insert(id, Watch { number, wire, sink, told: None, attention: None, incarnation: 0 });
     }
 
     /// Takes one away; returns its peer and its number on the wire.
@@ -80,6 +84,7 @@ impl Watches {
                     Some((_, other)) if other != instance => stale.extend(table.remove(id)),
                     _ => {
                         watch.told = Some((link, instance));
+                        watch.attention = Some(session.link().watch());
                         session.watch(watch.number, watch.wire.object, watch.wire.epoch);
                     }
                 }

@@ -62,7 +62,7 @@ pub use link::{Link, LinkDown, Observer, PathKind};
 pub use path::{
     explain::{Candidate, Explanation},
     liveness::Patience,
-    pulse::{Expecting, PingError},
+    pulse::{Expecting, PingError, Watching},
 };
 pub use peer_ref::PeerRef;
 pub use placement::{InPlace, Placement, PlacementError, Threads};

@@ -5,6 +5,7 @@
 //! - `keeping`: whether a lane may keep what it was granted, while others wait.
 //! - [`replies`]: the way back, filled from the actors' threads.
 //! - [`lane`]: the task between the stream and the inlet.
+//! - [`tenure`]: the right by which a lane is open.
 
 pub(crate) mod budget;
 pub(crate) mod credit;
@@ -12,3 +13,4 @@ mod keeping;
 pub(crate) mod lane;
 pub(crate) mod replies;
 pub(crate) mod succession;
+pub(crate) mod tenure;

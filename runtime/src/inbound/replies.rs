@@ -50,6 +50,8 @@ struct State {
     express: Option<Express>,
     lane: Option<Waker>,
     finish: bool,
+    /// The last frame has been said.
+    over: bool,
     closed: bool,
 }
 
@@ -117,10 +119,24 @@ impl Replies {
     pub(crate) fn send(&self, frame: &Backward<'_>) {
         let waker = {
             let mut state = self.state.lock();
-            if state.closed {
+            if state.closed || state.over {
                 return;
             }
             put_backward(&mut state.out, frame);
+            state.wake_writer()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    /// Sends this as the last frame of the stream. Whatever is answered later is dropped: to the asker it has ended by then.
+    pub(crate) fn end_with(&self, last: &Backward<'_>) {
+        let waker = {
+            let mut state = self.state.lock();
+            if state.closed || state.over {
+                return;
+            }
+            put_backward(&mut state.out, last);
+            (state.finish, state.over, state.unanswered) = (true, true, 0);
             state.wake_writer()
         };
         waker.into_iter().for_each(Waker::wake);
@@ -229,7 +245,7 @@ impl Replies {
     fn answer(&self, put: impl FnOnce(&mut State)) {
         let (writer, lane, express) = {
             let mut state = self.state.lock();
-            if state.closed {
+            if state.closed || state.over {
                 return;
             }
             let was_full = state.is_full();

@@ -6,6 +6,7 @@
 //! whole queue at once and gives places back in batches, so that neither side pays for a lock or a wake-up per message.
 
 mod lane;
+mod refusing;
 #[cfg(test)]
 mod tests;
 
@@ -140,6 +141,8 @@ pub(crate) struct Inlet<A: Actor> {
     line_waits: AtomicBool,
     /// Whether the actor was told to stop from outside.
     stop: AtomicBool,
+    /// Whether messages of lanes are to be refused.
+    unwanted: AtomicBool,
 }
 
 struct Shared<A: Actor> {
@@ -158,6 +161,8 @@ struct Shared<A: Actor> {
     waiting: Option<Waker>,
     lanes: BTreeMap<u32, Lane>,
     next_lane: u32,
+    /// Lanes whose messages are to be refused.
+    unwanted: Vec<u32>,
     closed: Option<Fault>,
 }
 
@@ -254,6 +259,7 @@ impl<A: Actor> Inlet<A> {
                 waiting: None,
                 lanes: BTreeMap::new(),
                 next_lane: NEAR + 1,
+                unwanted: Vec::new(),
                 closed: None,
             }),
             capacity: capacity.max(1),
@@ -262,6 +268,7 @@ impl<A: Actor> Inlet<A> {
             news: AtomicBool::new(false),
             line_waits: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            unwanted: AtomicBool::new(false),
         })
     }
 

@@ -15,9 +15,10 @@ use crate::context::Current;
 use crate::dispatch::RemoteActor;
 use crate::inlet::Hand;
 use crate::message::Protocol;
+use crate::named::Named;
 use crate::network::Network;
 use crate::objects::Objects;
-use crate::publish::{Publish, Resolve};
+use crate::publish::{Publish, Recheck, Resolve, Unpublish};
 use crate::pump::Pump;
 use crate::spawn::Spawner;
 use crate::watch::DownReason;
@@ -223,6 +224,17 @@ impl Mesh {
         Publish::new(self, name, actor)
     }
 
+    /// Takes a name back: `mesh.unpublish("chat/rust").version("1.2.0").await?`, or all its versions. See [`Unpublish`].
+    pub fn unpublish<'a>(&'a self, name: &'a str) -> Unpublish<'a> {
+        Unpublish::new(self, name)
+    }
+
+    /// Asks the rules of all that is published again, or of one name: `mesh.recheck().name("chat/rust").await?`. See
+    /// [`Recheck`].
+    pub fn recheck(&self) -> Recheck<'_> {
+        Recheck::new(self)
+    }
+
     /// Resolves a published name: `mesh.resolve("chat/rust").at(&peer_ref).version("^1").await?`. See [`Resolve`].
     ///
     /// ```
@@ -400,6 +412,9 @@ impl Mesh {
 
     /// What a ref of this name points to.
     pub(crate) fn target(&self, wire: WireRef) -> Target {
+        if wire.peer == self.inner.peer && wire.epoch == 0 {
+            return Target::Named(Named::of(self, wire.object, &wire.protocol));
+        }
         if wire.peer == self.inner.peer {
             if let Some(target) = self.inner.objects.local(&wire.object, &wire.protocol) {
                 return Target::Local(target);

@@ -138,14 +138,7 @@ impl Session {
             Control::Watch { watch, object, epoch } => {
                 self.watch_for_peer(&links, watch, ObjectId(object), epoch)?
             }
-            Control::Unwatch { watch } => {
-                let watched = self.watched.lock().remove(&watch);
-                if let (Some((id, object)), Some(mesh)) = (watched, links.mesh())
-                    && let Some(exposed) = mesh.objects().any(&object)
-                {
-                    exposed.unwatch(id);
-                }
-            }
+            Control::Unwatch { watch } => self.forget_watch(watch),
             Control::Down { watch, reason } => {
                 let reason = match reason {
                     DownCode::Stopped => DownReason::Stopped,

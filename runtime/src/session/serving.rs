@@ -8,11 +8,12 @@ use crate::frame::splitter::{Frames, Splitter};
 use crate::frame::{FrameError, LANE_FRAME_MAX, stream_kind};
 use crate::inbound::lane::{InLane, LaneError, Setting};
 use crate::inbound::replies::Replies;
+use crate::inbound::tenure::{Revocation, Tenure};
 use crate::stream::{Express, STREAM_GONE, refuse, write};
 use crate::wire_ref::ObjectId;
 use quinn::{RecvStream, SendStream};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use webmesh_transport::Inline;
@@ -105,7 +106,17 @@ impl Session {
         let Some(mesh) = links.mesh() else { return Ok(()) };
         let caller = self.link.peer();
         let id_of_object = ObjectId(object);
-        let opened = mesh.objects().open(&id_of_object, protocol, caller);
+        let objects = mesh.objects();
+        let opened = objects.open(&id_of_object, protocol, caller).map(|admitted| {
+            let own = admitted.object.clone().local().key();
+            let tenure = admitted.by_name.then(|| {
+                Tenure::new(|revocation| {
+                    let holder: Weak<Revocation> = Arc::downgrade(&revocation);
+                    objects.rights().hold(id_of_object, caller, own, holder)
+                })
+            });
+            (admitted.object, tenure)
+        });
         let term = links.succession().begin(caller, id_of_object);
         drop((mesh, links));
         match opened {
@@ -116,7 +127,7 @@ impl Session {
                 writer.await;
                 Ok(())
             }
-            Ok(object) => {
+            Ok((object, tenure)) => {
                 let answers = Closing(replies.clone());
                 self.replies.lock().insert(id, replies.clone());
                 // Whoever ends them with the link may have done so already.
@@ -127,6 +138,7 @@ impl Session {
                     caller: Caller::new(caller),
                     object,
                     term,
+                    tenure,
                     budget: self.budget.clone(),
                     meeting: self.meeting.clone(),
                     replies,

@@ -4,12 +4,25 @@ use super::Session;
 use crate::frame::FrameError;
 use crate::frame::control::{Control, DownCode};
 use crate::links::Links;
+use crate::objects::{Admitted, Exposed};
+use crate::rights::{Holder, Right};
 use crate::watch::{DownReason, Event, Notice, WatchId, WatchSink};
 use crate::wire_ref::ObjectId;
 use std::sync::{Arc, Weak};
 
 /// Watches that one peer may keep on this mesh's actors. A guess: far more than a program with sense has, and ~1 MB.
 const WATCHES_MAX: usize = 4096;
+
+/// One of them.
+pub(super) struct Watched {
+    id: WatchId,
+    /// By which the peer asked for it.
+    object: ObjectId,
+    /// The actor; none while the peer's right to it is being looked at.
+    actor: Option<Arc<dyn Exposed>>,
+    /// The peer's right, if it watches by a published name.
+    _right: Option<Right>,
+}
 
 impl Session {
     pub(super) fn watch_for_peer(
@@ -25,7 +38,7 @@ impl Session {
             let mut watched = self.watched.lock();
             match watched.get(&watch) {
                 // The peer had another link meanwhile, which has ended, and says again what it wants.
-                Some((_, known)) if *known == object => return Ok(()),
+                Some(known) if known.object == object => return Ok(()),
                 Some(_) => {
                     return Err(FrameError::Unexpected("a second watch of the same number"));
                 }
@@ -34,16 +47,25 @@ impl Session {
                     self.say(&Control::Down { watch, reason: DownCode::TooMany });
                     return Ok(());
                 }
-                None => watched.insert(watch, (id, object)),
+                None => watched.insert(watch, Watched { id, object, actor: None, _right: None }),
             };
         }
-        match mesh.objects().admit(&object, self.link.peer()) {
-            Some(exposed) => {
+        let (objects, caller) = (mesh.objects(), self.link.peer());
+        match objects.admit(&object, caller) {
+            Some(Admitted { object: actor, by_name }) => {
                 let sink = Arc::new(PeerWatch { session: Arc::downgrade(self), watch });
-                exposed.watch(id, sink);
+                let own = actor.clone().local().key();
+                let right = by_name.then(|| {
+                    let holder: Weak<PeerWatch> = Arc::downgrade(&sink);
+                    objects.rights().hold(object, caller, own, holder)
+                });
+                if let Some(watched) = self.watched.lock().get_mut(&watch) {
+                    (watched.actor, watched._right) = (Some(actor.clone()), right);
+                }
+                actor.watch(id, sink);
                 // The link may have ended while this frame waited to be read, and looked in vain for the watch.
-                if self.down.borrow().is_some() && self.watched.lock().remove(&watch).is_some() {
-                    exposed.unwatch(id);
+                if self.down.borrow().is_some() {
+                    self.forget_watch(watch);
                 }
             }
             None => {
@@ -57,6 +79,26 @@ impl Session {
         }
         Ok(())
     }
+
+    /// The peer has no more use for a watch.
+    pub(super) fn forget_watch(&self, watch: u64) {
+        let watched = self.watched.lock().remove(&watch);
+        watched.into_iter().for_each(Watched::end);
+    }
+
+    /// Nor for any.
+    pub(super) fn forget_all_watches(&self) {
+        let watched: Vec<_> = self.watched.lock().drain().collect();
+        watched.into_iter().for_each(|(_, watched)| watched.end());
+    }
+}
+
+impl Watched {
+    fn end(self) {
+        if let Some(actor) = &self.actor {
+            actor.unwatch(self.id);
+        }
+    }
 }
 
 /// A peer that watches an actor of this mesh.
@@ -65,13 +107,25 @@ struct PeerWatch {
     watch: u64,
 }
 
+impl Holder for PeerWatch {
+    fn judged(&self, admitted: bool) {
+        let Some(session) = self.session.upgrade().filter(|_| !admitted) else { return };
+        let watched = session.watched.lock().remove(&self.watch);
+        if let Some(watched) = watched {
+            watched.end();
+            session.say(&Control::Down { watch: self.watch, reason: DownCode::Revoked });
+        }
+    }
+}
+
 impl WatchSink for PeerWatch {
     fn notice(&self, notice: Notice) {
         let Some(session) = self.session.upgrade() else { return };
         let watch = self.watch;
         match notice {
             Notice::Down(reason) => {
-                if session.watched.lock().remove(&watch).is_none() {
+                let watched = session.watched.lock().remove(&watch);
+                if watched.is_none() {
                     return;
                 }
                 let reason = match reason {

@@ -19,4 +19,5 @@ mod restarts;
 mod roads;
 mod sessions;
 mod throughput;
+mod watching;
 mod world;
