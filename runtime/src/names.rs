@@ -11,6 +11,7 @@ use crate::wire_ref::ObjectId;
 use dashmap::DashMap;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use webmesh_registry::{ServiceName, Version};
 use webmesh_transport::PeerId;
 
@@ -72,6 +73,8 @@ pub(crate) struct Publication {
     pub(crate) version: Version,
     pub(crate) object: Arc<dyn Exposed>,
     pub(crate) access: Access,
+    /// Another one for each actor that is published under the id.
+    pub(crate) serial: u64,
 }
 
 impl Publication {
@@ -89,6 +92,7 @@ pub(crate) struct Taken;
 pub(crate) struct Names {
     /// Each list is sorted by version, the highest first, and never empty.
     families: DashMap<Family, Vec<Arc<Publication>>>,
+    serials: AtomicU64,
 }
 
 impl Names {
@@ -119,12 +123,22 @@ impl Names {
         all
     }
 
-    /// Adds a publication that was checked, in place of the one of its id.
-    pub(crate) fn insert(&self, publication: Publication) {
-        let mut family = self.families.entry(Family::of(&publication.id)).or_default();
-        family.retain(|published| published.id != publication.id);
-        let at = family.partition_point(|published| published.version > publication.version);
-        family.insert(at, Arc::new(publication));
+    /// Adds a publication that was checked, in place of the one of its id, which is of the same actor.
+    pub(crate) fn insert(
+        &self,
+        id: ObjectId,
+        version: Version,
+        object: Arc<dyn Exposed>,
+        access: Access,
+    ) {
+        let mut family = self.families.entry(Family::of(&id)).or_default();
+        let known = family.iter().position(|published| published.id == id);
+        let serial = match known.map(|at| family.remove(at)) {
+            Some(before) => before.serial,
+            None => self.serials.fetch_add(1, Ordering::Relaxed),
+        };
+        let at = family.partition_point(|published| published.version > version);
+        family.insert(at, Arc::new(Publication { id, version, object, access, serial }));
     }
 
     /// Takes a publication away, if it is one of this actor's.

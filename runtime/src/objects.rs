@@ -62,6 +62,9 @@ pub(crate) trait Inbound: Send {
     /// least 1), or with 0 if the actor has ended: `stage` and `commit` then see to it that everything is refused.
     /// Each staged message or marker uses one place; places not used by the next `commit` are given back.
     fn poll_reserve(&mut self, cx: &mut Context<'_>, want: u32) -> Poll<u32>;
+    /// Gives up what `poll_reserve` asked for: the place in line, and what was granted meanwhile. To be called when nothing
+    /// is staged.
+    fn withdraw(&mut self);
     /// Puts everything staged into the inlet.
     fn commit(&mut self);
     /// How many of this lane's messages and markers the handler has taken (or the end of the actor refused) since the

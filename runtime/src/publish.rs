@@ -4,7 +4,7 @@ use crate::access::Access;
 use crate::actor_ref::{ActorRef, Target};
 use crate::mesh::Mesh;
 use crate::message::Protocol;
-use crate::names::{Family, Own, Publication, Taken, published_id};
+use crate::names::{Family, Own, Taken, published_id};
 use crate::network::Query;
 use crate::wire_ref::{ObjectId, WireRef};
 use futures_util::future::BoxFuture;
@@ -184,7 +184,7 @@ impl Mesh {
             let published =
                 Published { object: id, protocol, version: version.clone(), access: rule };
             self.inner().directory.publish(&name, published)?;
-            names.insert(Publication { id, version, object: target.clone().exposed(), access });
+            names.insert(id, version, target.clone().exposed(), access);
         }
         target.published_as(id);
         Ok(Family::of(&id))
@@ -256,7 +256,12 @@ impl Mesh {
         if *found.protocol != *protocol {
             return Err(ResolveError::WrongProtocol { found: found.protocol.to_string() });
         }
-        Ok(self.wire_ref(found.object, 0, protocol.to_owned()))
+        let mut wire = self.wire_ref(found.object, 0, protocol.to_owned());
+        // Two processes of a host start at different times; the factor keeps their numbers apart.
+        let of_process = self.epoch().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let serial = self.objects().names().find(&found.object).map(|published| published.serial);
+        wire.publication = serial.map(|serial| of_process.wrapping_add(serial));
+        Ok(wire)
     }
 }
 

@@ -35,7 +35,6 @@ struct Held {
 }
 
 /// The rule is being asked again.
-#[derive(Default)]
 struct Pass {
     /// Who waits until it is done.
     waiting: Vec<oneshot::Sender<Infallible>>,
@@ -108,15 +107,15 @@ impl Rights {
     fn begins_anew(&self, family: Family) -> bool {
         let mut table = self.table.lock();
         let Some(in_use) = table.families.get_mut(&family) else { return false };
-        let Some(mut pass) = in_use.pass.take() else { return false };
-        let again = pass.again.take().map(|waiting| Pass { waiting, again: None });
+        let Some(Pass { waiting, again }) = in_use.pass.take() else { return false };
+        let again = again.map(|waiting| Pass { waiting, again: None });
         let anew = again.is_some();
         in_use.pass = again;
         if !anew && in_use.held.is_empty() {
             table.families.remove(&family);
         }
         drop(table);
-        drop(pass);
+        drop(waiting);
         anew
     }
 }
@@ -209,5 +208,125 @@ async fn pass(mesh: WeakMesh, mut under_way: UnderWay) {
         }
         drop(mesh);
         tokio::task::yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+    use crate::{ActorRef, Anyone, MemoryNetwork, Only, SecretKey};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[derive(crate::Message, serde::Serialize, serde::Deserialize)]
+    #[message(id = "test.nothing")]
+    struct Nothing;
+
+    #[derive(crate::Protocol)]
+    #[protocol(id = "test.idle/1", accepts(Nothing))]
+    struct Idle;
+
+    #[derive(crate::RemoteActor)]
+    #[remote(serves(Idle))]
+    struct IdleActor;
+
+    impl Actor for IdleActor {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Nothing> for IdleActor {
+        type Result = ();
+        fn handle(&mut self, _: Nothing, _: &mut Context<Self>) {}
+    }
+
+    /// Counts what it is told.
+    #[derive(Default)]
+    struct Counts {
+        admitted: AtomicUsize,
+        refused: AtomicUsize,
+    }
+
+    impl Holder for Counts {
+        fn judged(&self, admitted: bool) {
+            let count = if admitted { &self.admitted } else { &self.refused };
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Counts {
+        fn take(&self) -> (usize, usize) {
+            let take = |count: &AtomicUsize| count.swap(0, Ordering::Relaxed);
+            (take(&self.admitted), take(&self.refused))
+        }
+    }
+
+    async fn mesh() -> Mesh {
+        let network = MemoryNetwork::new(1);
+        let address = "10.0.0.1:4000".parse().unwrap();
+        Mesh::builder().in_place().memory_network(&network).listen(address).start().await.unwrap()
+    }
+
+    #[webmesh::test]
+    async fn a_hundred_thousand_rights_are_judged_in_turns_in_which_others_have_theirs() {
+        const MANY: usize = 100_000;
+        let mesh = mesh().await;
+        let idle = mesh.spawn(|| IdleActor);
+        mesh.publish("idle", &idle).allow(Anyone).await.unwrap();
+        let resolved: ActorRef<Idle> = mesh.resolve("idle").await.unwrap();
+        let (id, own) = (resolved.wire().unwrap().object, idle.wire().unwrap().object);
+        let [friend, stranger] = [(); 2].map(|()| SecretKey::generate().peer_id());
+        let counts = Arc::new(Counts::default());
+        let rights: Vec<Right> = (0..MANY)
+            .map(|n| {
+                let caller = if n % 2 == 0 { friend } else { stranger };
+                let holder: Weak<Counts> = Arc::downgrade(&counts);
+                mesh.objects().rights().hold(id, caller, (mesh.peer_id(), own), holder)
+            })
+            .collect();
+        let turns = Arc::new(AtomicUsize::new(0));
+        let counting = turns.clone();
+        let neighbour = tokio::task::spawn_local(async move {
+            loop {
+                counting.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        let begun = std::time::Instant::now();
+        mesh.publish("idle", &idle).allow(Only::these([friend])).await.unwrap();
+        println!("{MANY} judged within {:?}", begun.elapsed());
+        assert_eq!(counts.take(), (MANY / 2, MANY / 2));
+        assert!(turns.load(Ordering::Relaxed) >= MANY / BATCH);
+        // A change in the middle has all of them judged by what is true in the end.
+        let (first, second) = (mesh.publish("idle", &idle), mesh.publish("idle", &idle));
+        let first = std::future::IntoFuture::into_future(first.allow(Only::these([friend])));
+        let second = async {
+            while counts.refused.load(Ordering::Relaxed) < MANY / 8 {
+                tokio::task::yield_now().await;
+            }
+            second.allow(Only::these([stranger])).await
+        };
+        let (first, second) = tokio::join!(first, second);
+        assert!(first.is_ok() && second.is_ok());
+        let (admitted, refused) = counts.take();
+        assert!(admitted + refused >= MANY + MANY / 4, "{admitted} and {refused}");
+        mesh.unpublish("idle").await.unwrap();
+        assert_eq!(counts.take(), (0, MANY));
+        drop(rights);
+        neighbour.abort();
+        // That of the resolved ref itself is left.
+        assert_eq!(mesh.objects().rights().table.lock().families.len(), 1);
+        drop(resolved);
+        assert!(mesh.objects().rights().table.lock().families.is_empty());
+    }
+
+    #[webmesh::test]
+    async fn whoever_waits_for_a_judgement_is_let_go_when_the_mesh_ends() {
+        let mesh = mesh().await;
+        let idle = mesh.spawn(|| IdleActor);
+        mesh.publish("idle", &idle).allow(Anyone).await.unwrap();
+        let resolved: ActorRef<Idle> = mesh.resolve("idle").await.unwrap();
+        mesh.shutdown().await;
+        mesh.recheck().await.unwrap();
+        drop(resolved);
     }
 }

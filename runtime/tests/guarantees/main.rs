@@ -16,5 +16,6 @@ mod refs;
 mod repeat;
 mod replies;
 mod rights;
+mod successors;
 mod versions;
 mod world;
