@@ -201,7 +201,7 @@ impl Reader {
                     Backward::Reclaim => core.reclaimed(stream, fx),
                     Backward::Undelivered { tells, fault } => {
                         self.heard("tells", &fault);
-                        core.undelivered(tells, fx);
+                        core.undelivered(stream, tells, fx);
                     }
                 }
             }
