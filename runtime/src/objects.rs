@@ -25,6 +25,8 @@ pub(crate) trait Exposed: Send + Sync {
     fn protocol(&self) -> &'static str;
     /// The number by which `stage` knows a message; `None`: unknown message.
     fn message_index(&self, id: &str) -> Option<u16>;
+    /// The id of the message that `stage` knows by this number.
+    fn message_id(&self, index: u16) -> Option<&'static str>;
     /// A way in for one lane (one sender's ordered stream of messages).
     fn inbound(&self) -> Box<dyn Inbound>;
     /// Tells the sink of everything that happens to the actor; the last notice is one `Down`, at once if it has ended.
@@ -235,6 +237,11 @@ impl Objects {
     /// Whether a caller still has the right to this actor that it has by a published id.
     pub(crate) fn admits(&self, id: &ObjectId, caller: PeerId, own: Own) -> bool {
         self.admit(id, caller).is_some_and(|admitted| admitted.object.local().key() == own)
+    }
+
+    /// Whether there is something behind an id, for whoever it is.
+    pub(crate) fn contains(&self, id: &ObjectId) -> bool {
+        self.private.contains_key(id) || self.names.find(id).is_some()
     }
 
     /// Finds an object for a ref of this process that knows its own id, and needs no permission.

@@ -6,6 +6,7 @@ use crate::mesh::Mesh;
 use crate::message::Protocol;
 use crate::names::{Family, Own, Taken, published_id};
 use crate::network::Query;
+use crate::refusals::Reason;
 use crate::wire_ref::{ObjectId, WireRef};
 use futures_util::future::BoxFuture;
 use std::future::IntoFuture;
@@ -422,6 +423,23 @@ impl<'a> IntoFuture for Recheck<'a> {
             mesh.ask_rules_again(families).await;
             Ok(())
         })
+    }
+}
+
+impl Mesh {
+    /// Why a query by another mesh was answered with this error.
+    pub(crate) fn why_unresolved(&self, name: &str, error: &ResolveError) -> Reason {
+        match error {
+            ResolveError::NoMatchingVersion { .. } => Reason::NoMatchingVersion,
+            ResolveError::WrongProtocol { .. } => Reason::WrongProtocol,
+            ResolveError::Name(_) | ResolveError::Requirement(_) => Reason::MalformedQuery,
+            _ => {
+                let published = name.parse().is_ok_and(|name| {
+                    self.inner().directory.resolve(&name, &VersionReq::STAR, |_| true).is_ok()
+                });
+                if published { Reason::ForbiddenName } else { Reason::UnknownName }
+            }
+        }
     }
 }
 

@@ -188,7 +188,7 @@ impl Drop for UnderWay {
 
 async fn pass(mesh: WeakMesh, mut under_way: UnderWay) {
     let (rights, family) = (under_way.rights.clone(), under_way.family);
-    let mut after = 0;
+    let (mut after, mut judged, mut lost) = (0, 0_u64, 0_u64);
     loop {
         // Not kept alive meanwhile.
         let Some(mesh) = mesh.upgrade() else { return };
@@ -198,12 +198,15 @@ async fn pass(mesh: WeakMesh, mut under_way: UnderWay) {
             None if rights.begins_anew(family) => after = 0,
             None => {
                 under_way.over = true;
+                tracing::debug!(judged, lost, "the rules of a name were asked again");
                 return;
             }
         }
         for (_, held) in batch {
             if let Some(holder) = held.holder.upgrade() {
-                holder.judged(mesh.objects().admits(&held.id, held.caller, held.own));
+                let admitted = mesh.objects().admits(&held.id, held.caller, held.own);
+                (judged, lost) = (judged + 1, lost + u64::from(!admitted));
+                holder.judged(admitted);
             }
         }
         drop(mesh);

@@ -5,9 +5,11 @@ use crate::frame::FrameError;
 use crate::frame::control::{Control, DownCode};
 use crate::links::Links;
 use crate::objects::{Admitted, Exposed};
+use crate::refusals::Reason;
 use crate::rights::{Holder, Right};
 use crate::watch::{DownReason, Event, Notice, WatchId, WatchSink};
 use crate::wire_ref::ObjectId;
+use std::fmt::Display;
 use std::sync::{Arc, Weak};
 
 /// Watches that one peer may keep on this mesh's actors. A guess: far more than a program with sense has, and ~1 MB.
@@ -44,6 +46,7 @@ impl Session {
                 }
                 None if watched.len() >= WATCHES_MAX => {
                     drop(watched);
+                    self.watch_refused(Reason::TooManyWatches);
                     self.say(&Control::Down { watch, reason: DownCode::TooMany });
                     return Ok(());
                 }
@@ -53,6 +56,10 @@ impl Session {
         let (objects, caller) = (mesh.objects(), self.link.peer());
         match objects.admit(&object, caller) {
             Some(Admitted { object: actor, by_name }) => {
+                if let Some(left_out) = self.refusals.quota(caller) {
+                    let (peer, protocol) = (caller, actor.protocol());
+                    tracing::debug!(%peer, watch, protocol, left_out, "a peer watches an actor");
+                }
                 let sink = Arc::new(PeerWatch { session: Arc::downgrade(self), watch });
                 let own = actor.clone().local().key();
                 let right = by_name.then(|| {
@@ -70,6 +77,7 @@ impl Session {
             }
             None => {
                 self.watched.lock().remove(&watch);
+                self.watch_refused(mesh.why_hidden(&object));
                 let reason = match mesh.absent(epoch) {
                     DownReason::Stale => DownCode::Stale,
                     _ => DownCode::NoSuchActor,
@@ -80,16 +88,27 @@ impl Session {
         Ok(())
     }
 
-    /// The peer has no more use for a watch.
-    pub(super) fn forget_watch(&self, watch: u64) {
+    /// The peer has no more use for a watch. Says whether it had it still.
+    pub(super) fn forget_watch(&self, watch: u64) -> bool {
         let watched = self.watched.lock().remove(&watch);
-        watched.into_iter().for_each(Watched::end);
+        watched.map(Watched::end).is_some()
     }
 
     /// Nor for any.
     pub(super) fn forget_all_watches(&self) {
         let watched: Vec<_> = self.watched.lock().drain().collect();
         watched.into_iter().for_each(|(_, watched)| watched.end());
+    }
+
+    fn watch_refused(&self, reason: Reason) {
+        self.refusals.refuse(self.link.peer(), "a watch", reason);
+    }
+
+    pub(super) fn watch_ended(&self, watch: u64, why: impl Display) {
+        let peer = self.link.peer();
+        if let Some(left_out) = self.refusals.quota(peer) {
+            tracing::debug!(%peer, watch, %why, left_out, "a peer's watch ended");
+        }
     }
 }
 
@@ -113,6 +132,7 @@ impl Holder for PeerWatch {
         let watched = session.watched.lock().remove(&self.watch);
         if let Some(watched) = watched {
             watched.end();
+            session.watch_ended(self.watch, "its right was taken back");
             session.say(&Control::Down { watch: self.watch, reason: DownCode::Revoked });
         }
     }
@@ -128,6 +148,7 @@ impl WatchSink for PeerWatch {
                 if watched.is_none() {
                     return;
                 }
+                session.watch_ended(watch, format_args!("{reason:?}"));
                 let reason = match reason {
                     DownReason::Panicked => DownCode::Panicked,
                     DownReason::NoSuchActor => DownCode::NoSuchActor,
