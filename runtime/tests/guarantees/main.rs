@@ -16,5 +16,6 @@ mod panics;
 mod refs;
 mod repeat;
 mod replies;
+mod successors;
 mod versions;
 mod world;
