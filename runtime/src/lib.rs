@@ -63,6 +63,7 @@
 //! - `quarantine`, `blame`: who is refused, for his messages made an actor panic, and how that is known.
 //! - `context`, `caller`, [`watch`](mod@watch), `attach`: what an actor can do from inside.
 //! - `mesh`, `builder`, `spawn`, `publish`: one node.
+//! - `refusals`: what it refuses its peers, counted and logged.
 //! - `macros`, `entry`: the derives and attributes, and what `#[webmesh::main]` and `#[webmesh::test]` run in.
 //! - [`error`]: what can go wrong.
 
@@ -101,6 +102,7 @@ pub mod payload;
 mod publish;
 mod pump;
 mod quarantine;
+mod refusals;
 mod remote;
 mod restart;
 mod scratch;

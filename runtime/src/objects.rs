@@ -24,6 +24,8 @@ pub(crate) trait Exposed: Send + Sync {
     fn message_index(&self, id: &str) -> Option<u16>;
     /// Why it takes nothing from this caller for now, if it doesn't.
     fn refuses(&self, caller: &Caller) -> Option<Fault>;
+    /// The id of the message that `stage` knows by this number.
+    fn message_id(&self, index: u16) -> Option<&'static str>;
     /// A way in for one lane (one sender's ordered stream of messages).
     fn inbound(&self) -> Box<dyn Inbound>;
     /// Tells the sink of everything that happens to the actor; the last notice is one `Down`, at once if it has ended.
