@@ -60,7 +60,8 @@
 //! - `objects`, `names`, [`access`]: what can be reached from outside, under which name, and by whom.
 //! - `rights`, `named`: rules that are asked again, and refs in the process of their actor that fall under them.
 //! - `inlet`, `pump`, `cork`: the bounded queue in front of an actor, and what feeds the actor from it.
-//! - `actor_cell`, `supervise`, `status`: what stays of an actor over its restarts, and who restarts it.
+//! - `actor_cell`, `supervise`, `restart`, `status`: what stays of an actor over its restarts, who restarts it, and when.
+//! - `quarantine`, `blame`: who is refused, for his messages made an actor panic, and how that is known.
 //! - `context`, `caller`, [`watch`](mod@watch), `attach`: what an actor can do from inside.
 //! - `mesh`, `builder`, `spawn`, `publish`: one node.
 //! - `refusals`: what it refuses its peers, counted and logged.
@@ -73,6 +74,7 @@ pub mod access;
 mod actor_cell;
 mod actor_ref;
 mod attach;
+mod blame;
 mod body;
 mod builder;
 pub mod bytes;
@@ -102,8 +104,10 @@ mod outbound;
 pub mod payload;
 mod publish;
 mod pump;
+mod quarantine;
 mod refusals;
 mod remote;
+mod restart;
 mod rights;
 mod scratch;
 mod session;
@@ -133,8 +137,8 @@ pub use message::{Accepts, Message, Protocol, Streams};
 pub use publish::{
     Publish, PublishError, Recheck, Resolve, ResolveError, Unpublish, UnpublishError,
 };
+pub use restart::Restart;
 pub use spawn::Spawner;
-pub use supervise::Restart;
 pub use watch::{Down, DownReason, Event, WatchEvent, WatchId};
 #[cfg(feature = "port-mapping")]
 pub use webmesh_transport::nat::Router;

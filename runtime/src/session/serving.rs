@@ -9,6 +9,7 @@ use crate::frame::{FrameError, LANE_FRAME_MAX, stream_kind};
 use crate::inbound::lane::{InLane, LaneError, Setting};
 use crate::inbound::replies::Replies;
 use crate::inbound::tenure::{Revocation, Tenure};
+use crate::objects::Admitted;
 use crate::stream::{Express, STREAM_GONE, write};
 use crate::wire_ref::ObjectId;
 use quinn::{RecvStream, SendStream};
@@ -106,16 +107,21 @@ impl Session {
         let Some(mesh) = links.mesh() else { return Ok(()) };
         let caller = self.link.peer();
         let id_of_object = ObjectId(object);
+        let sender = Caller::far(caller, self.link.network());
         let objects = mesh.objects();
-        let opened = objects.open(&id_of_object, protocol, caller).map(|admitted| {
-            let own = admitted.object.clone().local().key();
-            let tenure = admitted.by_name.then(|| {
+        let opened = objects.open(&id_of_object, protocol, caller).and_then(|admitted| {
+            let Admitted { object, by_name } = admitted;
+            if let Some(fault) = object.refuses(&sender) {
+                return Err(fault);
+            }
+            let own = object.clone().local().key();
+            let tenure = by_name.then(|| {
                 Tenure::new(|revocation| {
                     let holder: Weak<Revocation> = Arc::downgrade(&revocation);
                     objects.rights().hold(id_of_object, caller, own, holder)
                 })
             });
-            (admitted.object, tenure)
+            Ok((object, tenure))
         });
         if let Err(fault) = &opened {
             mesh.stream_refused(caller, &id_of_object, protocol, fault);
@@ -138,7 +144,7 @@ impl Session {
                     replies.close();
                 }
                 let lane = InLane::new(Setting {
-                    caller: Caller::new(caller),
+                    caller: sender,
                     object,
                     term,
                     tenure,

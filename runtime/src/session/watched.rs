@@ -91,6 +91,7 @@ impl Session {
     /// The peer has no more use for a watch. Says whether it had it still.
     pub(super) fn forget_watch(&self, watch: u64) -> bool {
         let watched = self.watched.lock().remove(&watch);
+        self.control.forget_watch(watch);
         watched.map(Watched::end).is_some()
     }
 
@@ -159,7 +160,11 @@ impl WatchSink for PeerWatch {
                 session.say(&Control::Down { watch, reason });
             }
             Notice::Event(Event::Restarted { incarnation }) => {
-                session.say(&Control::Restarted { watch, incarnation })
+                session.say(&Control::Restarted { watch, incarnation });
+                // Unwatched meanwhile: nothing of it is kept.
+                if !session.watched.lock().contains_key(&watch) {
+                    session.control.forget_watch(watch);
+                }
             }
             // Those the watcher's own side finds out.
             Notice::Event(_) => {}
