@@ -119,15 +119,7 @@ impl<A: RemoteActor> ActorCell<A> {
             std::mem::take(&mut *links)
         };
         let why = self.status.ended().unwrap_or(Fault::Stopped);
-        let left = self.inlet.close(hand, &why);
-        if left > 0 {
-            let actor = std::any::type_name::<A>();
-            tracing::warn!(
-                actor,
-                left,
-                "ended with messages in its inlet: asks were answered, tells are dead letters"
-            );
-        }
+        dead_letters::<A>(self.inlet.close(hand, &why));
         if let Some(mesh) = self.mesh() {
             for (_, facet) in &links.facets {
                 mesh.objects().remove(&facet.key().1);
@@ -211,6 +203,18 @@ impl<A: RemoteActor> ActorCell<A> {
     }
 }
 
+/// Says in the log that an actor ended with messages in its inlet.
+pub(crate) fn dead_letters<A>(left: usize) {
+    if left > 0 {
+        let actor = std::any::type_name::<A>();
+        tracing::warn!(
+            actor,
+            left,
+            "ended with messages in its inlet: asks were answered, tells are dead letters"
+        );
+    }
+}
+
 /// An actor under one of its protocols.
 struct Facet<A: Actor> {
     cell: Arc<ActorCell<A>>,
@@ -280,8 +284,16 @@ impl<A: RemoteActor> LocalTarget for Facet<A> {
         }
     }
 
+    fn drain(&self) {
+        dead_letters::<A>(self.cell.inlet.drain());
+    }
+
     fn stop(&self) {
         self.cell.inlet.request_stop();
+    }
+
+    fn mesh(&self) -> WeakMesh {
+        self.cell.mesh.clone()
     }
 }
 

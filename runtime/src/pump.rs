@@ -3,11 +3,12 @@
 //! As part of the context it can respect `ctx.wait`: while an `AtomicResponse` is under way nothing further is handed out.
 //! (Calling handlers in a loop runs such responses in reverse order, docs/measurements.md.)
 
-use crate::actor_cell::ActorCell;
+use crate::actor_cell::{ActorCell, dead_letters};
 use crate::context::Current;
 use crate::cork::Cork;
 use crate::dispatch::{RemoteActor, Surroundings};
 use crate::inlet::Hand;
+use crate::turn::Turn;
 use crate::watch::DownReason;
 use actix::fut::ActorFuture;
 use actix::{AsyncContext, Context};
@@ -38,6 +39,13 @@ pub(crate) struct Feed<A: RemoteActor> {
 impl<A: RemoteActor> Feed<A> {
     pub(crate) fn new() -> Rc<RefCell<Self>> {
         Rc::new(RefCell::new(Self { hand: Hand::default(), share: SHARE, handed_out: 0 }))
+    }
+}
+
+impl<A: RemoteActor> Feed<A> {
+    /// Refuses what is in hand, if the actor takes no further messages.
+    pub(crate) fn refuse_rest(&mut self, cell: &ActorCell<A>) {
+        dead_letters::<A>(cell.inlet.drain_hand(&mut self.hand));
     }
 }
 
@@ -74,7 +82,8 @@ impl<A: RemoteActor> ActorFuture<A> for Pump<A> {
         cx: &mut task::Context<'_>,
     ) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let _current = this.alone.then(|| Current::enter(this.cell.clone()));
+        let _current =
+            this.alone.then(|| (Current::enter(this.cell.clone()), Turn::enter(cx.waker())));
         // Borrowed across handlers, which cannot reach it.
         let feed = &mut *this.feed.borrow_mut();
         if this.alone {
@@ -86,6 +95,9 @@ impl<A: RemoteActor> ActorFuture<A> for Pump<A> {
         if this.alone && inlet.stop_requested() {
             // The mesh ends; the actor was there before it and goes on.
             return Poll::Ready(());
+        }
+        if this.alone {
+            feed.refuse_rest(&this.cell);
         }
         loop {
             if ctx.waiting() {

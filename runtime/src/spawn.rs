@@ -48,7 +48,12 @@ impl Spawner {
             // Dropped, it ends the actor.
             return reference;
         }
-        self.mesh.inner().placement.spawn_actor(Box::new(move || Box::pin(supervisor.run())));
+        let run = self.mesh.run();
+        self.mesh.inner().placement.spawn_actor(Box::new(move || {
+            // What an actor starts, a mesh of its own say, belongs where its mesh belongs.
+            run.enter();
+            Box::pin(supervisor.run())
+        }));
         reference
     }
 }

@@ -108,6 +108,7 @@ impl Session {
         let opened = mesh.objects().open(&id_of_object, protocol, caller);
         let term = links.succession().begin(caller, id_of_object);
         drop((mesh, links));
+        self.spoken.store(true, Ordering::Relaxed);
         match opened {
             Err(fault) => {
                 replies.send(&Backward::Refused(fault));
