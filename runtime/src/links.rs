@@ -249,11 +249,12 @@ impl Links {
     pub(crate) fn watch(
         self: &Arc<Self>,
         wire: &WireRef,
+        publication: Option<u64>,
         watch: WatchId,
         sink: Arc<dyn WatchSink>,
     ) {
         let (peer, hints) = (wire.peer, wire.whereabouts());
-        self.watches.add(watch, wire.clone(), sink);
+        self.watches.add(watch, wire.clone(), publication, sink);
         let links = self.clone();
         self.placement.spawn_network(Box::new(move || {
             Box::pin(async move {

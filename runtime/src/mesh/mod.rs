@@ -412,8 +412,15 @@ impl Mesh {
     /// A ref to an object of this mesh, with where that may be found.
     pub(crate) fn wire_ref(&self, object: ObjectId, epoch: u64, protocol: String) -> WireRef {
         let peer = self.inner().peer;
-        let mut wire =
-            WireRef { peer, object, epoch, protocol, hints: Vec::new(), rendezvous: Vec::new() };
+        let mut wire = WireRef {
+            peer,
+            object,
+            epoch,
+            protocol,
+            publication: None,
+            hints: Vec::new(),
+            rendezvous: Vec::new(),
+        };
         wire.add_whereabouts(&self.inner().endpoint.peer_ref());
         wire
     }
