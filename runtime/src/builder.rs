@@ -349,7 +349,7 @@ impl MeshBuilder {
         self
     }
 
-    /// Starts it. If a mesh of the same key was dropped in this program and still lingers, waits for its end first.
+    /// Starts it. If a mesh that was dropped in this program still lingers under the same key file, waits for its end first.
     ///
     /// ```
     /// # use webmesh::Mesh;
@@ -378,9 +378,6 @@ impl MeshBuilder {
             Identity::File(path) => (SecretKey::load_or_create(path)?, Some(path.clone())),
             Identity::DataDir(path) => (identity_in(path)?, Some(path.join(KEY_FILE))),
         };
-        departures::gone(secret.peer_id()).await;
-        let key_lock = key_file.as_ref().map(KeyLock::take).transpose()?;
-        let versions = key_file.map_or_else(VersionCounter::in_memory, VersionCounter::beside);
         let in_place = matches!(self.place, Place::InPlace);
         let (placement, random): (Arc<dyn Placement>, _) = match self.place {
             Place::Threads => {
@@ -395,6 +392,11 @@ impl MeshBuilder {
                 (Arc::new(InPlace::new(self.seed)?), StdRng::seed_from_u64(self.seed ^ salt))
             }
         };
+        if key_file.is_some() {
+            departures::key_is_free(secret.peer_id(), placement.as_ref()).await;
+        }
+        let key_lock = key_file.as_ref().map(KeyLock::take).transpose()?;
+        let versions = key_file.map_or_else(VersionCounter::in_memory, VersionCounter::beside);
         let plain = EndpointConfig::new(SecretKey::from_bytes(secret.to_bytes()));
         let config = EndpointConfig {
             join: self.join,

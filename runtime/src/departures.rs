@@ -4,11 +4,13 @@
 //! its runtime and of the meshes that were started in it. A mesh that was started elsewhere belongs to none.
 
 use crate::mesh::{Departing, WeakDeparting};
+use futures_util::future::select;
 use parking_lot::{Condvar, Mutex};
 use std::cell::Cell;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use webmesh_transport::PeerId;
+use webmesh_transport::{PeerId, Placement};
 
 /// Beyond its linger, how long a mesh is waited for: it has links to close, and may have hosts to send elsewhere. A guess.
 const BEYOND_LINGER: Duration = Duration::from_millis(250);
@@ -47,11 +49,11 @@ impl Run {
     /// Its meshes that haven't ended, on threads or in place, and those of no run that have been dropped. All of them are on
     /// their way out from now on.
     pub(crate) fn depart(self, in_place: bool) -> Vec<Departing> {
-        let mut departing = living(|mesh| {
+        let departing = living(|mesh| {
             let homeless = mesh.run() == Run(0) && mesh.has_begun();
             mesh.is_in_place() == in_place && (mesh.run() == self || homeless)
         });
-        departing.iter_mut().for_each(|mesh| mesh.begin());
+        departing.iter().for_each(Departing::begin);
         departing
     }
 }
@@ -100,10 +102,11 @@ pub(crate) async fn wait_in_place(departing: &[Departing]) {
     }
 }
 
-/// Waits until a mesh of this key that is on its way out is gone.
-pub(crate) async fn gone(peer: PeerId) {
-    for mesh in living(|mesh| mesh.peer() == peer && mesh.has_begun()) {
-        mesh.over().await;
+/// Waits until no mesh that is on its way out has this key locked, as long as one may linger. By the clock of a placement.
+pub(crate) async fn key_is_free(peer: PeerId, placement: &dyn Placement) {
+    for mesh in living(|mesh| mesh.has_begun() && mesh.has_locked(peer)) {
+        let limit = placement.sleep(mesh.left() + BEYOND_LINGER);
+        select(pin!(mesh.over()), limit).await;
     }
 }
 
@@ -130,7 +133,7 @@ pub(crate) async fn gone(peer: PeerId) {
 /// }
 /// ```
 pub fn linger() {
-    let mut departing = living(|mesh| !mesh.is_in_place());
-    departing.iter_mut().for_each(|mesh| mesh.begin());
+    let departing = living(|mesh| !mesh.is_in_place());
+    departing.iter().for_each(Departing::begin);
     wait(&departing);
 }

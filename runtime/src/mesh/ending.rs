@@ -273,7 +273,7 @@ pub(crate) struct Departing(Arc<Inner>);
 
 impl Departing {
     /// Has it leave, whoever holds it.
-    pub(crate) fn begin(&mut self) {
+    pub(crate) fn begin(&self) {
         self.0.hand_over();
     }
 
@@ -281,8 +281,9 @@ impl Departing {
         self.0.ending.run
     }
 
-    pub(crate) fn peer(&self) -> PeerId {
-        self.0.peer
+    /// Whether it keeps others from using the file of this key.
+    pub(crate) fn has_locked(&self, peer: PeerId) -> bool {
+        self.0.peer == peer && self.0.key_lock.lock().is_some()
     }
 
     pub(crate) fn is_in_place(&self) -> bool {

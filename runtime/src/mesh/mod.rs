@@ -25,7 +25,7 @@ use crate::pump::Pump;
 use crate::spawn::Spawner;
 use crate::watch::DownReason;
 use crate::wire_ref::{ObjectId, WireRef};
-use actix::{Actor, Addr, AsyncContext};
+use actix::{Addr, AsyncContext};
 use ending::Hold;
 use parking_lot::Mutex;
 use rand::Rng;

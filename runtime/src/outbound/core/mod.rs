@@ -130,7 +130,7 @@ impl<S> Core<S> {
             fx.wake.extend(ticket.decide(Err(fault.clone())));
         }
         self.state = State::Closed;
-        self.stream = Stream::new();
+        self.stream = self.next_stream();
         self.over = Some(fault.clone());
         fx.writer = self.writer.take().or(fx.writer.take());
         owed
