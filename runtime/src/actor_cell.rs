@@ -307,6 +307,10 @@ impl<A: RemoteActor> Exposed for Facet<A> {
         u16::try_from(index).ok()
     }
 
+    fn message_id(&self, index: u16) -> Option<&'static str> {
+        self.messages.get(usize::from(index)).copied()
+    }
+
     fn inbound(&self) -> Box<dyn Inbound> {
         Box::new(Lane {
             lane: self.cell.inlet.open_lane(),

@@ -430,6 +430,7 @@ impl MeshBuilder {
             key_lock: Mutex::new(key_lock),
             endpoint: endpoint.clone(),
             network: OnceLock::from(links.clone().network()),
+            refusals: links.refusals().clone(),
             ending,
             itself,
         });

@@ -63,6 +63,7 @@
 //! - `turn`: on which task's behalf this thread runs an actor.
 //! - `context`, `caller`, [`watch`](mod@watch), `attach`: what an actor can do from inside.
 //! - `mesh`, `builder`, `spawn`, `publish`: one node.
+//! - `refusals`: what it refuses its peers, counted and logged.
 //! - `departures`: nodes that are on their way out, and the way out of `main`.
 //! - `macros`, `entry`: the derives and attributes, and what `#[webmesh::main]` and `#[webmesh::test]` run in.
 //! - [`error`]: what can go wrong.
@@ -101,6 +102,7 @@ mod outbound;
 pub mod payload;
 mod publish;
 mod pump;
+mod refusals;
 mod remote;
 mod scratch;
 mod session;

@@ -22,6 +22,8 @@ pub(crate) trait Exposed: Send + Sync {
     fn protocol(&self) -> &'static str;
     /// The number by which `stage` knows a message; `None`: unknown message.
     fn message_index(&self, id: &str) -> Option<u16>;
+    /// The id of the message that `stage` knows by this number.
+    fn message_id(&self, index: u16) -> Option<&'static str>;
     /// A way in for one lane (one sender's ordered stream of messages).
     fn inbound(&self) -> Box<dyn Inbound>;
     /// Tells the sink of everything that happens to the actor; the last notice is one `Down`, at once if it has ended.

@@ -12,12 +12,14 @@ mod watched;
 
 use crate::body::Meeting;
 use crate::error::Fault;
-use crate::frame::{LANE_FRAME_MAX, stream_kind};
+use crate::frame::{FrameError, LANE_FRAME_MAX, stream_kind};
 use crate::inbound::budget::Budget;
 use crate::inbound::replies::Replies;
 use crate::links::Links;
 use crate::outbound::lane::Lane;
 use crate::publish::ResolveError;
+use crate::refusals::Refusals;
+use crate::stream::refuse;
 use crate::watch::WatchId;
 use crate::wire_ref::{ObjectId, WireRef};
 use outbox::Outbox;
@@ -66,6 +68,7 @@ pub(crate) struct Session {
     /// The peer has opened a lane, watched an actor, or asked for one by name.
     spoken: AtomicBool,
     down: watch::Sender<Option<Fault>>,
+    refusals: Arc<Refusals>,
 }
 
 impl Session {
@@ -94,6 +97,7 @@ impl Session {
             draining: AtomicBool::new(false),
             spoken: AtomicBool::new(false),
             down: watch::Sender::new(None),
+            refusals: links.refusals().clone(),
         });
         if session.link.dialled() {
             session.has_control.store(true, Ordering::Relaxed);
@@ -117,6 +121,16 @@ impl Session {
 
     pub(crate) fn meeting(&self) -> &Arc<Meeting> {
         &self.meeting
+    }
+
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// Closes the connection, for the peer sent what no frame is. Others are not affected.
+    pub(crate) fn refuse(&self, error: &FrameError) {
+        self.refusals.broken(self.link.peer(), error);
+        refuse(&self.link, error);
     }
 
     pub(crate) fn message_max(&self) -> u64 {
