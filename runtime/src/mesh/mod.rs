@@ -36,7 +36,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use webmesh_registry::Directory;
 use webmesh_transport::identity::KeyLock;
-use webmesh_transport::placement::Placement;
+use webmesh_transport::placement::{Named, Placement};
 use webmesh_transport::{Endpoint, PeerId, PeerRef, SecretKey};
 
 /// One node of the mesh, embedded in this program: an identity, the actors that it hosts, and its connections.
@@ -239,9 +239,9 @@ impl Mesh {
             return Err(MeshEnded);
         }
         let (started, start) = tokio::sync::oneshot::channel();
-        self.inner().placement.spawn_actor(Box::new(move || {
-            Box::pin(async move { drop(started.send(make().start())) })
-        }));
+        let task =
+            Box::new(move || Box::pin(async move { drop(started.send(make().start())) }) as _);
+        self.inner().placement.spawn_actor(task, Arc::new(OfType(std::any::type_name::<A>())));
         let address = start.await.map_err(|_| MeshEnded)?;
         let reference = self.expose(&address);
         Ok((address, reference))
@@ -459,6 +459,15 @@ impl Mesh {
 impl std::fmt::Debug for Mesh {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Mesh").field("peer", &self.inner().peer).finish_non_exhaustive()
+    }
+}
+
+/// An actor that is only just being started, by the name of its type.
+struct OfType(&'static str);
+
+impl Named for OfType {
+    fn name(&self) -> String {
+        self.0.to_owned()
     }
 }
 

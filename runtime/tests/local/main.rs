@@ -5,10 +5,13 @@
 mod actors;
 mod embedding;
 mod inside;
+mod last_panics;
 mod ordering;
 mod panics;
 mod placement;
 mod publishing;
 mod refs;
+mod restarts;
+mod spy;
 mod stopping;
 mod watching;
