@@ -6,7 +6,7 @@ use crate::error::{AskError, Fault, TellError, TrySendError};
 use crate::fate::LocalReply;
 use crate::mesh::{DecodeScope, WeakMesh};
 use crate::message::{Accepts, Message, Protocol, Streams};
-use crate::named::Named;
+use crate::named::AsNamed;
 use crate::remote::{AskSlot, OutKind, OutMessage, Queued, RemoteTarget, WhenFull};
 use crate::status::Status;
 use crate::watch::{DownReason, Notice, WatchId, WatchSink};
@@ -45,7 +45,7 @@ pub(crate) enum Target {
     /// An actor of this process, by the id that dies with the process.
     Local(Arc<dyn LocalTarget>),
     /// What is published in this process under a name.
-    Named(Arc<Named>),
+    Named(Arc<dyn AsNamed>),
     /// An actor of another mesh.
     Remote(Arc<dyn RemoteTarget>),
     /// Nowhere: an object of the own mesh that is no more.
@@ -144,7 +144,7 @@ impl<P: Protocol> ActorRef<P> {
         match &self.target {
             Target::Local(target) => Self::ask_near(target, message),
             Target::Named(named) => {
-                let asked = named.with(|target| Self::ask_near(target, message));
+                let asked = named.named().with(|target| Self::ask_near(target, message));
                 asked.unwrap_or_else(Ask::failed)
             }
             Target::Remote(target) => {
@@ -281,7 +281,9 @@ impl<P: Protocol> ActorRef<P> {
     {
         match &self.target {
             Target::Local(target) => target.send(P::INDEX, slot, when_full),
-            Target::Named(named) => named.with(|target| target.send(P::INDEX, slot, when_full))?,
+            Target::Named(named) => {
+                named.named().with(|target| target.send(P::INDEX, slot, when_full))?
+            }
             Target::Remote(target) => target.send(OutMessage {
                 id: M::ID,
                 kind: OutKind::Tell,
@@ -334,7 +336,9 @@ impl<P: Protocol> ActorRef<P> {
     pub fn flush(&self) -> Flush {
         match &self.target {
             Target::Local(target) => Self::flush_near(target),
-            Target::Named(named) => named.with(Self::flush_near).unwrap_or_else(Flush::failed),
+            Target::Named(named) => {
+                named.named().with(Self::flush_near).unwrap_or_else(Flush::failed)
+            }
             Target::Remote(target) => {
                 let (slot, answer) = AskSlot::new();
                 let queued = target.send(OutMessage {
@@ -370,7 +374,7 @@ impl<P: Protocol> ActorRef<P> {
     pub(crate) fn watch(&self, watch: WatchId, sink: Arc<dyn WatchSink>) {
         match &self.target {
             Target::Local(target) => target.watch(watch, sink),
-            Target::Named(named) => named.watch(watch, sink),
+            Target::Named(named) => named.named().watch(watch, sink),
             Target::Remote(target) => target.watch(watch, sink),
             Target::Gone(gone) => sink.notice(Notice::Down(gone.1)),
             // Nobody can be reached by it; the least wrong of the final words.
@@ -382,7 +386,7 @@ impl<P: Protocol> ActorRef<P> {
     pub(crate) fn wire(&self) -> Option<WireRef> {
         match &self.target {
             Target::Local(target) => target.wire(),
-            Target::Named(named) => named.wire(),
+            Target::Named(named) => named.named().wire(),
             Target::Remote(target) => Some(target.wire().clone()),
             Target::Gone(gone) => Some(gone.0.clone()),
             Target::Unbound(wire) => Some((**wire).clone()),
@@ -392,7 +396,7 @@ impl<P: Protocol> ActorRef<P> {
     fn key(&self) -> (PeerId, ObjectId) {
         match &self.target {
             Target::Local(target) => target.key(),
-            Target::Named(named) => named.key(),
+            Target::Named(named) => named.named().key(),
             Target::Remote(target) => (target.wire().peer, target.wire().object),
             Target::Gone(gone) => (gone.0.peer, gone.0.object),
             Target::Unbound(wire) => (wire.peer, wire.object),

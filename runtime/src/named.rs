@@ -34,6 +34,17 @@ pub(crate) struct Named {
     watches: Mutex<BTreeMap<WatchId, Weak<NearWatch>>>,
 }
 
+/// A [`Named`] behind which nothing shows that changes: refs are keys of maps, and are compared by what doesn't.
+pub(crate) trait AsNamed: Send + Sync {
+    fn named(&self) -> &Named;
+}
+
+impl AsNamed for Named {
+    fn named(&self) -> &Named {
+        self
+    }
+}
+
 impl Named {
     /// The target of the refs to this id.
     pub(crate) fn of(mesh: &Mesh, id: ObjectId, protocol: &str) -> Arc<Self> {

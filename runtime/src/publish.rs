@@ -169,7 +169,7 @@ impl Mesh {
         let version = parse_version(version)?;
         let near = match actor.target() {
             Target::Local(target) => Some(target.clone()),
-            Target::Named(named) => named.with(Arc::clone).ok(),
+            Target::Named(named) => named.named().with(Arc::clone).ok(),
             _ => None,
         };
         let target = near
