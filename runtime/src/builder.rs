@@ -20,7 +20,7 @@ use webmesh_transport::identity::{KeyLock, VersionCounter};
 use webmesh_transport::nat::Router;
 use webmesh_transport::placement::{InPlace, Placement, PlacementError, Threads};
 use webmesh_transport::{
-    BindError, Endpoint, EndpointConfig, KeyFileError, Patience, PeerRef, RelayTls, SecretKey,
+    BindError, Endpoint, EndpointConfig, FEATURE_CANCEL, KeyFileError, Patience, PeerRef, RelayTls, SecretKey,
     Service,
 };
 
@@ -380,6 +380,7 @@ impl MeshBuilder {
             #[cfg(feature = "sim")]
             network: self.memory,
             service: self.serve.then_some(self.service),
+            features: FEATURE_CANCEL,
             ..plain
         };
         let links = Links::new(placement.clone(), self.body_max);

@@ -30,10 +30,19 @@ pub struct Ask<M: Message> {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
+/// Given up before its time: nobody wants the answer any more.
+impl<M: Message> Drop for Ask<M> {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
 enum AskState<M: Message> {
     Near { answer: Answer<M::Result>, target: Arc<dyn LocalTarget> },
-    Far { answer: AskAnswer, target: Arc<dyn RemoteTarget> },
+    Far { answer: AskAnswer, target: Arc<dyn RemoteTarget>, number: u64 },
     Failed(Fault),
+    /// It has ended.
+    Over,
 }
 
 // Nothing in it is pinned in place.
@@ -58,11 +67,12 @@ impl<M: Message> Ask<M> {
     }
 
     pub(crate) fn far(
-        queued: Result<Queued, Fault>,
+        queued: Result<(Queued, u64), Fault>,
         answer: AskAnswer,
         target: Arc<dyn RemoteTarget>,
     ) -> Self {
-        Self::new(queued, AskState::Far { answer, target })
+        let number = queued.as_ref().map_or(0, |(_, number)| *number);
+        Self::new(queued.map(|(queued, _)| queued), AskState::Far { answer, target, number })
     }
 
     pub(crate) fn failed(fault: Fault) -> Self {
@@ -76,12 +86,22 @@ impl<M: Message> Ask<M> {
         self
     }
 
+    /// Ends it, if it hasn't ended. The place in line is given up first: what is in line was not sent.
+    fn cancel(&mut self) {
+        drop(self.ticket.take());
+        if let AskState::Far { target, number, .. } =
+            std::mem::replace(&mut self.state, AskState::Over)
+        {
+            target.cancel(number);
+        }
+    }
+
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<M::Result, AskError>> {
         Poll::Ready(match &mut self.state {
             AskState::Near { answer, target } => {
                 ready!(answer.poll(cx, target.status())).map_err(AskError::from)
             }
-            AskState::Far { answer, target } => match ready!(Pin::new(answer).poll(cx)) {
+            AskState::Far { answer, target, .. } => match ready!(Pin::new(answer).poll(cx)) {
                 Ok(Ok(payload)) => decode::<M>(&payload, target.as_ref()),
                 // What this side couldn't encode never got as far as a slot.
                 Ok(Err(Fault::Unencodable(why))) => Err(AskError::BadReply(why)),
@@ -89,6 +109,8 @@ impl<M: Message> Ask<M> {
                 Err(_) => Err(AskError::PeerGone),
             },
             AskState::Failed(fault) => Err(fault.clone().into()),
+            // Polled again, which no future has to bear.
+            AskState::Over => Err(AskError::Timeout),
         })
     }
 }
@@ -114,10 +136,12 @@ impl<M: Message> Future for Ask<M> {
         {
             this.ticket = None;
             if let Err(fault) = admitted {
+                this.state = AskState::Over;
                 return Poll::Ready(Err(fault.into()));
             }
         }
         if let Poll::Ready(answer) = this.poll_answer(cx) {
+            this.state = AskState::Over;
             return Poll::Ready(answer);
         }
         let timer = this.timer.get_or_insert_with(|| {
@@ -125,7 +149,9 @@ impl<M: Message> Future for Ask<M> {
             let century = Duration::from_secs(100 * 365 * 24 * 3600);
             Box::pin(tokio::time::sleep_until(this.asked + this.timeout.min(century)))
         });
-        timer.as_mut().poll(cx).map(|()| Err(AskError::Timeout))
+        ready!(timer.as_mut().poll(cx));
+        this.cancel();
+        Poll::Ready(Err(AskError::Timeout))
     }
 }
 
@@ -167,8 +193,20 @@ pub struct Flush {
 
 enum FlushState {
     Near { told: oneshot::Receiver<Result<(), Fault>>, target: Arc<dyn LocalTarget> },
-    Far { answer: AskAnswer },
+    Far { answer: AskAnswer, target: Arc<dyn RemoteTarget>, number: u64 },
     Failed(Fault),
+    /// It has ended.
+    Over,
+}
+
+/// Given up: nobody wants to know any more.
+impl Drop for Flush {
+    fn drop(&mut self) {
+        drop(self.ticket.take());
+        if let FlushState::Far { target, number, .. } = &self.state {
+            target.cancel(*number);
+        }
+    }
 }
 
 impl Flush {
@@ -188,8 +226,13 @@ impl Flush {
         Self::new(queued, FlushState::Near { told, target })
     }
 
-    pub(crate) fn far(queued: Result<Queued, Fault>, answer: AskAnswer) -> Self {
-        Self::new(queued, FlushState::Far { answer })
+    pub(crate) fn far(
+        queued: Result<(Queued, u64), Fault>,
+        answer: AskAnswer,
+        target: Arc<dyn RemoteTarget>,
+    ) -> Self {
+        let number = queued.as_ref().map_or(0, |(_, number)| *number);
+        Self::new(queued.map(|(queued, _)| queued), FlushState::Far { answer, target, number })
     }
 
     pub(crate) fn failed(fault: Fault) -> Self {
@@ -207,19 +250,24 @@ impl Future for Flush {
         {
             this.ticket = None;
             if let Err(fault) = admitted {
+                this.state = FlushState::Over;
                 return Poll::Ready(Err(fault.into()));
             }
         }
-        Poll::Ready(match &mut this.state {
+        let outcome = match &mut this.state {
             FlushState::Near { told, target } => match ready!(Pin::new(told).poll(cx)) {
                 Ok(outcome) => outcome.map_err(TellError::from),
                 Err(_) => Err(target.status().ended().unwrap_or(Fault::Stopped).into()),
             },
-            FlushState::Far { answer } => match ready!(Pin::new(answer).poll(cx)) {
+            FlushState::Far { answer, .. } => match ready!(Pin::new(answer).poll(cx)) {
                 Ok(outcome) => outcome.map(|_| ()).map_err(TellError::from),
                 Err(_) => Err(TellError::PeerGone),
             },
             FlushState::Failed(fault) => Err(fault.clone().into()),
-        })
+            // Polled again, which no future has to bear.
+            FlushState::Over => Err(TellError::Timeout),
+        };
+        this.state = FlushState::Over;
+        Poll::Ready(outcome)
     }
 }

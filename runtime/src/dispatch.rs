@@ -6,6 +6,7 @@
 
 use crate::attach::Attach;
 use crate::caller::{Caller, CallerScope};
+use crate::cancellation::AskedScope;
 use crate::error::Fault;
 use crate::fate::{Answer, LocalReply};
 use crate::large::{Defer, defer};
@@ -240,12 +241,16 @@ where
     M: Message,
 {
     fn deliver(&mut self, actor: &mut A, ctx: &mut Context<A>, around: &Surroundings) {
-        let Some(Parcel { message, reply }) = self.take() else { return };
-        if let Some(reply) = &reply {
-            reply.fate().handled_by(around.incarnation);
+        let Some(Parcel { message, mut reply }) = self.take() else { return };
+        if let Some(fate) = reply.as_ref().and_then(LocalReply::fate) {
+            if fate.is_abandoned() {
+                return;
+            }
+            fate.handled_by(around.incarnation);
         }
         let response = {
             let _scope = CallerScope::enter(around.own);
+            let _asked = AskedScope::near(reply.as_mut().and_then(LocalReply::take_fate));
             actor.handle(message, ctx)
         };
         response.handle(ctx, reply.and_then(LocalReply::into_sender));
@@ -253,7 +258,7 @@ where
 
     fn refuse(&mut self, why: Fault) {
         if let Some(Parcel { reply: Some(reply), .. }) = self.take() {
-            reply.fate().refused(&why);
+            reply.fate().inspect(|fate| fate.refused(&why));
         }
     }
 
@@ -262,7 +267,8 @@ where
     }
 }
 
-/// Hands a message from the network to its handler, and sends the reply when there is one.
+/// Hands a message from the network to its handler, and sends the reply when there is one. One that was cancelled meanwhile
+/// is dropped.
 pub(crate) fn handle<A, M>(
     message: M,
     caller: Caller,
@@ -274,9 +280,13 @@ pub(crate) fn handle<A, M>(
     A: Actor<Context = Context<A>> + Handler<M>,
     M: Message,
 {
-    let response = {
+    if reply.as_ref().is_some_and(RemoteReply::is_cancelled) {
+        return;
+    }
+    let (response, reply) = {
         let _scope = CallerScope::enter(caller);
-        actor.handle(message, ctx)
+        let asked = AskedScope::far(reply);
+        (actor.handle(message, ctx), asked.leave())
     };
     let Some(reply) = reply else {
         response.handle(ctx, None);

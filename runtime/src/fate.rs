@@ -1,6 +1,7 @@
 //! What becomes of a handler's responder. actix answers through a plain oneshot channel, which says that it was closed,
 //! but not why.
 
+use crate::cancellation::Signal;
 use crate::error::Fault;
 use crate::message::Message;
 use crate::status::Status;
@@ -8,15 +9,16 @@ use actix::dev::OneshotSender;
 use futures_util::task::AtomicWaker;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker, ready};
 use tokio::sync::oneshot;
 
 /// The obligation to answer a local ask.
 pub(crate) struct LocalReply<M: Message> {
     sender: Option<OneshotSender<M::Result>>,
-    fate: Arc<Fate>,
+    /// Elsewhere while a handler runs, which has its own guard against panics.
+    fate: Option<Arc<Fate>>,
 }
 
 impl<M: Message> LocalReply<M> {
@@ -26,11 +28,16 @@ impl<M: Message> LocalReply<M> {
         let mut answer = Answer::from(receiver);
         // Not ready: the sender is here.
         let _ = answer.watch(status);
-        (Self { sender: Some(sender), fate: answer.fate.clone() }, answer)
+        (Self { sender: Some(sender), fate: Some(answer.fate.clone()) }, answer)
     }
 
-    pub(crate) fn fate(&self) -> &Fate {
-        &self.fate
+    pub(crate) fn fate(&self) -> Option<&Fate> {
+        self.fate.as_deref()
+    }
+
+    /// For the time that the handler has the message in hand.
+    pub(crate) fn take_fate(&mut self) -> Option<Arc<Fate>> {
+        self.fate.take()
     }
 
     pub(crate) fn into_sender(mut self) -> Option<OneshotSender<M::Result>> {
@@ -41,8 +48,11 @@ impl<M: Message> LocalReply<M> {
 impl<M: Message> Drop for LocalReply<M> {
     fn drop(&mut self) {
         // Still armed while a panic unwinds: the handler that had it in hand is the one that panicked.
-        if self.sender.is_some() && std::thread::panicking() {
-            self.fate.refused(&Fault::Panicked);
+        if self.sender.is_some()
+            && std::thread::panicking()
+            && let Some(fate) = &self.fate
+        {
+            fate.refused(&Fault::Panicked);
         }
     }
 }
@@ -51,11 +61,13 @@ impl<M: Message> Drop for LocalReply<M> {
 pub(crate) struct Answer<T> {
     receiver: oneshot::Receiver<T>,
     fate: Arc<Fate>,
+    /// It, or why there is none, was told.
+    over: bool,
 }
 
 impl<T> From<oneshot::Receiver<T>> for Answer<T> {
     fn from(receiver: oneshot::Receiver<T>) -> Self {
-        Self { receiver, fate: Arc::new(Fate::default()) }
+        Self { receiver, fate: Arc::new(Fate::default()), over: false }
     }
 }
 
@@ -70,6 +82,7 @@ impl<T> Answer<T> {
         let mut receiver = tokio::task::unconstrained(&mut self.receiver);
         let waker = Waker::from(self.fate.clone());
         let answered = Pin::new(&mut receiver).poll(&mut Context::from_waker(&waker));
+        self.over |= answered.is_ready();
         answered.map_err(|_| self.fate.verdict(status))
     }
 
@@ -78,6 +91,7 @@ impl<T> Answer<T> {
         self.fate.waiter.register(cx.waker());
         let waker = Waker::from(self.fate.clone());
         let answered = Pin::new(&mut self.receiver).poll(&mut Context::from_waker(&waker));
+        self.over |= answered.is_ready();
         Poll::Ready(ready!(answered).map_err(|_| self.fate.verdict(status)))
     }
 }
@@ -86,6 +100,9 @@ impl<T> Drop for Answer<T> {
     fn drop(&mut self) {
         // An actor may keep its responder for ever, but not the asker's task with it.
         drop(self.fate.waiter.take());
+        if !self.over {
+            self.fate.abandon();
+        }
     }
 }
 
@@ -93,11 +110,20 @@ impl<T> Drop for Answer<T> {
 pub(crate) struct Fate {
     stage: AtomicU64,
     waiter: AtomicWaker,
+    /// The asker gave up.
+    abandoned: AtomicBool,
+    /// Says so to a handler that wants to know.
+    signal: OnceLock<Arc<Signal>>,
 }
 
 impl Default for Fate {
     fn default() -> Self {
-        Self { stage: AtomicU64::new(Self::QUEUED), waiter: AtomicWaker::new() }
+        Self {
+            stage: AtomicU64::new(Self::QUEUED),
+            waiter: AtomicWaker::new(),
+            abandoned: AtomicBool::new(false),
+            signal: OnceLock::new(),
+        }
     }
 }
 
@@ -130,6 +156,30 @@ impl Fate {
     pub(crate) fn refused(&self, why: &Fault) {
         let stage = if *why == Fault::Panicked { Self::PANICKED } else { Self::STOPPED };
         self.stage.store(stage, Ordering::Release);
+    }
+
+    fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+        // Against that in `signal`: one of the two sees what the other did.
+        fence(Ordering::SeqCst);
+        if let Some(signal) = self.signal.get() {
+            signal.give();
+        }
+    }
+
+    /// Whether the asker gave up.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// By what a handler hears that the asker gives up.
+    pub(crate) fn signal(&self) -> Arc<Signal> {
+        let signal = self.signal.get_or_init(Arc::default).clone();
+        fence(Ordering::SeqCst);
+        if self.is_abandoned() {
+            signal.give();
+        }
+        signal
     }
 
     /// Why no answer came.

@@ -55,6 +55,9 @@ where
         let Some(Undecoded { payload, caller, way_back, mut mesh }) = self.undecoded.take() else {
             return;
         };
+        if way_back.is_cancelled() {
+            return;
+        }
         let decoded = {
             let _scope = DecodeScope::enter(&mut mesh);
             payload.decode::<M>()

@@ -60,7 +60,7 @@
 //! - `objects`, [`access`]: what can be reached from outside, and by whom.
 //! - `inlet`, `pump`, `cork`: the bounded queue in front of an actor, and what feeds the actor from it.
 //! - `actor_cell`, `supervise`, `status`: what stays of an actor over its restarts, and who restarts it.
-//! - `context`, `caller`, [`watch`](mod@watch), `attach`: what an actor can do from inside.
+//! - `context`, `caller`, `cancellation`, [`watch`](mod@watch), `attach`: what an actor can do from inside.
 //! - `mesh`, `builder`, `spawn`, `publish`: one node.
 //! - `macros`, `entry`: the derives and attributes, and what `#[webmesh::main]` and `#[webmesh::test]` run in.
 //! - [`error`]: what can go wrong.
@@ -76,6 +76,7 @@ mod builder;
 pub mod bytes;
 mod caller;
 mod calls;
+mod cancellation;
 mod context;
 mod cork;
 mod dispatch;
@@ -115,6 +116,7 @@ pub use builder::{BODY_MAX, MeshBuilder, StartError, identity_in};
 pub use bytes::Bytes;
 pub use caller::{Caller, caller};
 pub use calls::{ASK_TIMEOUT, Ask, Flush, Tell};
+pub use cancellation::{Cancellation, cancellation};
 pub use context::{
     InMesh, OUTBOX_MAX, Serving, mesh, send, spawn_child, this, try_mesh, try_this, unwatch, watch,
     watch_events,

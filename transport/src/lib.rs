@@ -54,10 +54,10 @@ mod wire;
 pub use config::{BindError, EndpointConfig, Hints, RelayTls};
 pub use dial::ConnectError;
 pub use endpoint::{Drops, Endpoint};
-pub use hello::InstanceId;
+pub use hello::{FEATURE_CANCEL, InstanceId};
 pub use identity::{KeyFileError, PeerId, PeerIdError, SecretKey, SignatureError};
 pub use inline::{Inline, is_inline};
-pub use limits::Limits;
+pub use limits::{Limits, prefix as address_prefix};
 pub use link::{Link, LinkDown, Observer, PathKind};
 pub use path::{
     explain::{Candidate, Explanation},

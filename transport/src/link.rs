@@ -14,7 +14,7 @@ use quinn::{ConnectionError, VarInt};
 
 use crate::{
     connection::Order,
-    hello::InstanceId,
+    hello::{FEATURE_RENDEZVOUS, InstanceId},
     identity::PeerId,
     inline::Inline,
     lease::Lease,
@@ -164,7 +164,7 @@ struct Inner {
     peer: PeerId,
     instance: InstanceId,
     dialled: bool,
-    serves: bool,
+    features: u64,
     rank: [u8; 16],
     connection: quinn::Connection,
     driver: Inline,
@@ -191,8 +191,8 @@ pub(crate) struct Parts {
     pub(crate) lease: Lease,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) orders: actix::WeakRecipient<Order>,
-    /// Whether the peer serves as a rendezvous.
-    pub(crate) serves: bool,
+    /// What the peer understands beyond version 1 of the wire format, by its HELLO.
+    pub(crate) features: u64,
     /// If a rendezvous was needed: the addresses that the peer names.
     pub(crate) introduced: Option<Box<[SocketAddr]>>,
     /// That of the peer's reference; 0 if it has shown none.
@@ -212,7 +212,7 @@ impl Link {
             lease,
             pulse,
             orders,
-            serves,
+            features,
             introduced,
             version,
         } = parts;
@@ -222,7 +222,7 @@ impl Link {
             peer,
             instance,
             dialled,
-            serves,
+            features,
             rank,
             connection,
             driver,
@@ -252,7 +252,12 @@ impl Link {
 
     /// Whether the peer serves as a rendezvous.
     pub(crate) fn serves(&self) -> bool {
-        self.inner.serves
+        self.has_feature(FEATURE_RENDEZVOUS)
+    }
+
+    /// Whether the peer named this bit in its HELLO, such as [`FEATURE_CANCEL`](crate::FEATURE_CANCEL).
+    pub fn has_feature(&self, feature: u64) -> bool {
+        self.inner.features & feature != 0
     }
 
     /// Whether this side dialled; the dialler opens what exists once per link.
