@@ -258,16 +258,17 @@ impl<P: Protocol> ActorRef<P> {
     {
         match &self.target {
             Target::Local(target) => target.send(P::INDEX, slot, when_full),
-            Target::Remote(target) => target.send(OutMessage {
-                id: M::ID,
-                kind: OutKind::Tell,
-                encode: &mut |encoder| match slot.as_ref() {
-                    Some(parcel) => encoder.encode(&parcel.message),
-                    None => Ok(()),
-                },
-                when_full,
-            })
-            .map(|(queued, _)| queued),
+            Target::Remote(target) => target
+                .send(OutMessage {
+                    id: M::ID,
+                    kind: OutKind::Tell,
+                    encode: &mut |encoder| match slot.as_ref() {
+                        Some(parcel) => encoder.encode(&parcel.message),
+                        None => Ok(()),
+                    },
+                    when_full,
+                })
+                .map(|(queued, _)| queued),
             Target::Gone(_) => Err(Fault::NoSuchActor),
             Target::Unbound(_) => Err(Fault::Unbound),
         }

@@ -20,8 +20,8 @@ use webmesh_transport::identity::{KeyLock, VersionCounter};
 use webmesh_transport::nat::Router;
 use webmesh_transport::placement::{InPlace, Placement, PlacementError, Threads};
 use webmesh_transport::{
-    BindError, Endpoint, EndpointConfig, FEATURE_CANCEL, KeyFileError, Patience, PeerRef, RelayTls, SecretKey,
-    Service,
+    BindError, Endpoint, EndpointConfig, FEATURE_CANCEL, KeyFileError, Patience, PeerRef, RelayTls,
+    SecretKey, Service,
 };
 
 /// The largest message, bodies included, unless set otherwise: 64 MiB.

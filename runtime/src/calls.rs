@@ -38,8 +38,15 @@ impl<M: Message> Drop for Ask<M> {
 }
 
 enum AskState<M: Message> {
-    Near { answer: Answer<M::Result>, target: Arc<dyn LocalTarget> },
-    Far { answer: AskAnswer, target: Arc<dyn RemoteTarget>, number: u64 },
+    Near {
+        answer: Answer<M::Result>,
+        target: Arc<dyn LocalTarget>,
+    },
+    Far {
+        answer: AskAnswer,
+        target: Arc<dyn RemoteTarget>,
+        number: u64,
+    },
     Failed(Fault),
     /// It has ended.
     Over,
@@ -192,8 +199,15 @@ pub struct Flush {
 }
 
 enum FlushState {
-    Near { told: oneshot::Receiver<Result<(), Fault>>, target: Arc<dyn LocalTarget> },
-    Far { answer: AskAnswer, target: Arc<dyn RemoteTarget>, number: u64 },
+    Near {
+        told: oneshot::Receiver<Result<(), Fault>>,
+        target: Arc<dyn LocalTarget>,
+    },
+    Far {
+        answer: AskAnswer,
+        target: Arc<dyn RemoteTarget>,
+        number: u64,
+    },
     Failed(Fault),
     /// It has ended.
     Over,

@@ -178,6 +178,8 @@ mod tests {
             let [a, b, c, d] = n.to_be_bytes();
             drop(abandoned.account(SecretKey::generate().peer_id(), [a, c, d, b].into()));
         }
-        assert!(abandoned.peers.0.lock().len() <= 1024 && abandoned.prefixes.0.lock().len() <= 1024);
+        assert!(
+            abandoned.peers.0.lock().len() <= 1024 && abandoned.prefixes.0.lock().len() <= 1024
+        );
     }
 }

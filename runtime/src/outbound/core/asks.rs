@@ -55,7 +55,8 @@ impl<S> Core<S> {
     /// # Errors
     /// As [`Self::answered`].
     pub(crate) fn arriving(&mut self, stream: u64, ask: u64) -> Result<bool, FrameError> {
-        if ask >= self.asks_sent || self.asks.get(&ask).is_some_and(|asked| asked.stream != stream) {
+        if ask >= self.asks_sent || self.asks.get(&ask).is_some_and(|asked| asked.stream != stream)
+        {
             return Err(FrameError::Unexpected("answer"));
         }
         let unconfirmed = if self.is_current(stream) {

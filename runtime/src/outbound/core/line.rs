@@ -167,7 +167,8 @@ impl<S> Core<S> {
         }
         let place = self.place();
         let ticket = may_wait.then(|| Arc::new(Ticket::new(place)));
-        let waiting = Waiting { place, era, ask, ticket: ticket.clone(), want, id, payload, bodies };
+        let waiting =
+            Waiting { place, era, ask, ticket: ticket.clone(), want, id, payload, bodies };
         self.queue.push_back(waiting);
         match self.state {
             State::Closed => {
