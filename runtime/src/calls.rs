@@ -20,7 +20,7 @@ use tokio::time::{Instant, Sleep};
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The future of [`ActorRef::ask`](crate::ActorRef::ask).
-#[must_use = "an ask that is not awaited loses its reply, and its message if that still waits for credit"]
+#[must_use = "an ask that is not awaited is given up, and its message with it if no handler has that yet"]
 pub struct Ask<M: Message> {
     state: AskState<M>,
     ticket: Option<Ticket>,

@@ -6,15 +6,18 @@
 #[path = "../local/actors.rs"]
 #[allow(dead_code)]
 mod actors;
+mod cancelling;
 mod elsewhere;
 mod hoarding;
 mod losses;
 mod order;
 mod outages;
 mod page;
+mod patient;
 mod refs;
 mod repeat;
 mod replies;
+mod strangers;
 mod successors;
 mod versions;
 mod world;
