@@ -559,6 +559,8 @@ fn ten_million_asks_that_are_given_up_leave_the_lane_as_it_was() {
     let (mut lane, stream) = Lane { cancels: true, ..Lane::new() }.to_opened();
     assert_eq!(lane.core.answered(stream, 0), Ok(Some(999)));
     let mut encoder = encoder(&7u64);
+    // What is written meanwhile is not looked at.
+    lane.known.push("ask".into());
     let waker = Waker::noop();
     let (mut sent, mut largest) = (1, 0);
     for ask in 1..=10_000_000u64 {
@@ -580,8 +582,8 @@ fn ten_million_asks_that_are_given_up_leave_the_lane_as_it_was() {
     assert!(largest < 256 * 32, "{largest}");
     assert!(lane.core.is_quiet() || !lane.core.has_asks());
     assert!(lane.core.memory() < 64 << 10, "{}", lane.core.memory());
-    let (first, ask) = (lane.seen(stream).len(), 10_000_001);
-    assert!(first <= 2 * 256);
+    let ask = 10_000_001;
+    assert_eq!(lane.seen(stream), []);
     assert!(matches!(lane.ask(5, 42), Ok(Submitted::Accepted)));
     assert!(matches!(lane.tell(43), Ok(Submitted::Accepted)));
     assert_eq!(lane.seen(stream), [Seen::Ask(ask, 42), Seen::Tell(43)]);
@@ -594,7 +596,7 @@ fn senders_that_give_up_in_line_one_after_the_other_leave_nothing_behind() {
     (1..1000).for_each(|n| drop(lane.tell(n)));
     lane.seen(stream);
     for n in 0..1_000_000 {
-        let ticket = waiting(lane.ask(5, n));
+        let ticket = waiting(lane.ask(5, 7));
         lane.with(|core, fx| core.withdraw(&ticket, fx));
         assert_eq!(lane.with(|core, fx| core.cancel(n + 1, fx)), None);
     }

@@ -146,8 +146,7 @@ async fn more_asks_than_may_be_in_hand_can_be_given_up_one_after_the_other() {
     let (_near, far, counts) = patient(&far_host, &guest).await;
     // Twice what a lane or a peer may have in hand, of handlers that don't look.
     for _ in 0..64 {
-        let asks: Vec<_> =
-            (0..512).map(|_| far.ask(Wait { ms: 50, looks: false })).collect();
+        let asks: Vec<_> = (0..512).map(|_| far.ask(Wait { ms: 50, looks: false })).collect();
         ms(25).await;
         drop(asks);
         ms(75).await;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use webmesh::prelude::*;
-use webmesh::{ActorRef, Cancellation, MemoryNetwork, Mesh, Message, PeerRef, Protocol, RemoteActor};
+use webmesh::{
+    ActorRef, Cancellation, MemoryNetwork, Mesh, Message, PeerRef, Protocol, RemoteActor,
+};
 use webmesh_transport::{
     Endpoint, EndpointConfig, InPlace, Link, LinkDown, Observer, PeerId, SecretKey,
 };
@@ -142,8 +144,17 @@ pub(crate) async fn patient(
     on: &Mesh,
     from: &Mesh,
 ) -> (ActorRef<Patience>, ActorRef<Patience>, Counts) {
+    patient_of(4096, on, from).await
+}
+
+/// One that has so many places.
+pub(crate) async fn patient_of(
+    places: usize,
+    on: &Mesh,
+    from: &Mesh,
+) -> (ActorRef<Patience>, ActorRef<Patience>, Counts) {
     let counts = Counts::default();
-    let near = on.spawn(Patient::factory(&counts));
+    let near = on.spawner().capacity(places).spawn(Patient::factory(&counts));
     on.publish("patient", &near).allow(webmesh::Anyone).await.unwrap();
     let far = from.resolve("patient").at(&on.peer_ref()).await.unwrap();
     (near, far, counts)
