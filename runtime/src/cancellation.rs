@@ -1,5 +1,6 @@
 //! What a handler can learn of its asker: that nobody waits for the answer any more.
 
+use crate::context::place_of;
 use crate::fate::Fate;
 use crate::objects::RemoteReply;
 use actix::{Actor, Context};
@@ -37,7 +38,7 @@ impl Cancellation {
 ///
 /// To be called in the synchronous part of `handle`, for messages that came through an
 /// [`ActorRef`](crate::ActorRef), near or far; the [`Cancellation`] can be taken into the future that a handler returns.
-/// Elsewhere, and for messages that were told, nobody is there to give up. It costs an allocation, and nothing where it
+/// Elsewhere, in another actor's context, and for messages that were told, nobody is there to give up. It costs an allocation, and nothing where it
 /// isn't called.
 ///
 /// A far asker's word takes as long as a packet from there. A peer that is older than this says nothing, and neither does one
@@ -77,12 +78,15 @@ impl Cancellation {
 /// # Ok(())
 /// # }
 /// ```
-pub fn cancellation<A: Actor<Context = Context<A>>>(_ctx: &Context<A>) -> Cancellation {
+pub fn cancellation<A: Actor<Context = Context<A>>>(ctx: &Context<A>) -> Cancellation {
     let asked = ASKED.take();
-    let signal = asked.as_ref().and_then(|asked| match asked {
-        Asked::Near(fate) => Some(fate.signal()),
-        Asked::Far(reply) => reply.signal(),
-    });
+    let signal = match &asked {
+        Some((context, asked)) if *context == place_of(ctx) => match asked {
+            Asked::Near(fate) => Some(fate.signal()),
+            Asked::Far(reply) => reply.signal(),
+        },
+        _ => None,
+    };
     ASKED.set(asked);
     Cancellation { signal }
 }
@@ -115,7 +119,8 @@ impl Signal {
 }
 
 thread_local! {
-    static ASKED: Cell<Option<Asked>> = const { Cell::new(None) };
+    /// With the place of the context that has the message in hand.
+    static ASKED: Cell<Option<(usize, Asked)>> = const { Cell::new(None) };
 }
 
 /// Who waits for the answer to the message in hand.
@@ -125,28 +130,34 @@ enum Asked {
 }
 
 /// While it lives, [`cancellation`] on this thread is about the given ask. It holds the way back meanwhile: a panic of the
-/// handler drops that here. Handlers don't nest, so there's no outer one.
+/// handler drops that here.
 pub(crate) struct AskedScope {
     entered: bool,
+    outer: Option<(usize, Asked)>,
 }
 
 impl AskedScope {
     /// For the ask of a local sender. `None`: a tell.
-    pub(crate) fn near(fate: Option<Arc<Fate>>) -> Self {
-        Self::enter(fate.map(Asked::Near))
+    pub(crate) fn near<A: Actor<Context = Context<A>>>(
+        fate: Option<Arc<Fate>>,
+        ctx: &Context<A>,
+    ) -> Self {
+        Self::enter(fate.map(|fate| (place_of(ctx), Asked::Near(fate))))
     }
 
     /// For the ask of a remote one.
-    pub(crate) fn far(reply: Option<RemoteReply>) -> Self {
-        Self::enter(reply.map(Asked::Far))
+    pub(crate) fn far<A: Actor<Context = Context<A>>>(
+        reply: Option<RemoteReply>,
+        ctx: &Context<A>,
+    ) -> Self {
+        Self::enter(reply.map(|reply| (place_of(ctx), Asked::Far(reply))))
     }
 
-    fn enter(asked: Option<Asked>) -> Self {
-        let entered = asked.is_some();
-        if entered {
-            ASKED.set(asked);
+    fn enter(asked: Option<(usize, Asked)>) -> Self {
+        match asked {
+            Some(asked) => Self { entered: true, outer: ASKED.replace(Some(asked)) },
+            None => Self { entered: false, outer: None },
         }
-        Self { entered }
     }
 
     /// The handler has returned; gives back the way back of a remote ask.
@@ -158,7 +169,10 @@ impl AskedScope {
     }
 
     fn take(&mut self) -> Option<Asked> {
-        if std::mem::take(&mut self.entered) { ASKED.take() } else { None }
+        if !std::mem::take(&mut self.entered) {
+            return None;
+        }
+        ASKED.replace(self.outer.take()).map(|(_, asked)| asked)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::network::{Network, Query};
 use crate::outbound::lane::{FarTarget, Lane};
 use crate::outbound::pump;
 use crate::publish::ResolveError;
+use crate::refusals::Refusals;
 use crate::remote::RemoteTarget;
 use crate::session::Session;
 use crate::watch::{DownReason, Event, WatchId, WatchSink};
@@ -20,7 +21,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
 use webmesh_transport::{
-    ConnectError, Endpoint, Hints, Link, LinkDown, Observer, PeerId, PeerRef, Placement,
+    ConnectError, Endpoint, Excerpt, Hints, Link, LinkDown, Observer, PeerId, PeerRef, Placement,
 };
 
 /// How often lanes are looked after.
@@ -70,6 +71,7 @@ pub(crate) struct Links {
     replies_budget: Arc<Budget>,
     succession: Arc<Succession>,
     abandoned: Abandoned,
+    refusals: Arc<Refusals>,
 }
 
 impl Links {
@@ -89,6 +91,7 @@ impl Links {
             replies_budget: Budget::new(REPLIES_MAX * message_max as u64, 0, None),
             succession: Arc::default(),
             abandoned: Abandoned::default(),
+            refusals: Arc::default(),
         })
     }
 
@@ -143,6 +146,10 @@ impl Links {
     /// Asks that were given up while actors have them.
     pub(crate) fn abandoned(&self) -> &Abandoned {
         &self.abandoned
+    }
+
+    pub(crate) fn refusals(&self) -> &Arc<Refusals> {
+        &self.refusals
     }
 
     pub(crate) fn watches(&self) -> &Watches {
@@ -336,7 +343,6 @@ impl Links {
 
     fn down(self: &Arc<Self>, link: &Link, reason: &LinkDown) {
         let peer = link.peer();
-        tracing::debug!(%peer, %reason, "a link ended");
         let fault = match reason {
             LinkDown::Restarted => Fault::PeerRestarted,
             LinkDown::Local { .. } if self.mesh().is_none() => Fault::ShutDown,
@@ -468,6 +474,10 @@ impl Network for LinkNetwork {
                 if answer != Err(ResolveError::NoAnswer) {
                     break;
                 }
+            }
+            if let Err(error) = &answer {
+                let why = error.to_string();
+                tracing::debug!(name = %Excerpt(&query.name), at = ?at.peer(), why = %Excerpt(&why), "not resolved");
             }
             let mut wire = answer?;
             // Where it was found is where it can be reached.

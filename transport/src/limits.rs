@@ -168,7 +168,7 @@ impl Admissions {
 }
 
 /// The network that is counted as one: /24 of IPv4, /48 of IPv6.
-pub fn prefix(address: IpAddr) -> IpAddr {
+pub(crate) fn prefix(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(ip) => {
             let [a, b, c, _] = ip.octets();

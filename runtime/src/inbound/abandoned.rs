@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
-use webmesh_transport::{PeerId, address_prefix};
+use webmesh_transport::PeerId;
 
 /// How many one peer may have. A guess: as many as one stream may have without an answer; 16 s of a thousand asks a second
 /// that are given up at once, where handlers take so long and don't look.
@@ -18,6 +18,10 @@ pub(super) const PEER_MAX: usize = 16 * 1024;
 /// How many all peers of one address prefix may have. A guess: four such peers.
 const PREFIX_MAX: usize = 4 * PEER_MAX;
 
+/// How many all peers may have that come through relays of one prefix, for where they are isn't known. A guess: sixteen such
+/// peers.
+const RELAY_MAX: usize = 16 * PEER_MAX;
+
 /// Entries of a table before those that nobody uses are cleared away.
 const TABLE_MIN: usize = 64;
 
@@ -25,17 +29,18 @@ const TABLE_MIN: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Abandoned {
     peers: Table<PeerId>,
-    prefixes: Table<IpAddr>,
+    /// Of peers that are there (`false`), and of those that come through a relay there.
+    prefixes: Table<Option<(IpAddr, bool)>>,
 }
 
 impl Abandoned {
-    /// What is counted of a peer that is seen at this address. Peers that come through a relay count towards the relay's
-    /// prefix, for where they are isn't known.
-    pub(crate) fn account(&self, peer: PeerId, seen_at: IpAddr) -> Account {
-        let prefix = address_prefix(seen_at.to_canonical());
+    /// What is counted of a peer that is seen in this network, or comes through a relay there (`true`).
+    pub(crate) fn account(&self, peer: PeerId, network: Option<(IpAddr, bool)>) -> Account {
+        let relayed = network.is_some_and(|(_, relayed)| relayed);
+        let prefix_max = if relayed { RELAY_MAX } else { PREFIX_MAX };
         Account {
             of_peer: self.peers.count(peer, PEER_MAX),
-            of_prefix: self.prefixes.count(prefix, PREFIX_MAX),
+            of_prefix: self.prefixes.count(network, prefix_max),
         }
     }
 }
@@ -145,10 +150,10 @@ mod tests {
     fn a_peer_has_one_bound_over_all_its_lanes_and_its_prefix_another_over_all_its_peers() {
         let abandoned = Abandoned::default();
         let cx = &Context::from_waker(Waker::noop());
-        let at = |n| IpAddr::from([192, 0, 2, n]);
+        let here = Some((IpAddr::from([192, 0, 2, 0]), false));
         let key = || SecretKey::generate().peer_id();
         let peer = key();
-        let (one, two) = (abandoned.account(peer, at(1)), abandoned.account(peer, at(9)));
+        let (one, two) = (abandoned.account(peer, here), abandoned.account(peer, here));
         one.add(PEER_MAX - 1);
         assert!(two.poll_room(cx).is_ready());
         two.add(1);
@@ -160,15 +165,17 @@ mod tests {
         assert_eq!(woken.0.load(Ordering::Relaxed), 1);
         assert!(two.poll_room(cx).is_ready());
         one.add(1);
-        let others: Vec<_> = (2..5).map(|n| abandoned.account(key(), at(n))).collect();
-        let (newcomer, elsewhere) =
-            (abandoned.account(key(), at(7)), abandoned.account(key(), [198, 51, 100, 1].into()));
+        let others: Vec<_> = (2..5).map(|_| abandoned.account(key(), here)).collect();
+        let (newcomer, elsewhere) = (
+            abandoned.account(key(), here),
+            abandoned.account(key(), here.map(|(ip, _)| (ip, true))),
+        );
         assert!(newcomer.poll_room(cx).is_ready());
         others.iter().for_each(|account| account.add(PEER_MAX));
         assert!(newcomer.poll_room(cx).is_pending() && elsewhere.poll_room(cx).is_ready());
         // It is the peer that counts, not its lanes, which come and go.
         drop(one);
-        assert!(abandoned.account(peer, at(1)).poll_room(cx).is_pending());
+        assert!(abandoned.account(peer, here).poll_room(cx).is_pending());
     }
 
     #[test]
@@ -176,7 +183,8 @@ mod tests {
         let abandoned = Abandoned::default();
         for n in 0..10_000u32 {
             let [a, b, c, d] = n.to_be_bytes();
-            drop(abandoned.account(SecretKey::generate().peer_id(), [a, c, d, b].into()));
+            let network = Some(([a, c, d, b].into(), false));
+            drop(abandoned.account(SecretKey::generate().peer_id(), network));
         }
         assert!(
             abandoned.peers.0.lock().len() <= 1024 && abandoned.prefixes.0.lock().len() <= 1024

@@ -63,6 +63,8 @@ struct State {
     lane: Option<Waker>,
     finish: bool,
     closed: bool,
+    /// Whether a reply was dropped, which the log is told once.
+    gave_up: bool,
 }
 
 impl State {
@@ -333,7 +335,9 @@ impl Replies {
 
 /// The asker doesn't read its replies, and there are too many to keep.
 fn give_up(state: &mut State, ask: u64) {
-    tracing::debug!(ask, "a reply is dropped: too many wait for this peer to read them");
+    if !std::mem::replace(&mut state.gave_up, true) {
+        tracing::debug!(ask, "replies are dropped: too many wait for this peer to read them");
+    }
     put_backward(&mut state.out, &Backward::Fault { ask, fault: Fault::NoReply });
 }
 
@@ -405,7 +409,12 @@ impl ReplyPort for Replies {
     }
 
     fn undelivered(&self, tells: u64, fault: Fault) {
+        let refused = matches!(fault, Fault::Quarantined { .. });
         self.send(&Backward::Undelivered { tells, fault });
+        if refused {
+            // The next stream is refused, so that its sender is told why.
+            self.send(&Backward::Reclaim);
+        }
     }
 }
 
@@ -421,7 +430,7 @@ mod tests {
 
     fn account() -> Account {
         let peer = webmesh_transport::SecretKey::generate().peer_id();
-        Abandoned::default().account(peer, [192, 0, 2, 1].into())
+        Abandoned::default().account(peer, None)
     }
 
     /// Takes what there is to write and says which asks it answers.
@@ -548,7 +557,7 @@ mod tests {
         let abandoned = Abandoned::default();
         let peer = webmesh_transport::SecretKey::generate().peer_id();
         let lane = || {
-            let account = abandoned.account(peer, [192, 0, 2, 1].into());
+            let account = abandoned.account(peer, None);
             Replies::new(1000, Budget::new(0, 0, None), account)
         };
         let (one, other) = (lane(), lane());

@@ -503,6 +503,17 @@ impl<A: Actor> Inlet<A> {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
+    /// Takes out the notices of watches that an instance before this one began.
+    pub(crate) fn forget_notices(&self, hand: &mut Hand<A>, incarnation: u64) {
+        let is_wanted = |item: &Item<A>| {
+            item.count == 0 || item.delivery.is_notice_to().is_none_or(|told| told >= incarnation)
+        };
+        let mut shared = self.shared.lock();
+        shared.queues.retain(is_wanted);
+        hand.queues.retain(is_wanted);
+        self.in_hand.store(hand);
+    }
+
     /// Whether the actor was told to stop since this was last asked. (It may refuse, so each request counts once.)
     pub(crate) fn stop_requested(&self) -> bool {
         self.stop.load(Ordering::Relaxed) && self.stop.swap(false, Ordering::AcqRel)

@@ -82,6 +82,14 @@ impl<A: Actor> Queues<A> {
         std::mem::take(&mut self.near).into_iter().chain(std::mem::take(&mut self.far))
     }
 
+    /// Keeps the items that are wanted.
+    pub(super) fn retain(&mut self, is_wanted: impl Fn(&Item<A>) -> bool) {
+        self.near.retain(&is_wanted);
+        self.far.retain(&is_wanted);
+        let count = |queue: &VecDeque<Item<A>>| queue.iter().map(|item| item.count).sum();
+        (self.near_count, self.far_count) = (count(&self.near), count(&self.far));
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Item<A>> {
         self.near.iter().chain(&self.far)
     }

@@ -19,6 +19,7 @@ use crate::network::Network;
 use crate::objects::Objects;
 use crate::publish::{Publish, Resolve};
 use crate::pump::Pump;
+use crate::refusals::Refusals;
 use crate::spawn::Spawner;
 use crate::watch::DownReason;
 use crate::wire_ref::{ObjectId, WireRef};
@@ -62,6 +63,7 @@ pub(crate) struct Inner {
     pub(crate) key_lock: Mutex<Option<KeyLock>>,
     pub(crate) endpoint: Endpoint,
     pub(crate) network: OnceLock<Arc<dyn Network>>,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 impl Mesh {

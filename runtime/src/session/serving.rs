@@ -8,7 +8,7 @@ use crate::frame::splitter::{Frames, Splitter};
 use crate::frame::{FrameError, LANE_FRAME_MAX, stream_kind};
 use crate::inbound::lane::{InLane, LaneError, Setting};
 use crate::inbound::replies::Replies;
-use crate::stream::{Express, STREAM_GONE, refuse, write};
+use crate::stream::{Express, STREAM_GONE, write};
 use crate::wire_ref::ObjectId;
 use quinn::{RecvStream, SendStream};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl Session {
             let session = self.clone();
             drop(tokio::spawn(async move {
                 if let Err(LaneError::Frame(error)) = session.clone().serve(id, send, recv).await {
-                    refuse(&session.link, &error);
+                    session.refuse(&error);
                 }
                 session.meeting.lane_ended(id);
                 session.lanes_in.fetch_sub(1, Ordering::AcqRel);
@@ -46,7 +46,7 @@ impl Session {
                     Err(error) => Err(error),
                 };
                 if let Err(BodyError::Frame(error)) = met {
-                    refuse(&session.link, &error);
+                    session.refuse(&error);
                 }
             }));
         }
@@ -99,14 +99,19 @@ impl Session {
             return Err(FrameError::Unexpected("a message before OPEN").into());
         };
         let Some(links) = self.links.upgrade() else { return Ok(()) };
-        let account = links.abandoned().account(self.link.peer(), self.link.via().ip());
+        let account = links.abandoned().account(self.link.peer(), self.link.network());
         let budget = self.replies_budget.clone();
         let replies = Arc::new(Replies::new(self.message_max as usize, budget, account));
         let writer = write(self.link.clone(), id, send, replies.clone());
         let Some(mesh) = links.mesh() else { return Ok(()) };
         let caller = self.link.peer();
         let id_of_object = ObjectId(object);
+        let sender = Caller::far(caller, self.link.network());
         let opened = mesh.objects().open(&id_of_object, protocol, caller);
+        let opened = opened.and_then(|object| object.refuses(&sender).map_or(Ok(object), Err));
+        if let Err(fault) = &opened {
+            mesh.stream_refused(caller, &id_of_object, protocol, fault);
+        }
         let term = links.succession().begin(caller, id_of_object);
         drop((mesh, links));
         match opened {
@@ -125,7 +130,7 @@ impl Session {
                     replies.close();
                 }
                 let lane = InLane::new(Setting {
-                    caller: Caller::new(caller),
+                    caller: sender,
                     object,
                     term,
                     budget: self.budget.clone(),

@@ -13,6 +13,7 @@ mod losses;
 mod order;
 mod outages;
 mod page;
+mod panics;
 mod patient;
 mod refs;
 mod repeat;
