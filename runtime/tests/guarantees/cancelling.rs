@@ -41,7 +41,7 @@ async fn an_ask_that_is_given_up_before_its_turn_is_never_handled_near_or_far() 
 }
 
 #[webmesh::test]
-async fn an_ask_with_a_large_body_that_is_given_up_in_line_is_not_received_to_its_end() {
+async fn asks_that_wait_in_the_lane_for_places_are_taken_out_of_it() {
     let (_network, guest, far_host) = pair().await;
     let (far, log) = far_probe(&far_host, &guest, 1).await;
     far.ask(Plain { n: 0 }).await.unwrap();
