@@ -168,6 +168,14 @@ impl AskedScope {
         }
     }
 
+    /// The handler has returned; gives back what is shared with a local asker.
+    pub(crate) fn leave_near(mut self) -> Option<Arc<Fate>> {
+        match self.take() {
+            Some(Asked::Near(fate)) => Some(fate),
+            _ => None,
+        }
+    }
+
     fn take(&mut self) -> Option<Asked> {
         if !std::mem::take(&mut self.entered) {
             return None;

@@ -16,7 +16,7 @@ use crate::message::{Message, Protocol};
 use crate::objects::{RemoteReply, ReplyPort, WayBack};
 use crate::payload::{DecodeError, Payload};
 use crate::remote::OwnedPayload;
-use crate::status::Status;
+use crate::status::{InHand, Status};
 use actix::dev::MessageResponse;
 use actix::{Actor, Context, Handler};
 use std::any::Any;
@@ -262,10 +262,17 @@ where
         }
         let response = {
             let _scope = CallerScope::enter(around.own, ctx);
-            let _asked = AskedScope::near(reply.as_mut().and_then(LocalReply::take_fate), ctx);
-            actor.handle(message, ctx)
+            let asked = AskedScope::near(reply.as_mut().and_then(LocalReply::take_fate), ctx);
+            let response = actor.handle(message, ctx);
+            if let Some(reply) = &mut reply {
+                reply.put_fate(asked.leave_near());
+            }
+            response
         };
-        response.handle(ctx, reply.and_then(LocalReply::into_sender));
+        response.handle(ctx, reply.as_mut().and_then(LocalReply::take_sender));
+        if let Some(reply) = reply {
+            reply.handed_over(&around.status);
+        }
     }
 
     fn refuse(&mut self, why: Fault) {
@@ -333,10 +340,13 @@ fn reply_later<T: serde::Serialize + 'static>(
     match answer.watch(&status) {
         Poll::Ready(outcome) => send(reply, outcome),
         // A task of its own, as actix gives a `ResponseFuture`: it must outlive the actor's context.
-        Poll::Pending => drop(tokio::task::spawn_local(async move {
-            let outcome = poll_fn(|cx| answer.poll(cx, &status)).await;
-            send(reply, outcome);
-        })),
+        Poll::Pending => {
+            status.has_in_hand(InHand::far(answer.fate().clone(), &reply));
+            drop(tokio::task::spawn_local(async move {
+                let outcome = poll_fn(|cx| answer.poll(cx, &status)).await;
+                send(reply, outcome);
+            }));
+        }
     }
 }
 

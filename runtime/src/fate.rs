@@ -4,7 +4,7 @@
 use crate::cancellation::Signal;
 use crate::error::Fault;
 use crate::message::Message;
-use crate::status::Status;
+use crate::status::{InHand, Status};
 use actix::dev::OneshotSender;
 use futures_util::task::AtomicWaker;
 use std::future::Future;
@@ -40,8 +40,22 @@ impl<M: Message> LocalReply<M> {
         self.fate.take()
     }
 
-    pub(crate) fn into_sender(mut self) -> Option<OneshotSender<M::Result>> {
+    /// The handler has returned.
+    pub(crate) fn put_fate(&mut self, fate: Option<Arc<Fate>>) {
+        self.fate = fate;
+    }
+
+    pub(crate) fn take_sender(&mut self) -> Option<OneshotSender<M::Result>> {
         self.sender.take()
+    }
+
+    /// The handler has the responder: if it hasn't answered at once, the actor has the ask in hand.
+    pub(crate) fn handed_over(self, status: &Status) {
+        if let Some(fate) = &self.fate
+            && !fate.is_settled()
+        {
+            status.has_in_hand(InHand::near(fate.clone()));
+        }
     }
 }
 
@@ -72,7 +86,7 @@ impl<T> From<oneshot::Receiver<T>> for Answer<T> {
 }
 
 impl<T> Answer<T> {
-    pub(crate) fn fate(&self) -> &Fate {
+    pub(crate) fn fate(&self) -> &Arc<Fate> {
         &self.fate
     }
 
@@ -98,6 +112,7 @@ impl<T> Answer<T> {
 
 impl<T> Drop for Answer<T> {
     fn drop(&mut self) {
+        self.fate.settled.store(true, Ordering::Release);
         // An actor may keep its responder for ever, but not the asker's task with it.
         drop(self.fate.waiter.take());
         if !self.over {
@@ -109,6 +124,8 @@ impl<T> Drop for Answer<T> {
 /// How far an ask came; read by the asker when its responder was dropped.
 pub(crate) struct Fate {
     stage: AtomicU64,
+    /// The responder has answered or is gone, or nobody waits for it.
+    settled: AtomicBool,
     waiter: AtomicWaker,
     /// The asker gave up.
     abandoned: AtomicBool,
@@ -120,6 +137,7 @@ impl Default for Fate {
     fn default() -> Self {
         Self {
             stage: AtomicU64::new(Self::QUEUED),
+            settled: AtomicBool::new(false),
             waiter: AtomicWaker::new(),
             abandoned: AtomicBool::new(false),
             signal: OnceLock::new(),
@@ -138,6 +156,7 @@ impl Wake for Fate {
         if std::thread::panicking() {
             self.refused(&Fault::Panicked);
         }
+        self.settled.store(true, Ordering::Release);
         self.waiter.wake();
     }
 }
@@ -150,6 +169,11 @@ impl Fate {
     /// The actor's instance of this number has it in hand.
     pub(crate) fn handled_by(&self, incarnation: u64) {
         self.stage.store(incarnation, Ordering::Release);
+    }
+
+    /// Whether nothing is waited for any more.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
     }
 
     /// There will be no answer: `Panicked`, or the actor stopped.

@@ -8,6 +8,7 @@
 mod actors;
 mod cancelling;
 mod elsewhere;
+mod ending;
 mod hoarding;
 mod losses;
 mod order;
