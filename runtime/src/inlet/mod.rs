@@ -532,7 +532,7 @@ impl<A: Actor> Inlet<A> {
 
     /// Refuses what the pump has in hand, once nothing is handed out any more. Returns how many messages that were.
     pub(crate) fn drain_hand(&self, hand: &mut Hand<A>) -> usize {
-        let drains = self.drains.load(Ordering::Relaxed) && hand.queues.len() > 0;
+        let drains = self.drains.load(Ordering::Relaxed) && !hand.queues.is_empty();
         if drains { self.refuse_all(hand, &Fault::Stopped, false) } else { 0 }
     }
 
