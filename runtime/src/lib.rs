@@ -62,7 +62,7 @@
 //! - `actor_cell`, `supervise`, `status`: what stays of an actor over its restarts, and who restarts it.
 //! - `context`, `caller`, [`watch`](mod@watch), `attach`: what an actor can do from inside.
 //! - `mesh`, `builder`, `spawn`, `publish`: one node.
-//! - `refusals`: what it refuses its peers, counted and logged.
+//! - `refusals`, `stats`: what it refuses its peers, counted and logged; a snapshot of all that it does.
 //! - `macros`, `entry`: the derives and attributes, and what `#[webmesh::main]` and `#[webmesh::test]` run in.
 //! - [`error`]: what can go wrong.
 
@@ -104,6 +104,7 @@ mod remote;
 mod scratch;
 mod session;
 mod spawn;
+mod stats;
 mod status;
 mod stream;
 mod supervise;
@@ -128,6 +129,7 @@ pub use mesh::{Mesh, PingError, Pong};
 pub use message::{Accepts, Message, Protocol, Streams};
 pub use publish::{Publish, PublishError, Resolve, ResolveError};
 pub use spawn::Spawner;
+pub use stats::{LinkStats, RefusalStats, Stats};
 pub use supervise::Restart;
 pub use watch::{Down, DownReason, Event, WatchEvent, WatchId};
 #[cfg(feature = "port-mapping")]
@@ -135,8 +137,9 @@ pub use webmesh_transport::nat::Router;
 pub use webmesh_transport::nat::{Mapping, NatClass, Ports, Reachability};
 pub use webmesh_transport::peer_ref::AddressRef;
 pub use webmesh_transport::{
-    Candidate, ConnectError, Explanation, JoinError, KeyFileError, PathKind, PeerId, PeerRef,
-    Relaying, SecretKey, Service, peer_ref,
+    BindError, Candidate, ConnectError, Drops, Explanation, JoinError, KeyFileError, PathKind,
+    PeerId, PeerRef, PeerRefChanges, PlacementError, Relaying, SecretKey, Served, Service,
+    peer_ref,
 };
 #[cfg(feature = "sim")]
 pub use webmesh_transport::{MemoryNetwork, sim};

@@ -4,8 +4,9 @@ use crate::publish::ResolveError;
 use crate::remote::RemoteTarget;
 use crate::wire_ref::WireRef;
 use futures_util::future::BoxFuture;
+use std::collections::HashSet;
 use std::sync::Arc;
-use webmesh_transport::PeerRef;
+use webmesh_transport::{PeerId, PeerRef};
 
 /// The connections of one mesh.
 pub(crate) trait Network: Send + Sync {
@@ -17,6 +18,8 @@ pub(crate) trait Network: Send + Sync {
         at: PeerRef,
         query: Query,
     ) -> BoxFuture<'static, Result<WireRef, ResolveError>>;
+    /// The connected peers that don't answer at the moment.
+    fn silent(&self) -> HashSet<PeerId>;
     /// Takes no new messages and waits until those accepted so far are on their way, 1 s at the most. The endpoint is
     /// closed right afterwards.
     fn shutdown(&self) -> BoxFuture<'static, ()>;

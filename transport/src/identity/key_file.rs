@@ -34,7 +34,8 @@ pub enum KeyFileError {
         /// The link.
         path: PathBuf,
     },
-    /// Other users of this computer can get at the file.
+    /// Users of this computer can get at the file who are neither its owner nor of its group: a secret that is mounted for a group is
+    /// nobody else's.
     #[error("other users can get at the key file (mode {mode:03o}); run: chmod 600 {}", path.display())]
     Exposed {
         /// The file.
@@ -124,7 +125,7 @@ pub(super) fn load(path: &Path) -> Result<SecretKey, KeyFileError> {
 fn check_mode(path: &Path, file: &File) -> io::Result<Result<(), KeyFileError>> {
     use std::os::unix::fs::PermissionsExt;
     let mode = file.metadata()?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+    if mode & 0o007 != 0 {
         return Ok(Err(KeyFileError::Exposed { path: path.into(), mode }));
     }
     Ok(Ok(()))

@@ -26,6 +26,7 @@ use super::{
     cid::Cids,
     forward::Forwarded,
     handles::{Handles, Road, Sending, Source, Way},
+    narrow::Narrow,
     pieces::{PieceIds, Pieces},
     sift::Staged,
     udp::UdpWire,
@@ -166,6 +167,8 @@ pub(crate) struct MeshSocket {
     /// The socket that only tells others where they are seen.
     observatory: Option<usize>,
     pub(crate) counters: Counters,
+    /// Where the system refuses to send what QUIC needs.
+    pub(super) narrow: Mutex<Narrow>,
 }
 
 impl MeshSocket {
@@ -199,12 +202,18 @@ impl MeshSocket {
             nat: Mutex::default(),
             observatory,
             counters: Counters::default(),
+            narrow: Mutex::default(),
         }
     }
 
     /// Gives it the means to start tasks that use it.
     pub(crate) fn with(self, this: &Weak<Self>) -> Self {
         Self { this: this.clone(), ..self }
+    }
+
+    /// The first of these addresses to which QUIC's first packets are too long for the system to send them.
+    pub(crate) fn too_narrow(&self, addresses: &[SocketAddr]) -> Option<SocketAddr> {
+        self.narrow.lock().among(addresses)
     }
 
     pub(crate) fn wires(&self) -> &[Wire] {
