@@ -32,6 +32,7 @@ pub(crate) enum Code {
     NotRunning,
     NotAllowed,
     BadAnswer,
+    #[cfg_attr(unix, allow(dead_code, reason = "there are Unix sockets"))]
     Unsupported,
     Interrupted,
     Output,
