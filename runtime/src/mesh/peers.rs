@@ -87,7 +87,7 @@ impl Mesh {
     /// # }
     /// ```
     pub fn peer_ref_changes(&self) -> PeerRefChanges {
-        self.inner.endpoint.peer_ref_changes()
+        self.inner().endpoint.peer_ref_changes()
     }
 
     /// Connects to a peer, or finds the connection that is there. Needed only to learn whether it works: a ref connects
