@@ -123,9 +123,11 @@ impl Mesh {
     pub async fn shutdown_within(&self, limit: Duration) {
         let (done, ended) = oneshot::channel::<()>();
         let inner = self.hold.inner.clone();
+        // Now, so that an actor that hasn't started never does.
+        let stopped = inner.take_no_more();
         self.inner().placement.spawn_network(Box::new(move || {
             Box::pin(async move {
-                inner.shut_down_within(limit).await;
+                inner.shut_down_within(limit, stopped).await;
                 drop(done);
             })
         }));
@@ -176,11 +178,21 @@ impl Inner {
         self.placement.spawn_network(Box::new(move || Box::pin(leaving.leave())));
     }
 
-    async fn shut_down_within(&self, limit: Duration) {
-        let placement = &self.placement;
-        let begun = placement.now();
+    /// Has the actors take no further messages, and stops them if they have no ask in hand. Whether it did.
+    fn take_no_more(&self) -> bool {
         self.shut_down.store(true, Ordering::Release);
         self.objects.drain_all();
+        let idle = self.objects.asks_in_hand() == 0;
+        if idle {
+            self.objects.stop_all();
+        }
+        idle
+    }
+
+    /// `stopped`: the actors were told to. Once is enough: one that puts it off has its reasons.
+    async fn shut_down_within(&self, limit: Duration, stopped: bool) {
+        let placement = &self.placement;
+        let begun = placement.now();
         while self.objects.asks_in_hand() > 0 {
             if placement.now() >= begun + limit {
                 let asks = self.objects.asks_in_hand();
@@ -189,7 +201,9 @@ impl Inner {
             }
             placement.sleep(STEP).await;
         }
-        self.objects.stop_all();
+        if !stopped {
+            self.objects.stop_all();
+        }
         let stopped_by = (begun + limit).max(placement.now() + STOP_WITHIN);
         while !self.objects.is_empty() && placement.now() < stopped_by {
             placement.sleep(STEP).await;
