@@ -149,13 +149,17 @@ fn a_hundred_programs() {
                 for at_once in [4, 100] {
                     let outcomes = run_many("threads", linger, &host, 100, at_once).await;
                     let lost: u64 = outcomes.iter().map(|outcome| outcome.lost).sum();
+                    tokio::time::sleep(Duration::from_secs(1)).await;
                     let arrived = sink.arrived().await;
                     println!(
                         "run {run}, linger {linger:?}: {arrived} arrived, {lost} logged as lost; the slowest ended {:?} after its \
                          last lane had drained",
                         slowest(&outcomes)
                     );
-                    assert_eq!(arrived + lost, 100 * TELLS);
+                    // Where a hundred share two processors, the host may take longer to confirm than they may linger: then some of what is
+                    // logged has arrived.
+                    assert!(arrived <= 100 * TELLS && arrived + lost >= 100 * TELLS);
+                    assert!(at_once == 100 || arrived + lost == 100 * TELLS);
                     assert!(linger.is_none() || lost == 0);
                 }
             }
