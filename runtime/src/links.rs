@@ -16,6 +16,7 @@ use crate::watches::Watches;
 use crate::wire_ref::WireRef;
 use dashmap::{DashMap, DashSet};
 use futures_util::future::BoxFuture;
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -448,6 +449,10 @@ impl Observer for Eyes {
 struct LinkNetwork(Arc<Links>);
 
 impl Network for LinkNetwork {
+    fn silent(&self) -> HashSet<PeerId> {
+        self.0.silent.iter().map(|peer| *peer).collect()
+    }
+
     fn target(&self, wire: WireRef) -> Arc<dyn RemoteTarget> {
         let links = &self.0;
         let key = (wire.peer, wire.object.0, wire.protocol.clone());
