@@ -50,10 +50,10 @@ impl Lane {
     }
 
     fn opened() -> (Self, u64) {
-        Self::new().to_opened()
+        Self::new().into_opened()
     }
 
-    fn to_opened(self) -> (Self, u64) {
+    fn into_opened(self) -> (Self, u64) {
         let mut lane = self;
         lane.core
             .submit(
@@ -523,7 +523,7 @@ fn a_drained_stream_cannot_reclaim_its_successor() {
 #[test]
 fn an_ask_that_is_given_up_is_forgotten_at_once_and_the_other_side_is_told() {
     for cancels in [true, false] {
-        let (mut lane, stream) = Lane { cancels, ..Lane::new() }.to_opened();
+        let (mut lane, stream) = Lane { cancels, ..Lane::new() }.into_opened();
         lane.ask(5, 1).unwrap();
         lane.ask(6, 2).unwrap();
         assert_eq!(lane.with(|core, fx| core.cancel(1, fx)), Some(5));
@@ -545,7 +545,7 @@ fn an_ask_that_is_given_up_is_forgotten_at_once_and_the_other_side_is_told() {
 
 #[test]
 fn asks_that_end_by_the_peers_silence_are_taken_back_when_it_hears_again() {
-    let (mut lane, stream) = Lane { cancels: true, ..Lane::new() }.to_opened();
+    let (mut lane, stream) = Lane { cancels: true, ..Lane::new() }.into_opened();
     lane.ask(5, 1).unwrap();
     lane.with(|core, fx| {
         core.hold(true, fx);
@@ -556,7 +556,7 @@ fn asks_that_end_by_the_peers_silence_are_taken_back_when_it_hears_again() {
 
 #[test]
 fn ten_million_asks_that_are_given_up_leave_the_lane_as_it_was() {
-    let (mut lane, stream) = Lane { cancels: true, ..Lane::new() }.to_opened();
+    let (mut lane, stream) = Lane { cancels: true, ..Lane::new() }.into_opened();
     assert_eq!(lane.core.answered(stream, 0), Ok(Some(999)));
     let mut encoder = encoder(&7u64);
     // What is written meanwhile is not looked at.
@@ -592,7 +592,7 @@ fn ten_million_asks_that_are_given_up_leave_the_lane_as_it_was() {
 
 #[test]
 fn senders_that_give_up_in_line_one_after_the_other_leave_nothing_behind() {
-    let (mut lane, stream) = Lane { cancels: true, ..Lane::new() }.to_opened();
+    let (mut lane, stream) = Lane { cancels: true, ..Lane::new() }.into_opened();
     (1..1000).for_each(|n| drop(lane.tell(n)));
     lane.seen(stream);
     for n in 0..1_000_000 {
