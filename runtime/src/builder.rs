@@ -3,7 +3,7 @@
 use crate::departures;
 use crate::inlet::CAPACITY;
 use crate::links::Links;
-use crate::mesh::{Ending, Inner, LINGER, Mesh};
+use crate::mesh::{Ending, Inner, Mesh};
 use crate::objects::Objects;
 use parking_lot::Mutex;
 use rand::SeedableRng;
@@ -21,8 +21,8 @@ use webmesh_transport::identity::{KeyLock, VersionCounter};
 use webmesh_transport::nat::Router;
 use webmesh_transport::placement::{InPlace, Placement, PlacementError, Threads};
 use webmesh_transport::{
-    BindError, Endpoint, EndpointConfig, KeyFileError, Patience, PeerRef, RelayTls, SecretKey,
-    Service,
+    BindError, Endpoint, EndpointConfig, FEATURE_CANCEL, KeyFileError, Patience, PeerRef, RelayTls,
+    SecretKey, Service,
 };
 
 /// The largest message, bodies included, unless set otherwise: 64 MiB.
@@ -84,7 +84,7 @@ pub struct MeshBuilder {
     #[cfg(feature = "sim")]
     memory: Option<MemoryNetwork>,
     inlet_capacity: usize,
-    linger: Duration,
+    linger: Option<Duration>,
     serve: bool,
     service: Service,
     join: Vec<PeerRef>,
@@ -114,7 +114,7 @@ impl MeshBuilder {
             #[cfg(feature = "sim")]
             memory: None,
             inlet_capacity: CAPACITY,
-            linger: LINGER,
+            linger: None,
             serve: true,
             service: Service::default(),
             join: Vec::new(),
@@ -335,7 +335,8 @@ impl MeshBuilder {
     }
 
     /// How long the mesh may go on once nobody holds it, until what it accepted has left; it ends as soon as that is so. It is the
-    /// longest that the end of `#[webmesh::main]` waits for it. Default: 500 ms. 0: the goodbye is all that leaves.
+    /// longest that the end of `#[webmesh::main]` waits for it. 0: the goodbye is all that leaves. Default: 500 ms, or four round trips to
+    /// the farthest peer that hasn't confirmed everything, but no more than 5 s.
     ///
     /// A tell has *left* when the other side has it in its actor's inlet and has said so: only then a program may end without
     /// taking it along. What hasn't by then is told in the log, with its count.
@@ -355,7 +356,7 @@ impl MeshBuilder {
     /// # }
     /// ```
     pub fn linger(mut self, limit: Duration) -> Self {
-        self.linger = limit;
+        self.linger = Some(limit);
         self
     }
 
@@ -422,6 +423,7 @@ impl MeshBuilder {
             #[cfg(feature = "sim")]
             network: self.memory,
             service: self.serve.then_some(self.service),
+            features: FEATURE_CANCEL,
             ..plain
         };
         let links = Links::new(placement.clone(), self.body_max);

@@ -63,9 +63,9 @@
 //! - `actor_cell`, `supervise`, `restart`, `status`: what stays of an actor over its restarts, who restarts it, and when.
 //! - `quarantine`, `blame`: who is refused, for his messages made an actor panic, and how that is known.
 //! - `turn`: on which task's behalf this thread runs an actor.
-//! - `context`, `caller`, [`watch`](mod@watch), `attach`: what an actor can do from inside.
+//! - `context`, `caller`, `cancellation`, [`watch`](mod@watch), `attach`: what an actor can do from inside.
 //! - `mesh`, `builder`, `spawn`, `publish`: one node.
-//! - `refusals`: what it refuses its peers, counted and logged.
+//! - `refusals`, `stats`: what it refuses its peers, counted and logged; a snapshot of all that it does.
 //! - `departures`: nodes that are on their way out, and the way out of `main`.
 //! - `macros`, `entry`: the derives and attributes, and what `#[webmesh::main]` and `#[webmesh::test]` run in.
 //! - [`error`]: what can go wrong.
@@ -82,6 +82,7 @@ mod builder;
 pub mod bytes;
 mod caller;
 mod calls;
+mod cancellation;
 mod context;
 mod cork;
 mod departures;
@@ -115,6 +116,7 @@ mod rights;
 mod scratch;
 mod session;
 mod spawn;
+mod stats;
 mod status;
 mod stream;
 mod supervise;
@@ -129,6 +131,7 @@ pub use builder::{BODY_MAX, MeshBuilder, StartError, identity_in};
 pub use bytes::Bytes;
 pub use caller::{Caller, caller};
 pub use calls::{ASK_TIMEOUT, Ask, Flush, Tell};
+pub use cancellation::{Cancellation, cancellation};
 pub use context::{
     InMesh, OUTBOX_MAX, Serving, mesh, send, spawn_child, this, try_mesh, try_this, unwatch, watch,
     watch_events,
@@ -144,14 +147,16 @@ pub use publish::{
 };
 pub use restart::Restart;
 pub use spawn::Spawner;
+pub use stats::{LinkStats, RefusalStats, Stats};
 pub use watch::{Down, DownReason, Event, WatchEvent, WatchId};
 #[cfg(feature = "port-mapping")]
 pub use webmesh_transport::nat::Router;
 pub use webmesh_transport::nat::{Mapping, NatClass, Ports, Reachability};
 pub use webmesh_transport::peer_ref::AddressRef;
 pub use webmesh_transport::{
-    Candidate, ConnectError, Explanation, JoinError, KeyFileError, PathKind, PeerId, PeerRef,
-    Relaying, SecretKey, Service, peer_ref,
+    BindError, Candidate, ConnectError, Drops, Explanation, JoinError, KeyFileError, PathKind,
+    PeerId, PeerRef, PeerRefChanges, PlacementError, Relaying, SecretKey, Served, Service,
+    peer_ref,
 };
 #[cfg(feature = "sim")]
 pub use webmesh_transport::{MemoryNetwork, sim};

@@ -1,11 +1,12 @@
 //! The network of one mesh: its endpoint, a session per link, a lane per object of another mesh.
 
 use crate::error::Fault;
+use crate::inbound::abandoned::Abandoned;
 use crate::inbound::budget::Budget;
 use crate::inbound::succession::Succession;
 use crate::mesh::{Mesh, WeakMesh};
 use crate::network::{Drain, Network, Query};
-use crate::outbound::lane::{FarTarget, Lane};
+use crate::outbound::lane::{FarTarget, Lane, State};
 use crate::outbound::pump;
 use crate::publish::ResolveError;
 use crate::refusals::Refusals;
@@ -16,6 +17,7 @@ use crate::watches::Watches;
 use crate::wire_ref::WireRef;
 use dashmap::{DashMap, DashSet};
 use futures_util::future::BoxFuture;
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -66,6 +68,7 @@ pub(crate) struct Links {
     budget: Arc<Budget>,
     replies_budget: Arc<Budget>,
     succession: Arc<Succession>,
+    abandoned: Abandoned,
     refusals: Arc<Refusals>,
 }
 
@@ -85,6 +88,7 @@ impl Links {
             budget: Budget::new(WINDOWS_MAX, LARGEST_AT_ONCE * message_max as u64, None),
             replies_budget: Budget::new(REPLIES_MAX * message_max as u64, 0, None),
             succession: Arc::default(),
+            abandoned: Abandoned::default(),
             refusals: Arc::default(),
         })
     }
@@ -135,6 +139,11 @@ impl Links {
 
     pub(crate) fn succession(&self) -> &Arc<Succession> {
         &self.succession
+    }
+
+    /// Asks that were given up while actors have them.
+    pub(crate) fn abandoned(&self) -> &Abandoned {
+        &self.abandoned
     }
 
     pub(crate) fn refusals(&self) -> &Arc<Refusals> {
@@ -448,6 +457,10 @@ impl Observer for Eyes {
 struct LinkNetwork(Arc<Links>);
 
 impl Network for LinkNetwork {
+    fn silent(&self) -> HashSet<PeerId> {
+        self.0.silent.iter().map(|peer| *peer).collect()
+    }
+
     fn target(&self, wire: WireRef) -> Arc<dyn RemoteTarget> {
         let links = &self.0;
         let key = (wire.peer, wire.object.0, wire.protocol.clone());
@@ -501,6 +514,15 @@ impl Network for LinkNetwork {
         let spoken = self.0.sessions.iter();
         let trips = spoken.filter(|s| s.has_spoken()).map(|s| 2 * s.link().rtt()).max();
         trips.unwrap_or_default().min(FAREWELL_MAX)
+    }
+
+    fn trip_owed(&self) -> Duration {
+        let trip = |state: &mut State| {
+            let owes = state.core.owed() > 0;
+            state.session.as_ref().filter(|_| owes).map(|session| session.link().rtt())
+        };
+        let trips = self.0.lanes.iter().filter_map(|lane| lane.look(trip));
+        trips.max().unwrap_or_default()
     }
 
     fn owed(&self) -> u64 {

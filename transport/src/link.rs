@@ -11,10 +11,11 @@ use std::{
 };
 
 use quinn::{ConnectionError, VarInt};
+use serde::Serialize;
 
 use crate::{
     connection::Order,
-    hello::InstanceId,
+    hello::{FEATURE_RENDEZVOUS, InstanceId},
     identity::PeerId,
     inline::Inline,
     lease::Lease,
@@ -26,7 +27,8 @@ use crate::{
 };
 
 /// How a peer is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum PathKind {
     /// Datagrams go straight to an address that the peer names.
@@ -165,7 +167,7 @@ struct Inner {
     peer: PeerId,
     instance: InstanceId,
     dialled: bool,
-    serves: bool,
+    features: u64,
     rank: [u8; 16],
     connection: quinn::Connection,
     driver: Inline,
@@ -192,8 +194,8 @@ pub(crate) struct Parts {
     pub(crate) lease: Lease,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) orders: actix::WeakRecipient<Order>,
-    /// Whether the peer serves as a rendezvous.
-    pub(crate) serves: bool,
+    /// What the peer understands beyond version 1 of the wire format, by its HELLO.
+    pub(crate) features: u64,
     /// If a rendezvous was needed: the addresses that the peer names.
     pub(crate) introduced: Option<Box<[SocketAddr]>>,
     /// That of the peer's reference; 0 if it has shown none.
@@ -213,7 +215,7 @@ impl Link {
             lease,
             pulse,
             orders,
-            serves,
+            features,
             introduced,
             version,
         } = parts;
@@ -223,7 +225,7 @@ impl Link {
             peer,
             instance,
             dialled,
-            serves,
+            features,
             rank,
             connection,
             driver,
@@ -253,7 +255,12 @@ impl Link {
 
     /// Whether the peer serves as a rendezvous.
     pub(crate) fn serves(&self) -> bool {
-        self.inner.serves
+        self.has_feature(FEATURE_RENDEZVOUS)
+    }
+
+    /// Whether the peer named this bit in its HELLO, such as [`FEATURE_CANCEL`](crate::FEATURE_CANCEL).
+    pub fn has_feature(&self, feature: u64) -> bool {
+        self.inner.features & feature != 0
     }
 
     /// Whether this side dialled; the dialler opens what exists once per link.

@@ -1,9 +1,10 @@
 //! Messages whose sender has lost its right are taken out of the queue, and out of the pump's hand.
 
+use super::queues::Queues;
 use super::{Hand, Inlet, InletLane, Item, refuse};
 use crate::error::Fault;
 use actix::Actor;
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
@@ -37,9 +38,8 @@ impl<A: Actor> Inlet<A> {
             let mut shared = self.shared.lock();
             self.unwanted.store(false, Ordering::Relaxed);
             let lanes: HashSet<u32> = std::mem::take(&mut shared.unwanted).into_iter().collect();
-            let mut refused = take_out(&mut hand.items, &mut hand.left, &lanes);
-            let shared = &mut *shared;
-            refused.append(&mut take_out(&mut shared.queue, &mut shared.queued, &lanes));
+            let mut refused = take_out(&mut hand.queues, &lanes);
+            refused.append(&mut take_out(&mut shared.queues, &lanes));
             refused
         };
         for item in refused {
@@ -50,17 +50,13 @@ impl<A: Actor> Inlet<A> {
     }
 }
 
-fn take_out<A: Actor>(
-    items: &mut VecDeque<Item<A>>,
-    left: &mut usize,
-    lanes: &HashSet<u32>,
-) -> Vec<Item<A>> {
-    if !items.iter().any(|item| lanes.contains(&item.lane)) {
+fn take_out<A: Actor>(queues: &mut Queues<A>, lanes: &HashSet<u32>) -> Vec<Item<A>> {
+    if !queues.iter().any(|item| lanes.contains(&item.lane)) {
         return Vec::new();
     }
-    let unwanted = |item: &Item<A>| lanes.contains(&item.lane);
-    let (out, kept): (Vec<_>, Vec<_>) = std::mem::take(items).into_iter().partition(unwanted);
-    *items = kept.into();
-    *left -= out.iter().map(|item| item.count).sum::<usize>();
+    let all: Vec<_> = queues.drain().collect();
+    let (out, kept): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|item| lanes.contains(&item.lane));
+    kept.into_iter().for_each(|item| queues.push(item));
     out
 }

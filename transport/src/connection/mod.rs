@@ -39,7 +39,7 @@ use crate::{
     bucket::Bucket,
     dial::{Authenticated, ConnectError, Late},
     endpoint::Shared,
-    hello::{FEATURE_RENDEZVOUS, InstanceId, LinkStream, Note, Notes, write_note},
+    hello::{InstanceId, LinkStream, Note, Notes, write_note},
     identity::PeerId,
     limits::TokioClock,
     link::{Link, LinkDown, Parts, PathKind},
@@ -333,7 +333,7 @@ impl Connection {
             lease,
             pulse,
             orders,
-            serves: hello.features & FEATURE_RENDEZVOUS != 0,
+            features: hello.features,
             introduced,
             version,
         });
