@@ -6,6 +6,7 @@
 use std::future::Future;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
+use webmesh_transport::shortage::{self, RUNTIME_DESCRIPTORS_MAX};
 
 /// Which runtime.
 #[derive(Clone, Copy, Debug)]
@@ -47,9 +48,13 @@ pub fn block_on_paused<F: Future>(future: F) -> F::Output {
 }
 
 fn run<F: Future>(builder: &mut Builder, future: F) -> F::Output {
-    let runtime: Runtime = match builder.enable_all().build() {
+    // tokio panics by itself where one of the first descriptors is refused.
+    let room = shortage::room_for(RUNTIME_DESCRIPTORS_MAX);
+    let runtime: Runtime = match room.and_then(|()| builder.enable_all().build()) {
         Ok(runtime) => runtime,
-        Err(error) => panic!("the runtime could not be started: {error}"),
+        Err(error) => {
+            panic!("the runtime could not be started: {}", shortage::with_remedy(&error))
+        }
     };
     let output = {
         // Entered until the end, for what is left in the set may still spawn when it is dropped.

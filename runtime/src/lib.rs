@@ -122,7 +122,7 @@ pub use context::{
 pub use dispatch::{RemoteActor, ServedBy};
 pub use error::{AskError, TellError, TrySendError};
 pub use macros::{Message, Protocol, RemoteActor, Reply, main, test};
-pub use mesh::{Mesh, PingError, Pong};
+pub use mesh::{Descriptors, Mesh, PingError, Pong};
 pub use message::{Accepts, Message, Protocol, Streams};
 pub use publish::{Publish, PublishError, Resolve, ResolveError};
 pub use spawn::Spawner;
@@ -132,6 +132,7 @@ pub use watch::{Down, DownReason, Event, WatchEvent, WatchId};
 pub use webmesh_transport::nat::Router;
 pub use webmesh_transport::nat::{Mapping, NatClass, Ports, Reachability};
 pub use webmesh_transport::peer_ref::AddressRef;
+pub use webmesh_transport::shortage;
 pub use webmesh_transport::{
     Candidate, ConnectError, Explanation, JoinError, KeyFileError, PathKind, PeerId, PeerRef,
     Relaying, SecretKey, Service, peer_ref,

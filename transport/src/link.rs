@@ -165,6 +165,7 @@ struct Inner {
     instance: InstanceId,
     dialled: bool,
     serves: bool,
+    relays: bool,
     rank: [u8; 16],
     connection: quinn::Connection,
     driver: Inline,
@@ -193,6 +194,8 @@ pub(crate) struct Parts {
     pub(crate) orders: actix::WeakRecipient<Order>,
     /// Whether the peer serves as a rendezvous.
     pub(crate) serves: bool,
+    /// Whether it says that it relays as such.
+    pub(crate) relays: bool,
     /// If a rendezvous was needed: the addresses that the peer names.
     pub(crate) introduced: Option<Box<[SocketAddr]>>,
     /// That of the peer's reference; 0 if it has shown none.
@@ -213,6 +216,7 @@ impl Link {
             pulse,
             orders,
             serves,
+            relays,
             introduced,
             version,
         } = parts;
@@ -223,6 +227,7 @@ impl Link {
             instance,
             dialled,
             serves,
+            relays,
             rank,
             connection,
             driver,
@@ -253,6 +258,11 @@ impl Link {
     /// Whether the peer serves as a rendezvous.
     pub(crate) fn serves(&self) -> bool {
         self.inner.serves
+    }
+
+    /// Whether the peer says that it relays between those whom it introduces.
+    pub(crate) fn relays(&self) -> bool {
+        self.inner.relays
     }
 
     /// Whether this side dialled; the dialler opens what exists once per link.

@@ -22,6 +22,8 @@ use futures_util::future::LocalBoxFuture;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::mpsc};
 
+use crate::shortage::{self, with_remedy};
+
 /// A task that is sent to its thread first and becomes a (thread-bound) future there.
 pub type Task = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>;
 
@@ -61,9 +63,12 @@ pub trait Placement: Send + Sync + 'static {
 /// Why the threads of a placement could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum PlacementError {
-    /// The operating system refused a thread; nothing was started.
-    #[error("cannot start the network thread: {0}")]
+    /// The operating system refused a thread; nothing was started. The text says what to raise.
+    #[error("cannot start the network thread: {}", with_remedy(.0))]
     Thread(#[source] std::io::Error),
+    /// The operating system refused the descriptors of the thread's runtime; nothing is left running. The text says what to raise.
+    #[error("cannot start the network thread: {}", with_remedy(.0))]
+    Runtime(#[source] std::io::Error),
     /// The thread was started but its runtime was not; nothing is left running.
     #[error("the network thread ended before it was ready")]
     NotReady,
@@ -106,18 +111,24 @@ impl Threads {
         let thread = std::thread::Builder::new()
             .name("webmesh-net".into())
             .spawn(move || {
-                let runner = System::new();
-                let runtime = runner.block_on(async { Handle::current() });
+                // actix's own would panic where the system lacks something.
+                let runtime = match shortage::runtime() {
+                    Ok(runtime) => runtime,
+                    Err(e) => return drop(ready.send(Err(e))),
+                };
+                let handle = runtime.handle().clone();
+                let runner = System::with_tokio_rt(|| runtime);
                 let system = System::current();
                 let network = system.arbiter().clone();
-                if ready.send((system, network, runtime)).is_ok()
+                if ready.send(Ok((system, network, handle))).is_ok()
                     && let Err(e) = runner.run()
                 {
                     tracing::error!("the network thread ended with {e}");
                 }
             })
             .map_err(PlacementError::Thread)?;
-        let (system, network, runtime) = started.recv().map_err(|_| PlacementError::NotReady)?;
+        let started = started.recv().map_err(|_| PlacementError::NotReady)?;
+        let (system, network, runtime) = started.map_err(PlacementError::Runtime)?;
         Ok(Self {
             system,
             network,
@@ -147,17 +158,15 @@ impl Threads {
             // `Arbiter::try_new` wants a System in its thread, and a thread can never be rid of one
             // again, so the caller's must not be it.
             let system = self.system.clone();
-            let made = std::thread::spawn(move || {
+            let made = std::thread::Builder::new().spawn(move || {
                 System::set_current(system);
-                Arbiter::try_new().map(|arbiter| arbiter.handle())
-            })
-            .join();
-            match made {
-                Ok(Ok(arbiter)) => {
-                    pool.push(Slot { arbiter, load: Arc::new(AtomicUsize::new(0)) });
-                }
-                Ok(Err(e)) => tracing::warn!("no further arbiter: {e}"),
-                Err(_) => tracing::warn!("no further arbiter: its thread did not start"),
+                let made = Arbiter::try_with_tokio_rt(shortage::runtime);
+                made.map(|arbiter| arbiter.handle())
+            });
+            let died = |_| Err(std::io::Error::other("the thread that starts it panicked"));
+            match made.and_then(|thread| thread.join().unwrap_or_else(died)) {
+                Ok(arbiter) => pool.push(Slot { arbiter, load: Arc::new(AtomicUsize::new(0)) }),
+                Err(e) => tracing::warn!("no further thread for actors: {}", with_remedy(&e)),
             }
         }
         let slot = pool.iter().min_by_key(|slot| slot.load.load(Ordering::Relaxed))?;

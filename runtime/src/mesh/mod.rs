@@ -1,9 +1,11 @@
 //! A mesh: one identity, its objects, where its actors run, and its connections to other meshes.
 
 mod decode_scope;
+mod descriptors;
 mod peers;
 
 pub(crate) use decode_scope::DecodeScope;
+pub use descriptors::Descriptors;
 pub use peers::{PingError, Pong};
 
 use crate::access::Access;

@@ -72,8 +72,13 @@ impl Connection {
             return;
         }
         self.beside_failed();
-        if let (Some(why), false) = (self.refusal.take(), error.is_telling()) {
-            error = ConnectError::NotIntroduced(why.to_string());
+        let (refusal, unrelayed) = (self.refusal.take(), std::mem::take(&mut self.unrelayed));
+        if !error.is_telling() {
+            match refusal {
+                _ if unrelayed => error = ConnectError::NoRelay,
+                Some(why) => error = ConnectError::NotIntroduced(why.to_string()),
+                None => {}
+            }
         }
         self.late = None;
         // There may be a link all the same: one beside which it was dialled, or that the peer dialled.

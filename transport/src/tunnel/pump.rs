@@ -15,7 +15,10 @@ use super::{
     frame::Splitter,
     wire::{Place, Tunnels},
 };
-use crate::tls::{self, TunnelTls};
+use crate::{
+    shortage::{RUNTIME_DESCRIPTORS, room_for, with_remedy},
+    tls::{self, TunnelTls},
+};
 
 /// A tunnel through which nothing came for so long is closed. Twice the pause between probes and more.
 const IDLE_MAX: Duration = Duration::from_secs(60);
@@ -24,13 +27,17 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
 /// Handshakes of others under way at a time. A guess.
-const HALF_OPEN_MAX: usize = 128;
+pub(crate) const HALF_OPEN_MAX: usize = 128;
 
 /// Tunnels from one address prefix (/24 of IPv4, /48 of IPv6). A guess: an office behind one firewall.
 const TUNNELS_PER_NETWORK: usize = 64;
 
 /// Bytes read at a time: a record of TLS.
 const READ_BYTES: usize = 16 * 1024;
+
+/// Descriptors that tunnels of others leave to this host, which looks at its interfaces, keeps versions of its PeerRef and starts threads of
+/// actors. A guess: a thread's, and as many to look with.
+const KEPT: u64 = 2 * RUNTIME_DESCRIPTORS;
 
 /// How long to wait when no connection can be accepted: no file descriptors left, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -91,13 +98,22 @@ pub(crate) async fn accept_all(
     listener: TcpListener,
 ) {
     let half_open = Arc::new(Semaphore::new(HALF_OPEN_MAX));
+    let mut failing = false;
     loop {
         let accepted = timeout(IDLE_MAX, listener.accept()).await;
         let Some(tunnels) = tunnels.upgrade() else { return };
+        // Strangers don't get the last descriptors.
+        let accepted = accepted.map(|accepted| accepted.and_then(|a| room_for(KEPT).map(|()| a)));
         let (stream, remote) = match accepted {
-            Ok(Ok(accepted)) => accepted,
+            Ok(Ok(accepted)) => {
+                failing = false;
+                accepted
+            }
             Ok(Err(e)) => {
-                tracing::debug!("no tunnel accepted: {e}");
+                // Once until it works again.
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!("no tunnel is taken at the moment: {}", with_remedy(&e));
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

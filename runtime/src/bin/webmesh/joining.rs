@@ -87,8 +87,23 @@ impl Joining {
         }
     }
 
-    /// Waits for the sessions to stand.
+    /// Waits for the sessions to stand, up to a bound.
     pub(crate) async fn attached(&self, mesh: &Mesh) -> Result<(), Failure> {
+        match self.attached_yet(mesh).await {
+            Ok(()) => Ok(()),
+            Err(none) => Err(Failure::failed(none)),
+        }
+    }
+
+    /// The same for a host that goes on: its mesh keeps trying, and the log says that no session stands yet.
+    pub(crate) async fn attached_or_later(&self, mesh: &Mesh) {
+        if let Err(none) = self.attached_yet(mesh).await {
+            tracing::warn!("{none} It is tried on, at least each half minute.");
+        }
+    }
+
+    /// Whether sessions stand within the bound; or what to say about that.
+    async fn attached_yet(&self, mesh: &Mesh) -> Result<(), String> {
         if self.join.is_empty() || self.rendezvous == Some(0) {
             return Ok(());
         }
@@ -96,10 +111,10 @@ impl Joining {
             return Ok(());
         }
         match mesh.attached_to().len() {
-            0 => Err(Failure::failed(format!(
+            0 => Err(format!(
                 "none of the nodes named by --join gave a session within {} s: is one running there, and does it serve?",
                 ATTACHED_MAX.as_secs()
-            ))),
+            )),
             standing => {
                 tracing::warn!(
                     standing,

@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// Don't serve other hosts as their rendezvous.
     #[arg(long)]
     no_serve: bool,
+    /// Introduce other hosts to each other, and relay nothing between those that can't reach each other.
+    #[arg(long)]
+    no_relay: bool,
     /// Where to take hosts whose network blocks UDP, by TLS over TCP [default: port 443, if it can be had].
     #[arg(long, value_name = "IP:PORT", value_parser = listenable, conflicts_with_all = ["no_serve", "private"])]
     relay_tls: Option<SocketAddr>,
@@ -46,6 +49,7 @@ pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failur
     }
     let serves = !args.no_serve && !args.private;
     let mut builder = Mesh::builder().data_dir(args.data.path()?).serve(serves);
+    builder = builder.relay(!args.no_relay);
     match (args.relay_tls, https(&args.listen)) {
         (Some(address), _) => builder = builder.relay_tls(address),
         (None, Some(address)) if serves => builder = builder.relay_tls_if_free(address),
@@ -65,7 +69,7 @@ pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failur
     let asked_to_end = mesh.until_ctrl_c();
     tokio::pin!(asked_to_end);
     tokio::select! {
-        attached = args.joining.attached(&mesh) => attached?,
+        () = args.joining.attached_or_later(&mesh) => {}
         asked = &mut asked_to_end => {
             mesh.shutdown().await;
             return asked.map(|()| ExitCode::SUCCESS).map_err(Failure::failed);
@@ -73,8 +77,22 @@ pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failur
     }
     let (peer, peer_ref) = (mesh.peer_id().to_string(), mesh.peer_ref().to_string());
     let listen: Vec<String> = mesh.listen_addresses().iter().map(ToString::to_string).collect();
-    let text = format!("peer    {peer}\nlisten  {}\n{peer_ref}", listen.join(" "));
-    let object = json!({ "event": "ready", "peer": peer, "peer_ref": peer_ref, "listen": listen });
+    let files = mesh.descriptors();
+    let limit = files.limit.map_or_else(|| "any number".to_owned(), |limit| limit.to_string());
+    if files.are_short() {
+        tracing::warn!(
+            "this node may need {} file descriptors and may have {limit}: raise the limit (ulimit -n; systemd: LimitNOFILE=), \
+             or else it takes fewer hosts whose network blocks UDP",
+            files.needed
+        );
+    }
+    let needed = files.needed;
+    let text = format!(
+        "peer    {peer}\nlisten  {}\nfiles   may need {needed}, may have {limit}\n{peer_ref}",
+        listen.join(" ")
+    );
+    let descriptors = json!({ "needed": needed, "limit": files.limit });
+    let object = json!({ "event": "ready", "peer": peer, "peer_ref": peer_ref, "listen": listen, "descriptors": descriptors });
     let result = match output.print(object, text) {
         Ok(()) => asked_to_end.await.map_err(Failure::failed),
         // For a daemon that is no way to end well: nobody can reach it without its reference.
