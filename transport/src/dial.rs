@@ -98,7 +98,7 @@ pub enum ConnectError {
 impl ConnectError {
     /// Whether it says more than that nobody was reached.
     pub(crate) fn is_telling(&self) -> bool {
-        !matches!(self, Self::NoAddress | Self::Timeout(_))
+        !matches!(self, Self::NoAddress | Self::Timeout(_) | Self::Refused(_))
     }
 }
 
@@ -119,7 +119,7 @@ const ABSENT_TIME: Duration = Duration::from_secs(3);
 
 /// How long the roads to a peer that is there have, if no relay lends another one: QUIC's first packets go out after 0, 1 and 3 s, and what they
 /// draw comes back. A guess.
-const UNRELAYED_TIME: Duration = Duration::from_secs(4);
+const UNRELAYED_TIME: Duration = Duration::from_millis(3500);
 
 /// A connection whose peer proved its key and said HELLO.
 pub(crate) struct Authenticated {
@@ -160,7 +160,7 @@ pub(crate) async fn dial(
         () = sleep => {}
     }
     // That somebody else lives there says more than that nobody answered elsewhere.
-    Err(worst.unwrap_or(ConnectError::Timeout(limit)))
+    Err(worst.filter(ConnectError::is_telling).unwrap_or(ConnectError::Timeout(limit)))
 }
 
 async fn authenticate(
@@ -250,7 +250,10 @@ async fn race(
                 // Dropping the others ends them.
                 Ok(proven) => return Ok(proven),
                 Err(e) => {
-                    if !matches!(worst, Some(ConnectError::WrongPeer { .. })) {
+                    let telling = worst.as_ref().is_some_and(ConnectError::is_telling);
+                    if !matches!(worst, Some(ConnectError::WrongPeer { .. }))
+                        && (e.is_telling() || !telling)
+                    {
                         *worst = Some(e);
                     }
                     true

@@ -39,14 +39,14 @@ fn meet(from: Kind, to: Kind) -> (Result<PathKind, ConnectError>, Duration) {
 }
 
 #[test]
-fn every_pair_whose_nats_can_be_punched_meets_without_a_relay_and_the_others_hear_that_there_is_none() {
+fn every_pair_of_plain_nats_meets_without_a_relay_and_the_others_hear_that_there_is_none() {
     for from in Kind::ALL {
         for to in Kind::ALL {
             let (outcome, took) = meet(from, to);
             println!("{from:?} to {to:?}: {outcome:?} after {took:?}");
+            // Whose NAT is symmetric is seen by the rendezvous at another port than by the caller, who has nothing else to go by.
             let symmetric = |kind| kind == Kind::Symmetric;
-            let punchable = !(symmetric(from) && to.is_strict() || symmetric(to) && from.is_strict());
-            if punchable {
+            if !symmetric(to) && !(symmetric(from) && to.is_strict()) {
                 assert!(outcome.is_ok(), "{from:?} to {to:?}: {outcome:?}");
                 assert!(took <= Duration::from_secs(2), "{from:?} to {to:?}: {took:?}");
             } else {
