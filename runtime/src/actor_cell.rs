@@ -295,6 +295,10 @@ impl<A: RemoteActor> Exposed for Facet<A> {
         u16::try_from(index).ok()
     }
 
+    fn message_id(&self, index: u16) -> Option<&'static str> {
+        self.messages.get(usize::from(index)).copied()
+    }
+
     fn inbound(&self) -> Box<dyn Inbound> {
         Box::new(Lane {
             lane: self.cell.inlet.open_lane(),
@@ -370,6 +374,10 @@ impl<A: RemoteActor> Inbound for Lane<A> {
             ready!(self.lane.poll_reserve(cx, usize::try_from(want).unwrap_or(usize::MAX)));
         // No more than was wanted, hence it fits.
         Poll::Ready(u32::try_from(granted).unwrap_or(want))
+    }
+
+    fn withdraw(&mut self) {
+        self.lane.withdraw();
     }
 
     fn commit(&mut self) {

@@ -413,7 +413,9 @@ impl<P: Protocol> Serialize for ActorRef<P> {
 
 impl<'de, P: Protocol> Deserialize<'de> for ActorRef<P> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wire = WireRef::deserialize(deserializer)?;
+        let mut wire = WireRef::deserialize(deserializer)?;
+        // Only the host that publishes a name says which publication it is, and only when it is asked.
+        wire.publication = None;
         if wire.protocol != P::ID {
             let found = &wire.protocol;
             return Err(de::Error::custom(format_args!(

@@ -426,6 +426,7 @@ impl MeshBuilder {
             key_lock: Mutex::new(key_lock),
             endpoint: endpoint.clone(),
             network: OnceLock::from(links.clone().network()),
+            refusals: links.refusals().clone(),
         });
         links.start(mesh.downgrade(), endpoint);
         Ok(mesh)

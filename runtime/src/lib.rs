@@ -62,6 +62,7 @@
 //! - `actor_cell`, `supervise`, `status`: what stays of an actor over its restarts, and who restarts it.
 //! - `context`, `caller`, [`watch`](mod@watch), `attach`: what an actor can do from inside.
 //! - `mesh`, `builder`, `spawn`, `publish`: one node.
+//! - `refusals`: what it refuses its peers, counted and logged.
 //! - `macros`, `entry`: the derives and attributes, and what `#[webmesh::main]` and `#[webmesh::test]` run in.
 //! - [`error`]: what can go wrong.
 
@@ -98,6 +99,7 @@ mod outbound;
 pub mod payload;
 mod publish;
 mod pump;
+mod refusals;
 mod remote;
 mod scratch;
 mod session;

@@ -8,6 +8,7 @@ use crate::network::{Network, Query};
 use crate::outbound::lane::{FarTarget, Lane};
 use crate::outbound::pump;
 use crate::publish::ResolveError;
+use crate::refusals::Refusals;
 use crate::remote::RemoteTarget;
 use crate::session::Session;
 use crate::watch::{DownReason, Event, WatchId, WatchSink};
@@ -19,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
 use webmesh_transport::{
-    ConnectError, Endpoint, Hints, Link, LinkDown, Observer, PeerId, PeerRef, Placement,
+    ConnectError, Endpoint, Excerpt, Hints, Link, LinkDown, Observer, PeerId, PeerRef, Placement,
 };
 
 /// How often lanes are looked after.
@@ -68,6 +69,7 @@ pub(crate) struct Links {
     budget: Arc<Budget>,
     replies_budget: Arc<Budget>,
     succession: Arc<Succession>,
+    refusals: Arc<Refusals>,
 }
 
 impl Links {
@@ -86,6 +88,7 @@ impl Links {
             budget: Budget::new(WINDOWS_MAX, LARGEST_AT_ONCE * message_max as u64, None),
             replies_budget: Budget::new(REPLIES_MAX * message_max as u64, 0, None),
             succession: Arc::default(),
+            refusals: Arc::default(),
         })
     }
 
@@ -135,6 +138,10 @@ impl Links {
 
     pub(crate) fn succession(&self) -> &Arc<Succession> {
         &self.succession
+    }
+
+    pub(crate) fn refusals(&self) -> &Arc<Refusals> {
+        &self.refusals
     }
 
     pub(crate) fn watches(&self) -> &Watches {
@@ -252,11 +259,12 @@ impl Links {
     pub(crate) fn watch(
         self: &Arc<Self>,
         wire: &WireRef,
+        publication: Option<u64>,
         watch: WatchId,
         sink: Arc<dyn WatchSink>,
     ) {
         let (peer, hints) = (wire.peer, wire.whereabouts());
-        self.watches.add(watch, wire.clone(), sink);
+        self.watches.add(watch, wire.clone(), publication, sink);
         let links = self.clone();
         self.placement.spawn_network(Box::new(move || {
             Box::pin(async move {
@@ -327,7 +335,6 @@ impl Links {
 
     fn down(self: &Arc<Self>, link: &Link, reason: &LinkDown) {
         let peer = link.peer();
-        tracing::debug!(%peer, %reason, "a link ended");
         let fault = match reason {
             LinkDown::Restarted => Fault::PeerRestarted,
             LinkDown::Local { .. } if self.mesh().is_none() => Fault::ShutDown,
@@ -459,6 +466,10 @@ impl Network for LinkNetwork {
                 if answer != Err(ResolveError::NoAnswer) {
                     break;
                 }
+            }
+            if let Err(error) = &answer {
+                let why = error.to_string();
+                tracing::debug!(name = %Excerpt(&query.name), at = ?at.peer(), why = %Excerpt(&why), "not resolved");
             }
             let mut wire = answer?;
             // Where it was found is where it can be reached.

@@ -5,6 +5,7 @@ use crate::actor_ref::{ActorRef, Target};
 use crate::mesh::Mesh;
 use crate::message::Protocol;
 use crate::network::Query;
+use crate::refusals::Reason;
 use crate::wire_ref::{ObjectId, WireRef};
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
@@ -204,7 +205,29 @@ impl Mesh {
         if *found.protocol != *protocol {
             return Err(ResolveError::WrongProtocol { found: found.protocol.to_string() });
         }
-        Ok(self.wire_ref(found.object, 0, protocol.to_owned()))
+        let mut wire = self.wire_ref(found.object, 0, protocol.to_owned());
+        // Two processes of a host start at different times; the factor keeps their numbers apart.
+        let of_process = self.epoch().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let serial = self.objects().serial(&found.object);
+        wire.publication = serial.map(|serial| of_process.wrapping_add(serial));
+        Ok(wire)
+    }
+}
+
+impl Mesh {
+    /// Why a query by another mesh was answered with this error.
+    pub(crate) fn why_unresolved(&self, name: &str, error: &ResolveError) -> Reason {
+        match error {
+            ResolveError::NoMatchingVersion { .. } => Reason::NoMatchingVersion,
+            ResolveError::WrongProtocol { .. } => Reason::WrongProtocol,
+            ResolveError::Name(_) | ResolveError::Requirement(_) => Reason::MalformedQuery,
+            _ => {
+                let published = name.parse().is_ok_and(|name| {
+                    self.inner().directory.resolve(&name, &VersionReq::STAR, |_| true).is_ok()
+                });
+                if published { Reason::ForbiddenName } else { Reason::UnknownName }
+            }
+        }
     }
 }
 

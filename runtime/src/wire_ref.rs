@@ -30,6 +30,10 @@ pub(crate) struct WireRef {
     pub(crate) epoch: u64,
     #[serde(deserialize_with = "bounded_id")]
     pub(crate) protocol: String,
+    /// In the answer to a query, which publication of the name it found; the same one again has the same number. Nothing in
+    /// refs inside messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) publication: Option<u64>,
     /// Where the peer may be found; tried in addition to whatever is known of it. Only that peer's key is accepted there.
     #[serde(default, deserialize_with = "bounded_hints", skip_serializing_if = "Vec::is_empty")]
     pub(crate) hints: Vec<SocketAddr>,

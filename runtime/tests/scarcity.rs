@@ -59,7 +59,9 @@ fn can_limit() -> bool {
     let there = |tool| Command::new(tool).arg("--version").stdout(Stdio::null()).status().is_ok();
     let can = there("prlimit") && there("setpriv");
     if !can {
-        eprintln!("SKIPPED: prlimit and setpriv (util-linux) are needed to limit what a process gets");
+        eprintln!(
+            "SKIPPED: prlimit and setpriv (util-linux) are needed to limit what a process gets"
+        );
     }
     can
 }
@@ -159,7 +161,8 @@ fn free_port() -> u16 {
 }
 
 #[test]
-fn strangers_who_use_up_a_nodes_descriptors_keep_nobody_from_it_and_change_nothing_of_its_reference() {
+fn strangers_who_use_up_a_nodes_descriptors_keep_nobody_from_it_and_change_nothing_of_its_reference()
+ {
     if !can_limit() {
         return;
     }
@@ -185,7 +188,10 @@ fn strangers_who_use_up_a_nodes_descriptors_keep_nobody_from_it_and_change_nothi
     let mut log = String::new();
     process.stderr.take().unwrap().read_to_string(&mut log).unwrap();
     assert_eq!(process.wait().unwrap().code(), Some(0), "{log}");
-    assert!(!log.contains("panicked") && !log.contains("addresses of this host have changed"), "{log}");
+    assert!(
+        !log.contains("panicked") && !log.contains("addresses of this host have changed"),
+        "{log}"
+    );
     assert_eq!(log.matches("no tunnel is taken at the moment").count(), 1, "{log}");
 }
 

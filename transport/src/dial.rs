@@ -15,14 +15,14 @@ use crate::{
     identity::PeerId,
     inline::Inline,
     lease::Lease,
-    limits::Slot,
+    limits::{Slot, prefix},
     link::code,
     path::{
         candidates::{self, CANDIDATES_MAX},
         pulse::Secrets,
     },
     peer_ref::ExpiredError,
-    printable::printable,
+    printable::{Excerpt, printable},
     refused::refused,
     socket::handles::Road,
     tls,
@@ -65,7 +65,9 @@ pub enum ConnectError {
     NotIntroduced(String),
     /// The peer is there, and rendezvous introduced this host to it, but the NATs on the way let nothing through, and none of these rendezvous
     /// relays. Have one of the two hosts join a rendezvous that does (`webmesh node` does by default), or forward a port.
-    #[error("the peer is there, but nothing gets through to it directly, and no rendezvous relays between the two")]
+    #[error(
+        "the peer is there, but nothing gets through to it directly, and no rendezvous relays between the two"
+    )]
     NoRelay,
     /// The address is this host's own, and its system says that nobody listens there.
     #[error("nobody listens at {0}, as the system says")]
@@ -366,6 +368,7 @@ pub(crate) async fn accept(
     slot: Slot,
 ) -> Option<Authenticated> {
     let sleep = shared.socket.sleep(shared.config.limits.handshake_time_max);
+    let from = incoming.remote_address();
     let outcome = tokio::select! {
         biased;
         outcome = welcome(shared, incoming) => outcome,
@@ -375,7 +378,9 @@ pub(crate) async fn accept(
     match outcome {
         Ok(authenticated) => Some(authenticated),
         Err(e) => {
-            tracing::debug!("a handshake from outside failed: {e}");
+            if let Some(left_out) = shared.log_quota.take(prefix(from.ip().to_canonical())) {
+                tracing::debug!(%from, why = %Excerpt(&e), left_out, "a handshake from outside failed");
+            }
             None
         }
     }

@@ -6,7 +6,7 @@ mod start;
 use std::{
     collections::HashMap,
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -20,9 +20,9 @@ use parking_lot::Mutex;
 use rand::RngExt;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::nat::birthday::SOCKETS;
 #[cfg(feature = "port-mapping")]
 use crate::nat::port_mapping;
-use crate::nat::birthday::SOCKETS;
 use crate::{
     bucket::Bucket,
     config::{BindError, EndpointConfig, Hints, bind, bind_all},
@@ -31,8 +31,9 @@ use crate::{
     hello::{FEATURE_RELAY, FEATURE_RENDEZVOUS, Hello, InstanceId},
     identity::PeerId,
     interfaces::{self, ranking},
-    limits::{Admission, Admissions, InitialGate, Limits},
+    limits::{Admission, Admissions, InitialGate, Limits, prefix},
     link::{Link, Observer, code},
+    log_quota::LogQuota,
     nat::nat64::Nat64,
     own_ref::OwnRef,
     path::{
@@ -43,8 +44,11 @@ use crate::{
         places::{self, Places},
         pulse::Pulses,
     },
-    peer_ref::{ExpiredError, Origin, PeerRef, PeerRefStore, Remembered, RendezvousPoint, SignedRef},
+    peer_ref::{
+        ExpiredError, Origin, PeerRef, PeerRefStore, Remembered, RendezvousPoint, SignedRef,
+    },
     placement::Placement,
+    printable::Excerpt,
     quic::{self, Quic, Windows},
     relay::forwarder::Forwarder,
     rendezvous::{
@@ -156,6 +160,8 @@ pub(crate) struct Shared {
     /// Datagrams that open this host's NAT for callers, as a rendezvous says where they are.
     pub(crate) opened: Mutex<Bucket>,
     pub(crate) seed: Option<u64>,
+    /// Lines about strangers, by the prefixes of their addresses.
+    pub(crate) log_quota: LogQuota<IpAddr>,
     /// Why this endpoint is being closed.
     closing: OnceLock<String>,
 }
@@ -565,6 +571,10 @@ impl Shared {
 async fn accept_all(shared: Arc<Shared>) {
     while let Some(incoming) = shared.quic.endpoint.accept().await {
         if shared.quic.endpoint.open_connections() >= shared.config.limits.connections_max {
+            let from = incoming.remote_address();
+            if let Some(left_out) = shared.log_quota.take(prefix(from.ip().to_canonical())) {
+                tracing::debug!(%from, left_out, "a handshake is refused: there are as many connections as may be");
+            }
             incoming.refuse();
             continue;
         }

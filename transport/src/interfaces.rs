@@ -52,7 +52,8 @@ pub(crate) fn addresses_by_use() -> io::Result<Addresses> {
 /// Whether this machine has this address, as far as the system tells.
 pub(crate) fn has(ip: IpAddr) -> bool {
     // Asked first, for it takes the same time however many addresses there are.
-    may_be_own(ip) && addresses().is_ok_and(|found| found.partial.is_some() || found.all.contains(&ip))
+    may_be_own(ip)
+        && addresses().is_ok_and(|found| found.partial.is_some() || found.all.contains(&ip))
 }
 
 /// Whether a socket can be bound to this address: only if this machine has it, unless it was set up to bind any. Where the system has no socket
@@ -73,7 +74,9 @@ pub(crate) fn source(ip: IpAddr) -> io::Result<Option<IpAddr>> {
     let socket = match UdpSocket::bind((any, 0)) {
         Ok(socket) => socket,
         // The family isn't there.
-        Err(e) if is_forbidden(&e) || e.kind() == io::ErrorKind::AddrNotAvailable => return Ok(None),
+        Err(e) if is_forbidden(&e) || e.kind() == io::ErrorKind::AddrNotAvailable => {
+            return Ok(None);
+        }
         Err(e) => return Err(e),
     };
     match socket.connect(SocketAddr::new(ip, ANY_PORT)) {

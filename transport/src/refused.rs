@@ -9,7 +9,9 @@ use std::{
 use futures_util::future::join_all;
 use tokio::{net::UdpSocket, time::timeout};
 
-use crate::{endpoint::Shared, interfaces::may_be_own, socket::handles::Road, tunnel::is_far_end, wire};
+use crate::{
+    endpoint::Shared, interfaces::may_be_own, socket::handles::Road, tunnel::is_far_end, wire,
+};
 
 /// The system answers at once or not at all: what it asks itself goes along no wire. A guess, for a busy machine.
 const ANSWER_MAX: Duration = Duration::from_millis(200);

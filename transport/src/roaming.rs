@@ -60,7 +60,8 @@ struct Seen {
 impl Seen {
     fn now() -> Self {
         let addresses = interfaces::addresses().map(|found| found.all);
-        let unknown = |e: &io::Error| tracing::debug!("the addresses of this host can't be looked at: {e}");
+        let unknown =
+            |e: &io::Error| tracing::debug!("the addresses of this host can't be looked at: {e}");
         Self { addresses: addresses.inspect_err(unknown).ok(), ways: ways::ask() }
     }
 }
@@ -137,7 +138,8 @@ fn gathered_for(looks: &mut Bucket, now: Instant) -> Duration {
 }
 
 fn subscribe() -> Option<Notices> {
-    let silent = |e: &io::Error| tracing::debug!("the system doesn't tell of changes of addresses: {e}");
+    let silent =
+        |e: &io::Error| tracing::debug!("the system doesn't tell of changes of addresses: {e}");
     Notices::subscribe().inspect_err(silent).ok()
 }
 
@@ -167,7 +169,9 @@ pub(crate) async fn watch(shared: Weak<Shared>, locals: Vec<SocketAddr>, mut tro
         match change {
             Change::Nothing => {}
             Change::Slept => tracing::info!("this host has slept"),
-            Change::Rerouted => tracing::info!("the way from this host to the internet has changed"),
+            Change::Rerouted => {
+                tracing::info!("the way from this host to the internet has changed")
+            }
             Change::Moved => tracing::info!("the addresses of this host have changed"),
         }
         // After another way another address is the one to name first.
@@ -249,7 +253,11 @@ mod tests {
         assert_eq!(watch.look(unknown.clone(), clocks(4, 4)), Change::Nothing);
         assert_eq!(watch.look(seen(&[ip(1)], 2), clocks(4, 4)), Change::Rerouted);
         assert_eq!(watch.look(unknown.clone(), clocks(6, 6)), Change::Nothing);
-        assert_eq!(watch.look(seen(&[], 2), clocks(6, 6)), Change::Moved, "there are none: an answer");
+        assert_eq!(
+            watch.look(seen(&[], 2), clocks(6, 6)),
+            Change::Moved,
+            "there are none: an answer"
+        );
         // Nothing was known to begin with.
         let mut watch = Watch::new(unknown.unwrap(), clocks(0, 0));
         assert_eq!(watch.look(seen(&[ip(1)], 1), clocks(2, 2)), Change::Nothing);

@@ -21,6 +21,7 @@ use crate::network::Network;
 use crate::objects::Objects;
 use crate::publish::{Publish, Resolve};
 use crate::pump::Pump;
+use crate::refusals::Refusals;
 use crate::spawn::Spawner;
 use crate::watch::DownReason;
 use crate::wire_ref::{ObjectId, WireRef};
@@ -64,6 +65,7 @@ pub(crate) struct Inner {
     pub(crate) key_lock: Mutex<Option<KeyLock>>,
     pub(crate) endpoint: Endpoint,
     pub(crate) network: OnceLock<Arc<dyn Network>>,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 impl Mesh {
@@ -394,8 +396,15 @@ impl Mesh {
     /// A ref to an object of this mesh, with where that may be found.
     pub(crate) fn wire_ref(&self, object: ObjectId, epoch: u64, protocol: String) -> WireRef {
         let peer = self.inner.peer;
-        let mut wire =
-            WireRef { peer, object, epoch, protocol, hints: Vec::new(), rendezvous: Vec::new() };
+        let mut wire = WireRef {
+            peer,
+            object,
+            epoch,
+            protocol,
+            publication: None,
+            hints: Vec::new(),
+            rendezvous: Vec::new(),
+        };
         wire.add_whereabouts(&self.inner.endpoint.peer_ref());
         wire
     }

@@ -11,6 +11,7 @@ use crate::remote::{AskSlot, OutKind, OutMessage, Queued, RemoteTarget, WhenFull
 use crate::session::Session;
 use crate::stream::Express;
 use crate::watch::{WatchId, WatchSink};
+use crate::watches::LostTells;
 use crate::wire_ref::WireRef;
 use parking_lot::Mutex;
 use std::pin::Pin;
@@ -124,7 +125,8 @@ impl Lane {
         if fx.lost > 0 {
             tracing::warn!(peer = %self.peer, at_most = fx.lost, "tells to an actor may be lost");
             if let Some(links) = self.links.upgrade() {
-                links.watches().lost_tells(self.peer, self.object, fx.lost);
+                let lost = LostTells { at_most: fx.lost, by: fx.lost_by };
+                links.watches().lost_tells(self.peer, self.object, lost);
             }
         }
         if fx.open {
@@ -152,7 +154,7 @@ impl Lane {
         self.last_used.load(Ordering::Relaxed)
     }
 
-    fn send(self: &Arc<Self>, message: OutMessage<'_>) -> Result<Queued, Fault> {
+    fn send(self: &Arc<Self>, era: u64, message: OutMessage<'_>) -> Result<Queued, Fault> {
         let OutMessage { id, kind, encode, when_full } = message;
         crate::scratch::with_encoder(self.message_max, |encoder| {
             let want = match kind {
@@ -160,7 +162,7 @@ impl Lane {
                 OutKind::Tell => {
                     encode(encoder)?;
                     if encoder.bodies().is_empty()
-                        && self.state.lock().core.append_tell(id, encoder.bytes())
+                        && self.state.lock().core.append_tell(era, id, encoder.bytes())
                     {
                         return Ok(Queued::Accepted);
                     }
@@ -171,7 +173,7 @@ impl Lane {
                     Want::Answer(slot)
                 }
             };
-            self.submit(want, id, encoder, when_full == WhenFull::Refuse)
+            self.submit(era, want, id, encoder, when_full == WhenFull::Refuse)
         })
     }
 
@@ -179,6 +181,7 @@ impl Lane {
     #[inline(never)]
     fn submit(
         self: &Arc<Self>,
+        era: u64,
         want: Want<AskSlot>,
         id: &'static str,
         encoder: &mut Encoder,
@@ -186,7 +189,7 @@ impl Lane {
     ) -> Result<Queued, Fault> {
         let mut alone = None;
         let submitted = self.change(|state, fx| {
-            let submitted = state.core.submit(want, id, encoder, refuse, fx);
+            let submitted = state.core.submit(era, want, id, encoder, refuse, fx);
             // Whoever asks one thing after the other has no more to send for now.
             if fx.alone
                 && let Some(express) = &state.express
@@ -231,18 +234,27 @@ impl Drop for InLine {
 pub(crate) struct FarTarget {
     lane: Arc<Lane>,
     wire: WireRef,
+    /// Which publication of the name it was resolved to, and the lane's era then.
+    publication: Option<u64>,
+    era: u64,
     mesh: WeakMesh,
 }
 
 impl FarTarget {
-    pub(crate) fn new(lane: Arc<Lane>, wire: WireRef, mesh: WeakMesh) -> Self {
-        Self { lane, wire, mesh }
+    /// `wire` names a publication if the ref was resolved just now.
+    pub(crate) fn new(lane: Arc<Lane>, mut wire: WireRef, mesh: WeakMesh) -> Self {
+        let publication = wire.publication.take();
+        let era = match publication {
+            Some(_) => lane.change(|state, fx| state.core.resolved(publication, fx)),
+            None => lane.look(|state| state.core.era()),
+        };
+        Self { lane, wire, publication, era, mesh }
     }
 }
 
 impl RemoteTarget for FarTarget {
     fn send(&self, message: OutMessage<'_>) -> Result<Queued, Fault> {
-        self.lane.send(message)
+        self.lane.send(self.era, message)
     }
 
     fn wire(&self) -> &WireRef {
@@ -255,7 +267,7 @@ impl RemoteTarget for FarTarget {
 
     fn watch(&self, watch: WatchId, sink: Arc<dyn WatchSink>) {
         match self.lane.links.upgrade() {
-            Some(links) => links.watch(&self.wire, watch, sink),
+            Some(links) => links.watch(&self.wire, self.publication, watch, sink),
             None => sink.notice(crate::watch::Notice::Down(crate::watch::DownReason::PeerGone)),
         }
     }

@@ -12,12 +12,14 @@ mod watched;
 
 use crate::body::Meeting;
 use crate::error::Fault;
-use crate::frame::{LANE_FRAME_MAX, stream_kind};
+use crate::frame::{FrameError, LANE_FRAME_MAX, stream_kind};
 use crate::inbound::budget::Budget;
 use crate::inbound::replies::Replies;
 use crate::links::Links;
 use crate::outbound::lane::Lane;
 use crate::publish::ResolveError;
+use crate::refusals::Refusals;
+use crate::stream::refuse;
 use crate::watch::WatchId;
 use crate::wire_ref::{ObjectId, WireRef};
 use outbox::Outbox;
@@ -64,6 +66,7 @@ pub(crate) struct Session {
     replies: Mutex<HashMap<u64, Arc<Replies>>>,
     draining: AtomicBool,
     down: watch::Sender<Option<Fault>>,
+    refusals: Arc<Refusals>,
 }
 
 impl Session {
@@ -91,6 +94,7 @@ impl Session {
             replies: Mutex::default(),
             draining: AtomicBool::new(false),
             down: watch::Sender::new(None),
+            refusals: links.refusals().clone(),
         });
         if session.link.dialled() {
             session.has_control.store(true, Ordering::Relaxed);
@@ -114,6 +118,16 @@ impl Session {
 
     pub(crate) fn meeting(&self) -> &Arc<Meeting> {
         &self.meeting
+    }
+
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// Closes the connection, for the peer sent what no frame is. Others are not affected.
+    pub(crate) fn refuse(&self, error: &FrameError) {
+        self.refusals.broken(self.link.peer(), error);
+        refuse(&self.link, error);
     }
 
     pub(crate) fn message_max(&self) -> u64 {

@@ -58,6 +58,7 @@ use crate::{
         scouts::{self, ATTEMPT_MAX, Guesser, PAY_EVERY},
     },
     peer_ref::{PeerRef, RendezvousPoint},
+    printable::Excerpt,
     rendezvous::{
         meeting::{self, Meeting},
         protocol::{Candidates, Message as Said, Refusal},
@@ -308,7 +309,7 @@ impl Connection {
         let id = self.shared.next_link();
         let orders = ctx.address().downgrade().recipient();
         let pulse = Arc::new(Pulse::new(
-            id,
+            (id, peer),
             &secrets,
             dialled,
             lease.handle(),
@@ -346,6 +347,7 @@ impl Connection {
             introduced,
             version,
         });
+        tracing::debug!(%peer, link = id, road = %link.path(), via = %link.via(), dialled, "link up");
         self.shared.met(&link, hello.reference.as_ref());
         let claimed = hello.reference.as_ref().map(PeerRef::addresses).unwrap_or_default();
         // Its loopback is another one, unless it is on this host.
@@ -446,7 +448,7 @@ impl Connection {
         if why == LinkDown::KeyInUse {
             tracing::warn!(peer = %self.peer, "{why}: this host was replaced there");
         }
-        tracing::debug!(peer = %self.peer, link = id, %why, "link down");
+        tracing::debug!(peer = %self.peer, link = id, why = %Excerpt(&why.to_string()), "link down");
         let was_up = self.up == Some(id);
         if was_up {
             self.up = None;

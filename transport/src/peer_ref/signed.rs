@@ -38,10 +38,8 @@ pub struct RendezvousPoint {
 
 /// Stands in the list of a point's addresses for the remark that it doesn't relay. Nobody is dialled there, by readers of before this remark
 /// either: the network is one that this crate means sockets of its own process by, and never sends to.
-const NO_RELAY: SocketAddr = SocketAddr::new(
-    IpAddr::V6(Ipv6Addr::new(0xfd77, 0x6562, 0x6d0f, 0, 0, 0, 0, 1)),
-    1,
-);
+const NO_RELAY: SocketAddr =
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xfd77, 0x6562, 0x6d0f, 0, 0, 0, 0, 1)), 1);
 
 impl RendezvousPoint {
     /// Whether it relays between callers and the host, rather than only introducing them; as far as is known, for points of before that

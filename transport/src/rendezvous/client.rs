@@ -136,7 +136,8 @@ impl Client {
     }
 
     fn relays_standing(&self) -> usize {
-        let relays = |known: &&Rendezvous| matches!(known.state, State::Standing { relays: true, .. });
+        let relays =
+            |known: &&Rendezvous| matches!(known.state, State::Standing { relays: true, .. });
         self.known.iter().filter(relays).count()
     }
 
@@ -478,7 +479,8 @@ mod tests {
     }
 
     #[test]
-    fn two_of_the_sessions_are_with_relays_if_there_are_two_and_others_beyond_the_wanted_ones_are_passed_over() {
+    fn two_of_the_sessions_are_with_relays_if_there_are_two_and_others_beyond_the_wanted_ones_are_passed_over()
+     {
         let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
         // The fourth and the sixth of them relay.
         let relays = |index: usize| index == 3 || index == 5;

@@ -2,12 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::{
-    identity::PeerId,
-    interfaces,
-    path::candidates::canonical,
-    peer_ref::PeerRef,
-};
+use crate::{identity::PeerId, interfaces, path::candidates::canonical, peer_ref::PeerRef};
 
 /// Why a host can't attach to a rendezvous that was named. Nothing was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -11,9 +11,7 @@ use webmesh_transport::{ConnectError, PathKind, PeerRef};
 
 /// A public node that doesn't relay.
 async fn introducer(world: &World, n: u8) -> Host {
-    world
-        .server_with(n, |config| config.service.as_mut().unwrap().relaying = None)
-        .await
+    world.server_with(n, |config| config.service.as_mut().unwrap().relaying = None).await
 }
 
 /// How two kinds reach each other by way of one, and after which time that is settled.
@@ -50,7 +48,10 @@ fn every_pair_of_plain_nats_meets_without_a_relay_and_the_others_hear_that_there
                 assert!(outcome.is_ok(), "{from:?} to {to:?}: {outcome:?}");
                 assert!(took <= Duration::from_secs(2), "{from:?} to {to:?}: {took:?}");
             } else {
-                assert!(matches!(outcome, Err(ConnectError::NoRelay)), "{from:?} to {to:?}: {outcome:?}");
+                assert!(
+                    matches!(outcome, Err(ConnectError::NoRelay)),
+                    "{from:?} to {to:?}: {outcome:?}"
+                );
                 assert!(took <= Duration::from_secs(5), "{from:?} to {to:?}: {took:?}");
             }
         }
