@@ -7,7 +7,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -41,6 +41,9 @@ const KEPT: u64 = 2 * RUNTIME_DESCRIPTORS;
 
 /// How long to wait when no connection can be accepted: no file descriptors left, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the log says so. A guess: it comes and goes with each stranger.
+const SAID_EVERY: Duration = Duration::from_secs(600);
 
 /// What the answer of a proxy may take.
 const PROXY_ANSWER_MAX: usize = 4096;
@@ -98,20 +101,17 @@ pub(crate) async fn accept_all(
     listener: TcpListener,
 ) {
     let half_open = Arc::new(Semaphore::new(HALF_OPEN_MAX));
-    let mut failing = false;
+    let mut said: Option<Instant> = None;
     loop {
         let accepted = timeout(IDLE_MAX, listener.accept()).await;
         let Some(tunnels) = tunnels.upgrade() else { return };
         // Strangers don't get the last descriptors.
         let accepted = accepted.map(|accepted| accepted.and_then(|a| room_for(KEPT).map(|()| a)));
         let (stream, remote) = match accepted {
-            Ok(Ok(accepted)) => {
-                failing = false;
-                accepted
-            }
+            Ok(Ok(accepted)) => accepted,
             Ok(Err(e)) => {
-                // Once until it works again.
-                if !std::mem::replace(&mut failing, true) {
+                if said.is_none_or(|said| said.elapsed() >= SAID_EVERY) {
+                    said = Some(Instant::now());
                     tracing::warn!("no tunnel is taken at the moment: {}", with_remedy(&e));
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
