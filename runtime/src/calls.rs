@@ -125,7 +125,11 @@ impl<M: Message> Future for Ask<M> {
             let century = Duration::from_secs(100 * 365 * 24 * 3600);
             Box::pin(tokio::time::sleep_until(this.asked + this.timeout.min(century)))
         });
-        timer.as_mut().poll(cx).map(|()| Err(AskError::Timeout))
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(match &this.state {
+            AskState::Far { target, .. } if target.is_connecting() => AskError::NotReached,
+            _ => AskError::Timeout,
+        }))
     }
 }
 

@@ -67,6 +67,8 @@ pub(crate) struct OutMessage<'a> {
 pub(crate) trait RemoteTarget: Send + Sync {
     /// Takes the message's place in line, now.
     fn send(&self, message: OutMessage<'_>) -> Result<Queued, Fault>;
+    /// Whether the way there is still being made, so that nothing that is under way has left this side.
+    fn is_connecting(&self) -> bool;
     /// The name under which this target is known.
     fn wire(&self) -> &WireRef;
     /// The mesh that replies are decoded for.
