@@ -59,7 +59,8 @@
 //! - `links`, `session`, `watches`: a mesh's connections, one connection at work, watches over them.
 //! - `objects`, [`access`]: what can be reached from outside, and by whom.
 //! - `inlet`, `pump`, `cork`: the bounded queue in front of an actor, and what feeds the actor from it.
-//! - `actor_cell`, `supervise`, `status`: what stays of an actor over its restarts, and who restarts it.
+//! - `actor_cell`, `supervise`, `restart`, `status`: what stays of an actor over its restarts, who restarts it, and when.
+//! - `quarantine`, `blame`: who is refused, for his messages made an actor panic, and how that is known.
 //! - `context`, `caller`, [`watch`](mod@watch), `attach`: what an actor can do from inside.
 //! - `mesh`, `builder`, `spawn`, `publish`: one node.
 //! - `refusals`: what it refuses its peers, counted and logged.
@@ -72,6 +73,7 @@ pub mod access;
 mod actor_cell;
 mod actor_ref;
 mod attach;
+mod blame;
 mod body;
 mod builder;
 pub mod bytes;
@@ -99,8 +101,10 @@ mod outbound;
 pub mod payload;
 mod publish;
 mod pump;
+mod quarantine;
 mod refusals;
 mod remote;
+mod restart;
 mod scratch;
 mod session;
 mod spawn;
@@ -127,8 +131,8 @@ pub use macros::{Message, Protocol, RemoteActor, Reply, main, test};
 pub use mesh::{Descriptors, Mesh, PingError, Pong};
 pub use message::{Accepts, Message, Protocol, Streams};
 pub use publish::{Publish, PublishError, Resolve, ResolveError};
+pub use restart::Restart;
 pub use spawn::Spawner;
-pub use supervise::Restart;
 pub use watch::{Down, DownReason, Event, WatchEvent, WatchId};
 #[cfg(feature = "port-mapping")]
 pub use webmesh_transport::nat::Router;

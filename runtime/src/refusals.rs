@@ -30,6 +30,8 @@ pub(crate) enum Reason {
     UnknownMessage,
     /// A message that doesn't decode.
     BadPayload,
+    /// Messages of the peer, or of its network, made the actor panic.
+    Quarantined,
     /// The peer keeps as many watches here as it may.
     TooManyWatches,
     /// What the peer sent is no frame, or none for this place; its connection is closed.
@@ -50,6 +52,7 @@ impl Reason {
             Self::WrongProtocol => "the actor serves another protocol",
             Self::UnknownMessage => "the actor doesn't know it",
             Self::BadPayload => "it can't be decoded",
+            Self::Quarantined => "messages from there made the actor panic",
             Self::TooManyWatches => "this peer has too many",
             Self::BrokenProtocol => "it broke the protocol; its connection is closed",
         }
@@ -110,6 +113,7 @@ impl Mesh {
     ) {
         let reason = match fault {
             Fault::WrongProtocol => Reason::WrongProtocol,
+            Fault::Quarantined { .. } => Reason::Quarantined,
             _ => self.why_hidden(object),
         };
         let what = format_args!("a stream of the protocol {}", Excerpt(protocol));

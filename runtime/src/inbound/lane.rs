@@ -194,7 +194,8 @@ impl InLane {
             splitter,
             frames,
         } = setting;
-        let inbound = object.inbound();
+        let mut inbound = object.inbound();
+        inbound.set_port(replies.clone());
         Self {
             caller,
             mesh: inbound.mesh(),

@@ -319,7 +319,12 @@ impl ReplyPort for Replies {
     }
 
     fn undelivered(&self, tells: u64, fault: Fault) {
+        let refused = matches!(fault, Fault::Quarantined { .. });
         self.send(&Backward::Undelivered { tells, fault });
+        if refused {
+            // The next stream is refused, so that its sender is told why.
+            self.send(&Backward::Reclaim);
+        }
     }
 }
 

@@ -145,6 +145,7 @@ impl Session {
             }
             Control::Unwatch { watch } => {
                 let watched = self.watched.lock().remove(&watch);
+                self.control.forget_watch(watch);
                 if let (Some((id, object)), Some(mesh)) = (watched, links.mesh())
                     && let Some(exposed) = mesh.objects().any(&object)
                 {

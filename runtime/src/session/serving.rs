@@ -105,7 +105,9 @@ impl Session {
         let Some(mesh) = links.mesh() else { return Ok(()) };
         let caller = self.link.peer();
         let id_of_object = ObjectId(object);
+        let sender = Caller::far(caller, self.link.network());
         let opened = mesh.objects().open(&id_of_object, protocol, caller);
+        let opened = opened.and_then(|object| object.refuses(&sender).map_or(Ok(object), Err));
         if let Err(fault) = &opened {
             mesh.stream_refused(caller, &id_of_object, protocol, fault);
         }
@@ -127,7 +129,7 @@ impl Session {
                     replies.close();
                 }
                 let lane = InLane::new(Setting {
-                    caller: Caller::new(caller),
+                    caller: sender,
                     object,
                     term,
                     budget: self.budget.clone(),

@@ -104,7 +104,11 @@ impl WatchSink for PeerWatch {
                 session.say(&Control::Down { watch, reason });
             }
             Notice::Event(Event::Restarted { incarnation }) => {
-                session.say(&Control::Restarted { watch, incarnation })
+                session.say(&Control::Restarted { watch, incarnation });
+                // Unwatched meanwhile: nothing of it is kept.
+                if !session.watched.lock().contains_key(&watch) {
+                    session.control.forget_watch(watch);
+                }
             }
             // Those the watcher's own side finds out.
             Notice::Event(_) => {}

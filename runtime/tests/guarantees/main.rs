@@ -12,6 +12,7 @@ mod losses;
 mod order;
 mod outages;
 mod page;
+mod panics;
 mod refs;
 mod repeat;
 mod replies;
