@@ -314,4 +314,27 @@ mod tests {
         let expired = ExpiredError { ago: Duration::from_secs(3 * 86_400 + 7_200) };
         assert_eq!(expired.to_string(), "the PeerRef expired 3 d 2 h ago; ask for a newer one");
     }
+
+    #[test]
+    fn a_point_that_does_not_relay_says_so_in_a_way_that_readers_of_before_take_and_pass_over() {
+        let secret = SecretKey::from_bytes([1; 32]);
+        let addresses = (1..=8).map(|port| ([192, 0, 2, 1], port).into()).collect();
+        let peer = SecretKey::from_bytes([2; 32]).peer_id();
+        let point = RendezvousPoint { peer, addresses, tls: Vec::new() };
+        assert!(point.relays());
+        let mute = point.without_relay();
+        assert!(!mute.relays() && mute.addresses.len() == RENDEZVOUS_ADDRESSES_MAX);
+        assert_eq!(mute.dialled_at().count(), RENDEZVOUS_ADDRESSES_MAX - 1);
+        assert_eq!(mute.clone().without_relay(), mute);
+        let rendezvous = vec![mute.clone()];
+        let content = RefContent { version: 1, addresses: vec![], rendezvous, expires: 9 };
+        let signed = SignedRef::sign(&secret, content).unwrap();
+        let read = super::super::PeerRef::from_bytes(&signed.to_bytes()).unwrap();
+        assert_eq!(read, signed.into());
+        // To them it is an address like others, of a network that none of them dials.
+        assert_eq!(super::super::check_address(NO_RELAY), Ok(NO_RELAY));
+        let handles =
+            crate::socket::handles::Handles::new(vec!["[::]:1".parse().unwrap()], Some(1));
+        assert!(crate::path::candidates::roads(&handles, [NO_RELAY]).is_empty());
+    }
 }
