@@ -1,8 +1,9 @@
 //! Starting a mesh.
 
+use crate::departures;
 use crate::inlet::CAPACITY;
 use crate::links::Links;
-use crate::mesh::{Inner, Mesh};
+use crate::mesh::{Ending, Inner, LINGER, Mesh};
 use crate::objects::Objects;
 use parking_lot::Mutex;
 use rand::SeedableRng;
@@ -83,6 +84,7 @@ pub struct MeshBuilder {
     #[cfg(feature = "sim")]
     memory: Option<MemoryNetwork>,
     inlet_capacity: usize,
+    linger: Duration,
     serve: bool,
     relay: Option<bool>,
     service: Service,
@@ -113,6 +115,7 @@ impl MeshBuilder {
             #[cfg(feature = "sim")]
             memory: None,
             inlet_capacity: CAPACITY,
+            linger: LINGER,
             serve: true,
             relay: None,
             service: Service::default(),
@@ -344,7 +347,32 @@ impl MeshBuilder {
         self
     }
 
-    /// Starts it.
+    /// How long the mesh may go on once nobody holds it, until what it accepted has left; it ends as soon as that is so. It is the
+    /// longest that the end of `#[webmesh::main]` waits for it. Default: 500 ms. 0: the goodbye is all that leaves.
+    ///
+    /// A tell has *left* when the other side has it in its actor's inlet and has said so: only then a program may end without
+    /// taking it along. What hasn't by then is told in the log, with its count.
+    ///
+    /// ```
+    /// # use webmesh::Mesh;
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// let mesh = Mesh::builder()
+    ///     .listen("127.0.0.1:0".parse()?)
+    ///     .linger(Duration::from_secs(10)) // over slow lines
+    ///     .start()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn linger(mut self, limit: Duration) -> Self {
+        self.linger = limit;
+        self
+    }
+
+    /// Starts it. If a mesh that was dropped in this program still lingers under the same key file, waits for its end first.
     ///
     /// ```
     /// # use webmesh::Mesh;
@@ -373,8 +401,7 @@ impl MeshBuilder {
             Identity::File(path) => (SecretKey::load_or_create(path)?, Some(path.clone())),
             Identity::DataDir(path) => (identity_in(path)?, Some(path.join(KEY_FILE))),
         };
-        let key_lock = key_file.as_ref().map(KeyLock::take).transpose()?;
-        let versions = key_file.map_or_else(VersionCounter::in_memory, VersionCounter::beside);
+        let in_place = matches!(self.place, Place::InPlace);
         let (placement, random): (Arc<dyn Placement>, _) = match self.place {
             Place::Threads => {
                 let mut seed = [0; 32];
@@ -388,6 +415,11 @@ impl MeshBuilder {
                 (Arc::new(InPlace::new(self.seed)?), StdRng::seed_from_u64(self.seed ^ salt))
             }
         };
+        if key_file.is_some() {
+            departures::key_is_free(secret.peer_id(), placement.as_ref()).await;
+        }
+        let key_lock = key_file.as_ref().map(KeyLock::take).transpose()?;
+        let versions = key_file.map_or_else(VersionCounter::in_memory, VersionCounter::beside);
         let mut service = self.service;
         match self.relay {
             Some(true) => service.relaying = service.relaying.or(Service::with_relay().relaying),
@@ -413,7 +445,8 @@ impl MeshBuilder {
         };
         let links = Links::new(placement.clone(), self.body_max);
         let endpoint = Endpoint::bind(config, placement.clone(), links.observer()).await?;
-        let mesh = Mesh::from_inner(Inner {
+        let ending = Ending::new(in_place, self.linger);
+        let mesh = Mesh::from_inner(|itself| Inner {
             peer: secret.peer_id(),
             secret,
             epoch: new_epoch(),
@@ -427,6 +460,8 @@ impl MeshBuilder {
             endpoint: endpoint.clone(),
             network: OnceLock::from(links.clone().network()),
             refusals: links.refusals().clone(),
+            ending,
+            itself,
         });
         links.start(mesh.downgrade(), endpoint);
         Ok(mesh)

@@ -28,7 +28,7 @@ impl Mesh {
     /// How many file descriptors this mesh may need, and how many its process may have.
     pub fn descriptors(&self) -> Descriptors {
         let threads = 1 + std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-        let needed = self.inner.endpoint.descriptors_max() + threads * RUNTIME_DESCRIPTORS;
+        let needed = self.inner().endpoint.descriptors_max() + threads * RUNTIME_DESCRIPTORS;
         Descriptors { needed: needed + PROGRAM, limit: descriptors_max() }
     }
 }

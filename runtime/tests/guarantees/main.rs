@@ -7,6 +7,7 @@
 #[allow(dead_code)]
 mod actors;
 mod elsewhere;
+mod ending;
 mod hoarding;
 mod losses;
 mod order;
