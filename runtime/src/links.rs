@@ -5,7 +5,7 @@ use crate::inbound::budget::Budget;
 use crate::inbound::succession::Succession;
 use crate::mesh::{Mesh, WeakMesh};
 use crate::network::{Drain, Network, Query};
-use crate::outbound::lane::{FarTarget, Lane};
+use crate::outbound::lane::{FarTarget, Lane, State};
 use crate::outbound::pump;
 use crate::publish::ResolveError;
 use crate::refusals::Refusals;
@@ -16,6 +16,7 @@ use crate::watches::Watches;
 use crate::wire_ref::WireRef;
 use dashmap::{DashMap, DashSet};
 use futures_util::future::BoxFuture;
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -448,6 +449,10 @@ impl Observer for Eyes {
 struct LinkNetwork(Arc<Links>);
 
 impl Network for LinkNetwork {
+    fn silent(&self) -> HashSet<PeerId> {
+        self.0.silent.iter().map(|peer| *peer).collect()
+    }
+
     fn target(&self, wire: WireRef) -> Arc<dyn RemoteTarget> {
         let links = &self.0;
         let key = (wire.peer, wire.object.0, wire.protocol.clone());
@@ -501,6 +506,15 @@ impl Network for LinkNetwork {
         let spoken = self.0.sessions.iter();
         let trips = spoken.filter(|s| s.has_spoken()).map(|s| 2 * s.link().rtt()).max();
         trips.unwrap_or_default().min(FAREWELL_MAX)
+    }
+
+    fn trip_owed(&self) -> Duration {
+        let trip = |state: &mut State| {
+            let owes = state.core.owed() > 0;
+            state.session.as_ref().filter(|_| owes).map(|session| session.link().rtt())
+        };
+        let trips = self.0.lanes.iter().filter_map(|lane| lane.look(trip));
+        trips.max().unwrap_or_default()
     }
 
     fn owed(&self) -> u64 {

@@ -4,9 +4,10 @@ use crate::publish::ResolveError;
 use crate::remote::RemoteTarget;
 use crate::wire_ref::WireRef;
 use futures_util::future::BoxFuture;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use webmesh_transport::PeerRef;
+use webmesh_transport::{PeerId, PeerRef};
 
 /// The connections of one mesh.
 pub(crate) trait Network: Send + Sync {
@@ -18,11 +19,15 @@ pub(crate) trait Network: Send + Sync {
         at: PeerRef,
         query: Query,
     ) -> BoxFuture<'static, Result<WireRef, ResolveError>>;
+    /// The connected peers that don't answer at the moment.
+    fn silent(&self) -> HashSet<PeerId>;
     /// Has what was accepted leave for good, and with `refuse` takes nothing new. To be called again and again: whether
     /// there is nothing left to wait for.
     fn drain(&self, how: Drain, refuse: bool) -> bool;
     /// How long what was said to peers may still be on its way.
     fn farewell(&self) -> Duration;
+    /// The longest round trip to a peer that hasn't confirmed all tells that were accepted for it.
+    fn trip_owed(&self) -> Duration;
     /// Tells that were accepted and aren't known to have arrived.
     fn owed(&self) -> u64;
     /// Ends everything that is under way. Returns how many tells were accepted and may not have arrived; 0 the next time.

@@ -4,7 +4,11 @@
 //! answered. When a handshake ends by anything unauthenticated (another host at one of the addresses, a forged Close), one handshake per
 //! road starts, and the first that completes is taken.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
@@ -75,6 +79,15 @@ pub enum ConnectError {
     /// Nobody answered in time at any address. As with each of these errors, nothing of what was to be said to the peer was sent.
     #[error("no answer from the peer within {0:?}; nothing was sent")]
     Timeout(Duration),
+    /// Nobody answered over UDP, and this host's proxy let no tunnel through; the text says what it did.
+    #[error("no answer over UDP, and {0}")]
+    Proxy(String),
+    /// The path to the peer takes less than the 1,200 bytes that QUIC's first packets have (RFC 9000, section 14.1): raise the MTU of the
+    /// interface or tunnel that it leads through.
+    #[error(
+        "the way to {0} takes no datagram of 1,200 bytes; raise the MTU of the interface that it leads through"
+    )]
+    TooNarrow(SocketAddr),
     /// Somebody answered and ended the handshake.
     #[error("the handshake failed: {0}")]
     Handshake(String),
@@ -98,6 +111,15 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether another failure of the same dial says more.
+    fn yields_to(&self, other: &Self) -> bool {
+        match self {
+            Self::WrongPeer { .. } => false,
+            Self::Proxy(_) => matches!(other, Self::WrongPeer { .. }),
+            _ => true,
+        }
+    }
+
     /// Whether it says more than that nobody was reached.
     pub(crate) fn is_telling(&self) -> bool {
         !matches!(self, Self::NoAddress | Self::Timeout(_) | Self::Refused(_))
@@ -113,6 +135,8 @@ pub(crate) enum Late {
     Absent,
     /// Those that introduced this host to the peer don't relay: no further road will be found.
     Unrelayed,
+    /// The proxy of this host gives no tunnel, for this reason.
+    NoTunnel(String),
 }
 
 /// How long the addresses of a peer still have to answer after that: its rendezvous may be the ones who are wrong. A guess; three
@@ -156,13 +180,16 @@ pub(crate) async fn dial(
     let limit = shared.config.limits.handshake_time_max;
     let sleep = shared.socket.sleep(limit);
     let mut worst = None;
+    let named = addresses.clone();
     tokio::select! {
         biased;
         outcome = authenticate(shared, peer, (addresses, insist), late, wanted, &mut worst) => return outcome,
         () = sleep => {}
     }
     // That somebody else lives there says more than that nobody answered elsewhere.
-    Err(worst.filter(ConnectError::is_telling).unwrap_or(ConnectError::Timeout(limit)))
+    let narrow = shared.socket.too_narrow(&named).map(ConnectError::TooNarrow);
+    let worst = worst.filter(ConnectError::is_telling);
+    Err(worst.or(narrow).unwrap_or(ConnectError::Timeout(limit)))
 }
 
 async fn authenticate(
@@ -253,7 +280,7 @@ async fn race(
                 Ok(proven) => return Ok(proven),
                 Err(e) => {
                     let telling = worst.as_ref().is_some_and(ConnectError::is_telling);
-                    if !matches!(worst, Some(ConnectError::WrongPeer { .. }))
+                    if worst.as_ref().is_none_or(|worst| worst.yields_to(&e))
                         && (e.is_telling() || !telling)
                     {
                         *worst = Some(e);
@@ -265,6 +292,9 @@ async fn race(
                 match news {
                     Some(Late::Road(road)) => {
                         attempts.push(Box::pin(attempt(shared, peer, (vec![road], insist))));
+                    }
+                    Some(Late::NoTunnel(why)) => {
+                        worst.get_or_insert(ConnectError::Proxy(why));
                     }
                     Some(Late::Absent) => absent = Some(Box::pin(shared.socket.sleep(ABSENT_TIME))),
                     Some(Late::Unrelayed) => {
@@ -378,6 +408,7 @@ pub(crate) async fn accept(
     match outcome {
         Ok(authenticated) => Some(authenticated),
         Err(e) => {
+            shared.refused.handshakes.fetch_add(1, Ordering::Relaxed);
             if let Some(left_out) = shared.log_quota.take(prefix(from.ip().to_canonical())) {
                 tracing::debug!(%from, why = %Excerpt(&e), left_out, "a handshake from outside failed");
             }
