@@ -21,8 +21,8 @@ use webmesh_transport::identity::{KeyLock, VersionCounter};
 use webmesh_transport::nat::Router;
 use webmesh_transport::placement::{InPlace, Placement, PlacementError, Threads};
 use webmesh_transport::{
-    BindError, Endpoint, EndpointConfig, KeyFileError, Patience, PeerRef, RelayTls, SecretKey,
-    Service,
+    BindError, Endpoint, EndpointConfig, FEATURE_CANCEL, KeyFileError, Patience, PeerRef, RelayTls,
+    SecretKey, Service,
 };
 
 /// The largest message, bodies included, unless set otherwise: 64 MiB.
@@ -442,6 +442,7 @@ impl MeshBuilder {
             #[cfg(feature = "sim")]
             network: self.memory,
             service: self.serve.then_some(service),
+            features: FEATURE_CANCEL,
             ..plain
         };
         let links = Links::new(placement.clone(), self.body_max);

@@ -23,7 +23,7 @@ use webmesh_transport::placement::Sleep;
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The future of [`ActorRef::ask`](crate::ActorRef::ask).
-#[must_use = "an ask that is not awaited loses its reply, and its message if that still waits for credit"]
+#[must_use = "an ask that is not awaited is given up, and its message with it if no handler has that yet"]
 pub struct Ask<M: Message> {
     state: AskState<M>,
     ticket: Option<Ticket>,
@@ -33,10 +33,26 @@ pub struct Ask<M: Message> {
     timer: Option<Sleep>,
 }
 
+/// Given up before its time: nobody wants the answer any more.
+impl<M: Message> Drop for Ask<M> {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
 enum AskState<M: Message> {
-    Near { answer: Answer<M::Result>, target: Arc<dyn LocalTarget> },
-    Far { answer: AskAnswer, target: Arc<dyn RemoteTarget> },
+    Near {
+        answer: Answer<M::Result>,
+        target: Arc<dyn LocalTarget>,
+    },
+    Far {
+        answer: AskAnswer,
+        target: Arc<dyn RemoteTarget>,
+        number: u64,
+    },
     Failed(Fault),
+    /// It has ended.
+    Over,
 }
 
 // Nothing in it is pinned in place.
@@ -61,11 +77,12 @@ impl<M: Message> Ask<M> {
     }
 
     pub(crate) fn far(
-        queued: Result<Queued, Fault>,
+        queued: Result<(Queued, u64), Fault>,
         answer: AskAnswer,
         target: Arc<dyn RemoteTarget>,
     ) -> Self {
-        Self::new(queued, AskState::Far { answer, target })
+        let number = queued.as_ref().map_or(0, |(_, number)| *number);
+        Self::new(queued.map(|(queued, _)| queued), AskState::Far { answer, target, number })
     }
 
     pub(crate) fn failed(fault: Fault) -> Self {
@@ -77,6 +94,16 @@ impl<M: Message> Ask<M> {
         self.timeout = timeout;
         self.timer = None;
         self
+    }
+
+    /// Ends it, if it hasn't ended. The place in line is given up first: what is in line was not sent.
+    fn cancel(&mut self) {
+        drop(self.ticket.take());
+        if let AskState::Far { target, number, .. } =
+            std::mem::replace(&mut self.state, AskState::Over)
+        {
+            target.cancel(number);
+        }
     }
 
     /// The timer of the runtime at hand; where there is none, or where it may stand still until the answer comes, that of the mesh's
@@ -93,7 +120,7 @@ impl<M: Message> Ask<M> {
         let mesh = match &self.state {
             AskState::Near { target, .. } => target.mesh(),
             AskState::Far { target, .. } => target.mesh(),
-            AskState::Failed(_) => return None,
+            AskState::Failed(_) | AskState::Over => return None,
         };
         let left = deadline.saturating_duration_since(Instant::now());
         Some(mesh.upgrade()?.inner().placement.sleep(left))
@@ -104,7 +131,7 @@ impl<M: Message> Ask<M> {
             AskState::Near { answer, target } => {
                 ready!(answer.poll(cx, target.status())).map_err(AskError::from)
             }
-            AskState::Far { answer, target } => match ready!(Pin::new(answer).poll(cx)) {
+            AskState::Far { answer, target, .. } => match ready!(Pin::new(answer).poll(cx)) {
                 Ok(Ok(payload)) => decode::<M>(&payload, target.as_ref()),
                 // What this side couldn't encode never got as far as a slot.
                 Ok(Err(Fault::Unencodable(why))) => Err(AskError::BadReply(why)),
@@ -112,6 +139,8 @@ impl<M: Message> Ask<M> {
                 Err(_) => Err(AskError::PeerGone),
             },
             AskState::Failed(fault) => Err(fault.clone().into()),
+            // Polled again, which no future has to bear.
+            AskState::Over => Err(AskError::Timeout),
         })
     }
 }
@@ -137,26 +166,30 @@ impl<M: Message> Future for Ask<M> {
         {
             this.ticket = None;
             if let Err(fault) = admitted {
+                this.state = AskState::Over;
                 return Poll::Ready(Err(fault.into()));
             }
         }
         if let Poll::Ready(answer) = this.poll_answer(cx) {
+            this.state = AskState::Over;
             return Poll::Ready(answer);
         }
         let timer = match &mut this.timer {
             Some(timer) => timer,
             None => {
                 let Some(timer) = this.new_timer(cx.waker()) else {
+                    this.cancel();
                     return Poll::Ready(Err(AskError::ShutDown));
                 };
                 this.timer.insert(timer)
             }
         };
         ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Err(match &this.state {
-            AskState::Far { target, .. } if target.is_connecting() => AskError::NotReached,
-            _ => AskError::Timeout,
-        }))
+        // Before it is withdrawn, for then nothing is to be seen any more.
+        let unreached =
+            matches!(&this.state, AskState::Far { target, .. } if target.is_connecting());
+        this.cancel();
+        Poll::Ready(Err(if unreached { AskError::NotReached } else { AskError::Timeout }))
     }
 }
 
@@ -197,9 +230,28 @@ pub struct Flush {
 }
 
 enum FlushState {
-    Near { told: oneshot::Receiver<Result<(), Fault>>, target: Arc<dyn LocalTarget> },
-    Far { answer: AskAnswer },
+    Near {
+        told: oneshot::Receiver<Result<(), Fault>>,
+        target: Arc<dyn LocalTarget>,
+    },
+    Far {
+        answer: AskAnswer,
+        target: Arc<dyn RemoteTarget>,
+        number: u64,
+    },
     Failed(Fault),
+    /// It has ended.
+    Over,
+}
+
+/// Given up: nobody wants to know any more.
+impl Drop for Flush {
+    fn drop(&mut self) {
+        drop(self.ticket.take());
+        if let FlushState::Far { target, number, .. } = &self.state {
+            target.cancel(*number);
+        }
+    }
 }
 
 impl Flush {
@@ -219,8 +271,13 @@ impl Flush {
         Self::new(queued, FlushState::Near { told, target })
     }
 
-    pub(crate) fn far(queued: Result<Queued, Fault>, answer: AskAnswer) -> Self {
-        Self::new(queued, FlushState::Far { answer })
+    pub(crate) fn far(
+        queued: Result<(Queued, u64), Fault>,
+        answer: AskAnswer,
+        target: Arc<dyn RemoteTarget>,
+    ) -> Self {
+        let number = queued.as_ref().map_or(0, |(_, number)| *number);
+        Self::new(queued.map(|(queued, _)| queued), FlushState::Far { answer, target, number })
     }
 
     pub(crate) fn failed(fault: Fault) -> Self {
@@ -238,19 +295,24 @@ impl Future for Flush {
         {
             this.ticket = None;
             if let Err(fault) = admitted {
+                this.state = FlushState::Over;
                 return Poll::Ready(Err(fault.into()));
             }
         }
-        Poll::Ready(match &mut this.state {
+        let outcome = match &mut this.state {
             FlushState::Near { told, target } => match ready!(Pin::new(told).poll(cx)) {
                 Ok(outcome) => outcome.map_err(TellError::from),
                 Err(_) => Err(target.status().ended().unwrap_or(Fault::Stopped).into()),
             },
-            FlushState::Far { answer } => match ready!(Pin::new(answer).poll(cx)) {
+            FlushState::Far { answer, .. } => match ready!(Pin::new(answer).poll(cx)) {
                 Ok(outcome) => outcome.map(|_| ()).map_err(TellError::from),
                 Err(_) => Err(TellError::PeerGone),
             },
             FlushState::Failed(fault) => Err(fault.clone().into()),
-        })
+            // Polled again, which no future has to bear.
+            FlushState::Over => Err(TellError::Timeout),
+        };
+        this.state = FlushState::Over;
+        Poll::Ready(outcome)
     }
 }

@@ -1,6 +1,7 @@
 //! The network of one mesh: its endpoint, a session per link, a lane per object of another mesh.
 
 use crate::error::Fault;
+use crate::inbound::abandoned::Abandoned;
 use crate::inbound::budget::Budget;
 use crate::inbound::succession::Succession;
 use crate::mesh::{Mesh, WeakMesh};
@@ -67,6 +68,7 @@ pub(crate) struct Links {
     budget: Arc<Budget>,
     replies_budget: Arc<Budget>,
     succession: Arc<Succession>,
+    abandoned: Abandoned,
     refusals: Arc<Refusals>,
 }
 
@@ -86,6 +88,7 @@ impl Links {
             budget: Budget::new(WINDOWS_MAX, LARGEST_AT_ONCE * message_max as u64, None),
             replies_budget: Budget::new(REPLIES_MAX * message_max as u64, 0, None),
             succession: Arc::default(),
+            abandoned: Abandoned::default(),
             refusals: Arc::default(),
         })
     }
@@ -136,6 +139,11 @@ impl Links {
 
     pub(crate) fn succession(&self) -> &Arc<Succession> {
         &self.succession
+    }
+
+    /// Asks that were given up while actors have them.
+    pub(crate) fn abandoned(&self) -> &Abandoned {
+        &self.abandoned
     }
 
     pub(crate) fn refusals(&self) -> &Arc<Refusals> {

@@ -65,8 +65,10 @@ pub(crate) struct OutMessage<'a> {
 
 /// An actor of another mesh, as an `ActorRef` sees it.
 pub(crate) trait RemoteTarget: Send + Sync {
-    /// Takes the message's place in line, now.
-    fn send(&self, message: OutMessage<'_>) -> Result<Queued, Fault>;
+    /// Takes the message's place in line, now. Says by which number an ask or flush can be cancelled.
+    fn send(&self, message: OutMessage<'_>) -> Result<(Queued, u64), Fault>;
+    /// Nobody waits for the answer to this ask or flush any more. One that waits in line still is withdrawn by its ticket.
+    fn cancel(&self, ask: u64);
     /// Whether the way there is still being made, so that nothing that is under way has left this side.
     fn is_connecting(&self) -> bool;
     /// The name under which this target is known.
@@ -118,10 +120,5 @@ impl AskSlot {
     /// Delivers a failure.
     pub(crate) fn fault(self, fault: Fault) {
         let _ = self.0.send(Err(fault));
-    }
-
-    /// Whether the asker gave up, so that nothing need be sent or kept for it.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.0.is_closed()
     }
 }

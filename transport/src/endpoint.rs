@@ -125,6 +125,8 @@ pub(crate) struct Shared {
     pub(crate) placement: Arc<dyn Placement>,
     peer: PeerId,
     instance: InstanceId,
+    /// What is understood here of what is said above links, as bits of HELLO.
+    features: u64,
     admissions: Admissions,
     peers: Mutex<HashMap<PeerId, Member>>,
     /// The dials under way to addresses alone, and who waits for each.
@@ -446,11 +448,12 @@ impl Shared {
         let (serves, relays) = (self.host.lock().serves(), self.socket.relay().is_some());
         Hello {
             instance: self.instance,
-            features: match (serves, relays) {
-                (false, _) => 0,
-                (true, false) => FEATURE_RENDEZVOUS,
-                (true, true) => FEATURE_RENDEZVOUS | FEATURE_RELAY,
-            },
+            features: self.features
+                | match (serves, relays) {
+                    (false, _) => 0,
+                    (true, false) => FEATURE_RENDEZVOUS,
+                    (true, true) => FEATURE_RENDEZVOUS | FEATURE_RELAY,
+                },
             reference: Some(self.own_ref.lock().current()),
         }
     }

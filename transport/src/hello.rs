@@ -52,6 +52,9 @@ pub struct Hello {
 /// The bit of [`Hello::features`] by which a host says that it serves others as a rendezvous.
 pub const FEATURE_RENDEZVOUS: u64 = 1;
 
+/// The bit of [`Hello::features`] by which a host says that it understands CANCEL on lanes (docs/wire.md).
+pub const FEATURE_CANCEL: u64 = 2;
+
 /// The bit of [`Hello::features`] by which a host that serves says that it also relays between those whom it introduces.
 pub const FEATURE_RELAY: u64 = 1 << 2;
 

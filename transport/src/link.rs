@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::{
     connection::Order,
-    hello::InstanceId,
+    hello::{FEATURE_RELAY, FEATURE_RENDEZVOUS, InstanceId},
     identity::PeerId,
     inline::Inline,
     lease::Lease,
@@ -167,8 +167,7 @@ struct Inner {
     peer: PeerId,
     instance: InstanceId,
     dialled: bool,
-    serves: bool,
-    relays: bool,
+    features: u64,
     rank: [u8; 16],
     connection: quinn::Connection,
     driver: Inline,
@@ -195,10 +194,8 @@ pub(crate) struct Parts {
     pub(crate) lease: Lease,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) orders: actix::WeakRecipient<Order>,
-    /// Whether the peer serves as a rendezvous.
-    pub(crate) serves: bool,
-    /// Whether it says that it relays as such.
-    pub(crate) relays: bool,
+    /// What the peer understands beyond version 1 of the wire format, by its HELLO.
+    pub(crate) features: u64,
     /// If a rendezvous was needed: the addresses that the peer names.
     pub(crate) introduced: Option<Box<[SocketAddr]>>,
     /// That of the peer's reference; 0 if it has shown none.
@@ -218,8 +215,7 @@ impl Link {
             lease,
             pulse,
             orders,
-            serves,
-            relays,
+            features,
             introduced,
             version,
         } = parts;
@@ -229,8 +225,7 @@ impl Link {
             peer,
             instance,
             dialled,
-            serves,
-            relays,
+            features,
             rank,
             connection,
             driver,
@@ -260,12 +255,17 @@ impl Link {
 
     /// Whether the peer serves as a rendezvous.
     pub(crate) fn serves(&self) -> bool {
-        self.inner.serves
+        self.has_feature(FEATURE_RENDEZVOUS)
+    }
+
+    /// Whether the peer named this bit in its HELLO, such as [`FEATURE_CANCEL`](crate::FEATURE_CANCEL).
+    pub fn has_feature(&self, feature: u64) -> bool {
+        self.inner.features & feature != 0
     }
 
     /// Whether the peer says that it relays between those whom it introduces.
     pub(crate) fn relays(&self) -> bool {
-        self.inner.relays
+        self.has_feature(FEATURE_RELAY)
     }
 
     /// Whether this side dialled; the dialler opens what exists once per link.

@@ -159,7 +159,6 @@ impl Lane {
         if state.core.was_touched() || !state.core.is_quiet() {
             self.last_used.store(round, Ordering::Relaxed);
         }
-        state.core.forget_asks(AskSlot::is_abandoned);
         if !state.core.has_asks() {
             state.expecting = None;
         }
@@ -170,7 +169,7 @@ impl Lane {
         self.last_used.load(Ordering::Relaxed)
     }
 
-    fn send(self: &Arc<Self>, era: u64, message: OutMessage<'_>) -> Result<Queued, Fault> {
+    fn send(self: &Arc<Self>, era: u64, message: OutMessage<'_>) -> Result<(Queued, u64), Fault> {
         let OutMessage { id, kind, encode, when_full } = message;
         crate::scratch::with_encoder(self.message_max, |encoder| {
             let want = match kind {
@@ -180,7 +179,7 @@ impl Lane {
                     if encoder.bodies().is_empty()
                         && self.state.lock().core.append_tell(era, id, encoder.bytes())
                     {
-                        return Ok(Queued::Accepted);
+                        return Ok((Queued::Accepted, 0));
                     }
                     Want::Nothing
                 }
@@ -202,9 +201,10 @@ impl Lane {
         id: &'static str,
         encoder: &mut Encoder,
         refuse: bool,
-    ) -> Result<Queued, Fault> {
+    ) -> Result<(Queued, u64), Fault> {
         let mut alone = None;
-        let submitted = self.change(|state, fx| {
+        let (submitted, ask) = self.change(|state, fx| {
+            let ask = state.core.next_ask();
             let submitted = state.core.submit(era, want, id, encoder, refuse, fx);
             // Whoever asks one thing after the other has no more to send for now.
             if fx.alone
@@ -213,17 +213,18 @@ impl Lane {
             {
                 alone = Some((express.clone(), writer));
             }
-            submitted
+            (submitted, ask)
         });
         if let Some((express, writer)) = alone {
             express.send(writer);
         }
-        Ok(match submitted? {
+        let queued = match submitted? {
             Submitted::Accepted => Queued::Accepted,
             Submitted::Waiting(ticket) => {
                 Queued::Waiting(Box::pin(InLine { lane: self.clone(), ticket }))
             }
-        })
+        };
+        Ok((queued, ask))
     }
 }
 
@@ -269,8 +270,14 @@ impl FarTarget {
 }
 
 impl RemoteTarget for FarTarget {
-    fn send(&self, message: OutMessage<'_>) -> Result<Queued, Fault> {
+    fn send(&self, message: OutMessage<'_>) -> Result<(Queued, u64), Fault> {
         self.lane.send(self.era, message)
+    }
+
+    fn cancel(&self, ask: u64) {
+        let slot = self.lane.change(|state, fx| state.core.cancel(ask, fx));
+        // Without the lock: it wakes whoever still has the other end.
+        drop(slot);
     }
 
     fn wire(&self) -> &WireRef {

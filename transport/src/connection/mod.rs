@@ -39,7 +39,7 @@ use crate::{
     bucket::Bucket,
     dial::{Authenticated, ConnectError, Late},
     endpoint::Shared,
-    hello::{FEATURE_RELAY, FEATURE_RENDEZVOUS, InstanceId, LinkStream, Note, Notes, write_note},
+    hello::{InstanceId, LinkStream, Note, Notes, write_note},
     identity::PeerId,
     limits::TokioClock,
     link::{Link, LinkDown, Parts, PathKind},
@@ -342,8 +342,7 @@ impl Connection {
             lease,
             pulse,
             orders,
-            serves: hello.features & FEATURE_RENDEZVOUS != 0,
-            relays: hello.features & FEATURE_RELAY != 0,
+            features: hello.features,
             introduced,
             version,
         });
