@@ -288,6 +288,10 @@ impl RemoteTarget for FarTarget {
         self.mesh.clone()
     }
 
+    fn is_connecting(&self) -> bool {
+        self.lane.look(|state| state.core.is_without_stream())
+    }
+
     fn watch(&self, watch: WatchId, sink: Arc<dyn WatchSink>) {
         match self.lane.links.upgrade() {
             Some(links) => links.watch(&self.wire, self.publication, watch, sink),
