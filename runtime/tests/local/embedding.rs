@@ -118,9 +118,8 @@ fn a_mesh_lives_in_an_actix_system() {
         let (mesh, log) = (mesh_on_threads().await, Log::default());
         let probe = mesh.expose(&ProbeActor::new(&log).start());
         assert_eq!(probe.ask(Plain { n: 1 }).await, Ok(1));
-        let soon = Duration::from_millis(20);
         let silent = mesh.spawn(ProbeActor::factory(&log));
-        assert_eq!(silent.ask(Silence).timeout(soon).await, Err(AskError::NoReply));
+        assert_eq!(silent.ask(Silence).await, Err(AskError::NoReply));
         mesh.shutdown().await;
     });
 }
