@@ -10,7 +10,7 @@ use crate::remote::{AskSlot, OutKind, OutMessage, Queued, RemoteTarget, WhenFull
 use crate::status::Status;
 use crate::watch::{DownReason, Notice, WatchId, WatchSink};
 use crate::wire_ref::{ObjectId, WireRef};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use std::any::Any;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -413,16 +413,9 @@ impl<P: Protocol> Serialize for ActorRef<P> {
 
 impl<'de, P: Protocol> Deserialize<'de> for ActorRef<P> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wire = WireRef::deserialize(deserializer)?;
-        if wire.protocol != P::ID {
-            let found = &wire.protocol;
-            return Err(de::Error::custom(format_args!(
-                "a ref of protocol {found:?} where {:?} is expected",
-                P::ID
-            )));
-        }
+        let wire = WireRef::deserialize_of::<P, D>(deserializer)?;
         Ok(Self::new(match DecodeScope::current() {
-            Some(mesh) => mesh.target(wire),
+            Some((mesh, origin)) => mesh.target(wire, origin),
             None => Target::Unbound(Arc::new(wire)),
         }))
     }

@@ -1,9 +1,10 @@
 //! Starting a mesh.
 
 use crate::inlet::CAPACITY;
-use crate::links::Links;
+use crate::links::{Links, Sizes};
 use crate::mesh::{Inner, Mesh};
 use crate::objects::Objects;
+use crate::outbound::room::Limits;
 use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -29,6 +30,12 @@ pub const BODY_MAX: usize = 64 << 20;
 
 /// The name of the key file in a data directory.
 const KEY_FILE: &str = "identity.key";
+
+/// Large replies that are held here until their askers take them, in messages of the largest size: as many as the other side keeps for
+/// askers that don't read (docs/guarantees.md).
+const REPLIES_PER_PEER: u64 = 4;
+/// See [`REPLIES_PER_PEER`].
+const REPLIES_PER_MESH: u64 = 16;
 
 /// Why a mesh could not be started. Nothing is left running.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +84,7 @@ pub struct MeshBuilder {
     listen: Vec<SocketAddr>,
     advertise: Vec<SocketAddr>,
     body_max: usize,
+    replies_max: Option<(u64, u64)>,
     patience: Patience,
     #[cfg(feature = "port-mapping")]
     map_port: Option<Router>,
@@ -106,6 +114,7 @@ impl MeshBuilder {
             listen: Vec::new(),
             advertise: Vec::new(),
             body_max: BODY_MAX,
+            replies_max: None,
             patience: Patience::default(),
             #[cfg(feature = "port-mapping")]
             map_port: None,
@@ -237,6 +246,23 @@ impl MeshBuilder {
     /// The largest message that is sent or received, bodies included, in bytes. Default: 64 MiB.
     pub fn body_max(mut self, bytes: usize) -> Self {
         self.body_max = bytes;
+        self
+    }
+
+    /// How much memory the large replies (above 64 KiB) of one peer, and of all peers, may take here until their askers take them, in bytes;
+    /// further ones wait for their turn. Each is at least one message of the largest size. Default: 4 and 16 of those, that is 256 MiB
+    /// and 1 GiB. docs/guarantees.md, "Bounds", says what may come on top.
+    ///
+    /// ```no_run
+    /// # use webmesh::Mesh;
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// let small = Mesh::builder().body_max(1 << 20).replies_max(2 << 20, 8 << 20).start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn replies_max(mut self, per_peer: u64, per_mesh: u64) -> Self {
+        self.replies_max = Some((per_peer, per_mesh));
         self
     }
 
@@ -382,7 +408,15 @@ impl MeshBuilder {
             service: self.serve.then_some(self.service),
             ..plain
         };
-        let links = Links::new(placement.clone(), self.body_max);
+        let largest = self.body_max as u64;
+        let (per_peer, per_mesh) = self.replies_max.unwrap_or((
+            largest.saturating_mul(REPLIES_PER_PEER),
+            largest.saturating_mul(REPLIES_PER_MESH),
+        ));
+        let replies_max =
+            Limits { per_peer: per_peer.max(largest), per_mesh: per_mesh.max(largest) };
+        let sizes = Sizes { message_max: self.body_max, replies_max };
+        let links = Links::new(placement.clone(), sizes);
         let endpoint = Endpoint::bind(config, placement.clone(), links.observer()).await?;
         let mesh = Mesh::from_inner(Inner {
             peer: secret.peer_id(),

@@ -98,7 +98,7 @@ fn decode<M: Message>(
     target: &dyn RemoteTarget,
 ) -> Result<M::Result, AskError> {
     let mut mesh = target.mesh();
-    let _scope = DecodeScope::enter(&mut mesh);
+    let _scope = DecodeScope::enter(&mut mesh, target.wire().peer);
     payload
         .decode::<M::Result>()
         .map_err(|error: DecodeError| AskError::BadReply(error.to_string()))

@@ -56,7 +56,7 @@ where
             return;
         };
         let decoded = {
-            let _scope = DecodeScope::enter(&mut mesh);
+            let _scope = DecodeScope::enter(&mut mesh, caller.peer());
             payload.decode::<M>()
         };
         drop(payload);

@@ -2,6 +2,7 @@
 //! remote half. Nothing here knows frames, lanes or connections.
 
 use crate::error::Fault;
+use crate::outbound::room::Place;
 use crate::payload::{DecodeError, EncodeError, Encoder, Payload};
 use crate::watch::{WatchId, WatchSink};
 use crate::wire_ref::WireRef;
@@ -10,6 +11,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::oneshot;
+use webmesh_transport::Origin;
 
 /// Resolves when a message that had to wait in line was accepted. Dropping it earlier withdraws the message.
 pub(crate) type Ticket = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send>>;
@@ -69,6 +71,8 @@ pub(crate) trait RemoteTarget: Send + Sync {
     fn send(&self, message: OutMessage<'_>) -> Result<Queued, Fault>;
     /// The name under which this target is known.
     fn wire(&self) -> &WireRef;
+    /// Whose word that is.
+    fn origin(&self) -> Origin;
     /// The mesh that replies are decoded for.
     fn mesh(&self) -> crate::mesh::WeakMesh;
     /// Tells the sink of everything that happens to the target; the last notice is one `Down`.
@@ -84,6 +88,8 @@ pub(crate) struct OwnedPayload {
     pub(crate) bytes: bytes::Bytes,
     /// The bodies its placeholders stand for.
     pub(crate) bodies: Vec<bytes::Bytes>,
+    /// That of a large reply in the memory for those, kept until it is decoded.
+    pub(crate) _place: Option<Arc<Place>>,
 }
 
 impl OwnedPayload {

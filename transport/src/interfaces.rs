@@ -2,14 +2,17 @@
 //! sends.
 //!
 //! - `ranking`: core: the order in which they are named
+//! - `routes`: whether another route than the default one leads somewhere
 
 pub(crate) mod ranking;
+mod routes;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use if_addrs::{IfAddr, IfOperStatus};
 
 use ranking::{Described, ranked};
+pub(crate) use routes::leads_inside;
 
 /// Addresses of documentation: nobody's, so that only the default route leads there. Nothing is sent to them.
 const FAR: [IpAddr; 2] = [

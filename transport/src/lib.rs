@@ -51,7 +51,7 @@ mod tls;
 mod tunnel;
 mod wire;
 
-pub use config::{BindError, EndpointConfig, Hints, RelayTls};
+pub use config::{BindError, EndpointConfig, RelayTls};
 pub use dial::ConnectError;
 pub use endpoint::{Drops, Endpoint};
 pub use hello::InstanceId;
@@ -61,6 +61,7 @@ pub use limits::Limits;
 pub use link::{Link, LinkDown, Observer, PathKind};
 pub use path::{
     explain::{Candidate, Explanation},
+    hints::{Hints, Origin},
     liveness::Patience,
     pulse::{Expecting, PingError},
 };

@@ -18,7 +18,10 @@ use crate::{
     identity::PeerId,
     inline::Inline,
     lease::Lease,
-    path::pulse::{Expecting, PingError, Pulse},
+    path::{
+        hints::Origin,
+        pulse::{Expecting, PingError, Pulse},
+    },
     printable::printable,
     socket::handles::Road,
     tunnel::is_far_end,
@@ -173,6 +176,7 @@ struct Inner {
     orders: actix::WeakRecipient<Order>,
     introduced: Option<Box<[SocketAddr]>>,
     version: AtomicU64,
+    windows: (u32, u32),
 }
 
 /// What a link is made of.
@@ -197,6 +201,8 @@ pub(crate) struct Parts {
     pub(crate) introduced: Option<Box<[SocketAddr]>>,
     /// That of the peer's reference; 0 if it has shown none.
     pub(crate) version: u64,
+    /// Bytes that the peer may send unread, over all streams and on each.
+    pub(crate) windows: (u32, u32),
 }
 
 impl Link {
@@ -215,6 +221,7 @@ impl Link {
             serves,
             introduced,
             version,
+            windows,
         } = parts;
         let version = AtomicU64::new(version);
         let inner = Inner {
@@ -231,6 +238,7 @@ impl Link {
             orders,
             introduced,
             version,
+            windows,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -274,6 +282,19 @@ impl Link {
         &self.inner.connection
     }
 
+    /// Bytes that the peer may send unread: over all streams of the connection, if that isn't [widened](Self::widen), and on each.
+    pub fn receive_windows(&self) -> (u64, u64) {
+        let (connection, stream) = self.inner.windows;
+        (connection.into(), stream.into())
+    }
+
+    /// Lets the peer send so many more bytes unread than at first, over all streams. Each call replaces the one before.
+    pub fn widen(&self, bytes: u64) {
+        let window = u64::from(self.inner.windows.0).saturating_add(bytes);
+        let window = VarInt::from_u64(window).unwrap_or(VarInt::MAX);
+        self.inner.connection.set_receive_window(window);
+    }
+
     /// Runs `write` and sends at once, on this thread, what it wrote to streams of the connection, rather than waking the
     /// network thread for it: for little that is waited for. `false`, and `write` was not run: the connection
     /// has ended, or the network thread is at work on it, or this is that thread. It must neither wait nor send to the same link in this way.
@@ -294,6 +315,11 @@ impl Link {
     /// The kind of the road in use.
     pub fn path(&self) -> PathKind {
         self.inner.lease.road().map_or(PathKind::Direct, |road| self.kind(&road))
+    }
+
+    /// Whose word it is what the peer says of others, as far as it decides where that may lead this host.
+    pub fn origin(&self) -> Origin {
+        Origin::of(self.inner.lease.road())
     }
 
     /// How often this side has sent along another road than before, since the handshake. The peer's own changes aren't

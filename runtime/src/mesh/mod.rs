@@ -26,6 +26,7 @@ use actix::{Addr, AsyncContext};
 use parking_lot::Mutex;
 use rand::Rng;
 use rand::rngs::StdRng;
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -33,7 +34,7 @@ use std::time::Duration;
 use webmesh_registry::Directory;
 use webmesh_transport::identity::KeyLock;
 use webmesh_transport::placement::Placement;
-use webmesh_transport::{Endpoint, PeerId, PeerRef, SecretKey};
+use webmesh_transport::{Endpoint, Origin, PeerId, PeerRef, SecretKey};
 
 /// How long `shutdown` waits for the actors to stop. A guess: as long as a service manager waits without complaint.
 const ACTORS_STOP_MAX: Duration = Duration::from_secs(5);
@@ -264,8 +265,20 @@ impl Mesh {
     /// Binds a ref to this mesh: needed for one that was decoded outside of any message (from a file, say). A ref that
     /// is bound to another mesh is bound anew.
     pub fn bind<P: Protocol>(&self, reference: ActorRef<P>) -> ActorRef<P> {
+        // What was received in a message stays the word of its sender.
+        let origin = match reference.target() {
+            Target::Remote(target) => target.origin(),
+            _ => Origin::User,
+        };
         match reference.wire() {
-            Some(wire) => ActorRef::new(self.target(wire)),
+            Some(wire) => {
+                if origin == Origin::User
+                    && let Some(network) = self.inner.network.get()
+                {
+                    network.look_for(&wire);
+                }
+                ActorRef::new(self.target(wire, origin))
+            }
             // Its mesh is gone, and so is the actor: nothing to bind.
             None => reference,
         }
@@ -390,16 +403,29 @@ impl Mesh {
     }
 
     /// A ref to an object of this mesh, with where that may be found.
-    pub(crate) fn wire_ref(&self, object: ObjectId, epoch: u64, protocol: String) -> WireRef {
-        let peer = self.inner.peer;
+    pub(crate) fn wire_ref(
+        &self,
+        object: ObjectId,
+        epoch: u64,
+        protocol: impl Into<Cow<'static, str>>,
+    ) -> WireRef {
+        let (peer, protocol) = (self.inner.peer, protocol.into());
         let mut wire =
             WireRef { peer, object, epoch, protocol, hints: Vec::new(), rendezvous: Vec::new() };
         wire.add_whereabouts(&self.inner.endpoint.peer_ref());
         wire
     }
 
-    /// What a ref of this name points to.
-    pub(crate) fn target(&self, wire: WireRef) -> Target {
+    /// Where the word of `sender` may lead this mesh.
+    pub(crate) fn origin_of(&self, sender: PeerId) -> Origin {
+        if sender == self.inner.peer {
+            return Origin::User;
+        }
+        self.inner.network.get().map_or(Origin::Internet, |network| network.origin_of(&sender))
+    }
+
+    /// What a ref of this name points to, by the word of `origin`.
+    pub(crate) fn target(&self, wire: WireRef, origin: Origin) -> Target {
         if wire.peer == self.inner.peer {
             if let Some(target) = self.inner.objects.local(&wire.object, &wire.protocol) {
                 return Target::Local(target);
@@ -408,7 +434,7 @@ impl Mesh {
             return Target::Gone(Arc::new((wire, reason)));
         }
         match self.inner.network.get() {
-            Some(network) => Target::Remote(network.target(wire)),
+            Some(network) => Target::Remote(network.target(wire, origin)),
             None => Target::Unbound(Arc::new(wire)),
         }
     }

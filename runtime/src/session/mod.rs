@@ -17,6 +17,7 @@ use crate::inbound::budget::Budget;
 use crate::inbound::replies::Replies;
 use crate::links::Links;
 use crate::outbound::lane::Lane;
+use crate::outbound::room::{Parking, Room};
 use crate::publish::ResolveError;
 use crate::watch::WatchId;
 use crate::wire_ref::{ObjectId, WireRef};
@@ -51,6 +52,8 @@ pub(crate) struct Session {
     meeting: Arc<Meeting>,
     budget: Arc<Budget>,
     replies_budget: Arc<Budget>,
+    reply_room: Arc<Room>,
+    parking: Parking,
     control: Arc<Outbox>,
     has_control: AtomicBool,
     requests: Mutex<HashMap<u64, oneshot::Sender<Result<WireRef, ResolveError>>>>,
@@ -77,6 +80,8 @@ impl Session {
                 Some(links.budget()),
             ),
             replies_budget: Budget::new(REPLIES_MAX * message_max, 0, Some(links.replies_budget())),
+            reply_room: links.reply_room().clone(),
+            parking: Parking::default(),
             link,
             links: Arc::downgrade(links),
             message_max,
@@ -114,6 +119,16 @@ impl Session {
 
     pub(crate) fn meeting(&self) -> &Arc<Meeting> {
         &self.meeting
+    }
+
+    /// Where the peer's large replies get their memory.
+    pub(crate) fn reply_room(&self) -> &Arc<Room> {
+        &self.reply_room
+    }
+
+    /// Those of its replies that wait for it.
+    pub(crate) fn parking(&self) -> &Parking {
+        &self.parking
     }
 
     pub(crate) fn message_max(&self) -> u64 {

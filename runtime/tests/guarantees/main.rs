@@ -8,6 +8,7 @@
 mod actors;
 mod elsewhere;
 mod hoarding;
+mod hostile_refs;
 mod losses;
 mod order;
 mod outages;

@@ -78,6 +78,11 @@ impl<S> Core<S> {
         self.asks.remove(&ask).map(|asked| asked.slot)
     }
 
+    /// Whether the answer to an ask is still waited for.
+    pub(crate) fn is_awaited(&self, ask: u64, gave_up: impl Fn(&S) -> bool) -> bool {
+        self.asks.get(&ask).is_some_and(|asked| !gave_up(&asked.slot))
+    }
+
     /// Tells that reached the other side but no handler.
     pub(crate) fn undelivered(&mut self, tells: u64, fx: &mut Effects<S>) {
         self.lose(tells, fx);
