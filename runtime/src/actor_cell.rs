@@ -372,6 +372,10 @@ impl<A: RemoteActor> Inbound for Lane<A> {
         Poll::Ready(u32::try_from(granted).unwrap_or(want))
     }
 
+    fn withdraw(&mut self) {
+        self.lane.withdraw();
+    }
+
     fn commit(&mut self) {
         self.lane.commit(self.staged.take_all());
     }

@@ -294,11 +294,12 @@ impl Links {
         self: &Arc<Self>,
         wire: &WireRef,
         origin: Origin,
+        publication: Option<u64>,
         watch: WatchId,
         sink: Arc<dyn WatchSink>,
     ) {
         let (peer, hints) = (wire.peer, [wire.whereabouts(origin)]);
-        self.watches.add(watch, wire.clone(), sink);
+        self.watches.add(watch, wire.clone(), publication, sink);
         let links = self.clone();
         self.placement.spawn_network(Box::new(move || {
             Box::pin(async move {
@@ -475,7 +476,7 @@ struct LinkNetwork(Arc<Links>);
 impl Network for LinkNetwork {
     fn target(&self, wire: WireRef, origin: Origin) -> Arc<dyn RemoteTarget> {
         let mesh = self.0.mesh.get().cloned().unwrap_or_default();
-        Arc::new(FarTarget::new(Arc::downgrade(&self.0), wire, origin, mesh))
+        Arc::new(FarTarget::new(&self.0, wire, origin, mesh))
     }
 
     fn origin_of(&self, peer: &PeerId) -> Origin {

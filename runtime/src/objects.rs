@@ -12,6 +12,7 @@ use crate::watch::{WatchId, WatchSink};
 use crate::wire_ref::ObjectId;
 use dashmap::DashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use webmesh_transport::PeerId;
 
@@ -58,6 +59,9 @@ pub(crate) trait Inbound: Send {
     /// least 1), or with 0 if the actor has ended: `stage` and `commit` then see to it that everything is refused.
     /// Each staged message or marker uses one place; places not used by the next `commit` are given back.
     fn poll_reserve(&mut self, cx: &mut Context<'_>, want: u32) -> Poll<u32>;
+    /// Gives up what `poll_reserve` asked for: the place in line, and what was granted meanwhile. To be called when nothing
+    /// is staged.
+    fn withdraw(&mut self);
     /// Puts everything staged into the inlet.
     fn commit(&mut self);
     /// How many of this lane's messages and markers the handler has taken (or the end of the actor refused) since the
@@ -152,18 +156,22 @@ impl std::fmt::Debug for RemoteReply {
 struct Entry {
     object: Arc<dyn Exposed>,
     access: Access,
+    /// Which insertion made it.
+    serial: u64,
 }
 
 /// The objects of one mesh by their ids.
 #[derive(Default)]
 pub(crate) struct Objects {
     table: DashMap<ObjectId, Entry>,
+    serials: AtomicU64,
 }
 
 impl Objects {
     /// Makes an object reachable under an id, in place of whatever had that id before.
     pub(crate) fn insert(&self, id: ObjectId, object: Arc<dyn Exposed>, access: Access) {
-        self.table.insert(id, Entry { object, access });
+        let serial = self.serials.fetch_add(1, Ordering::Relaxed);
+        self.table.insert(id, Entry { object, access, serial });
     }
 
     /// Takes an id away.
@@ -201,6 +209,11 @@ impl Objects {
         let (object, access) =
             self.table.get(id).map(|entry| (entry.object.clone(), entry.access.clone()))?;
         access.admits(caller).then_some(object)
+    }
+
+    /// A number for what is behind an id at present, another one for each that was put there.
+    pub(crate) fn serial(&self, id: &ObjectId) -> Option<u64> {
+        self.table.get(id).map(|entry| entry.serial)
     }
 
     /// Finds an object, whoever asks.

@@ -204,7 +204,12 @@ impl Mesh {
         if *found.protocol != *protocol {
             return Err(ResolveError::WrongProtocol { found: found.protocol.to_string() });
         }
-        Ok(self.wire_ref(found.object, 0, protocol.to_owned()))
+        let mut wire = self.wire_ref(found.object, 0, protocol.to_owned());
+        // Two processes of a host start at different times; the factor keeps their numbers apart.
+        let of_process = self.epoch().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let serial = self.objects().serial(&found.object);
+        wire.publication = serial.map(|serial| of_process.wrapping_add(serial));
+        Ok(wire)
     }
 }
 

@@ -15,10 +15,19 @@ struct Watch {
     /// Its number on the wire.
     number: u64,
     wire: WireRef,
+    /// Which publication of its name the ref was resolved to.
+    publication: Option<u64>,
     sink: Arc<dyn WatchSink>,
     /// The link that was told last, and the process at its other end.
     told: Option<(u64, InstanceId)>,
     incarnation: u64,
+}
+
+/// Tells that may be lost.
+pub(crate) struct LostTells {
+    pub(crate) at_most: u64,
+    /// Which publication of the object's name lost them, if that is known.
+    pub(crate) by: Option<u64>,
 }
 
 #[derive(Default)]
@@ -45,12 +54,19 @@ pub(crate) struct Watches {
 
 impl Watches {
     /// Adds one. It takes effect with [`Self::tell`].
-    pub(crate) fn add(&self, id: WatchId, wire: WireRef, sink: Arc<dyn WatchSink>) {
+    pub(crate) fn add(
+        &self,
+        id: WatchId,
+        wire: WireRef,
+        publication: Option<u64>,
+        sink: Arc<dyn WatchSink>,
+    ) {
         let mut table = self.table.lock();
         table.next += 1;
         let number = table.next;
         table.numbers.insert(number, id);
-        table.watches.insert(id, Watch { number, wire, sink, told: None, incarnation: 0 });
+        let watch = Watch { number, wire, publication, sink, told: None, incarnation: 0 };
+        table.watches.insert(id, watch);
     }
 
     /// Takes one away; returns its peer and its number on the wire.
@@ -155,24 +171,26 @@ impl Watches {
 
     /// Something happened to a peer that is not the end of it.
     pub(crate) fn peer_event(&self, peer: PeerId, event: Event) {
-        self.each(|wire| wire.peer == peer, event);
+        self.each(|watch| watch.wire.peer == peer, event);
     }
 
-    /// Tells to an object may be lost.
-    pub(crate) fn lost_tells(&self, peer: PeerId, object: [u8; 16], at_most: u64) {
-        self.each(
-            |wire| wire.peer == peer && wire.object.0 == object,
-            Event::LostTells { at_most },
-        );
+    /// Tells to an object may be lost. Who watches another publication of its name is not concerned.
+    pub(crate) fn lost_tells(&self, peer: PeerId, object: [u8; 16], lost: LostTells) {
+        let another = |watch: &Watch| {
+            watch.publication.zip(lost.by).is_some_and(|(watched, by)| watched != by)
+        };
+        let of_object = |wire: &WireRef| wire.peer == peer && wire.object.0 == object;
+        let event = Event::LostTells { at_most: lost.at_most };
+        self.each(|watch| of_object(&watch.wire) && !another(watch), event);
     }
 
-    fn each(&self, concerns: impl Fn(&WireRef) -> bool, event: Event) {
+    fn each(&self, concerns: impl Fn(&Watch) -> bool, event: Event) {
         let sinks: Vec<_> = {
             let table = self.table.lock();
             table
                 .watches
                 .values()
-                .filter(|watch| concerns(&watch.wire))
+                .filter(|watch| concerns(watch))
                 .map(|watch| watch.sink.clone())
                 .collect()
         };

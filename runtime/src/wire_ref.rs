@@ -31,6 +31,10 @@ pub(crate) struct WireRef {
     pub(crate) epoch: u64,
     #[serde(deserialize_with = "bounded_id")]
     pub(crate) protocol: Cow<'static, str>,
+    /// In the answer to a query, which publication of the name it found; the same one again has the same number. Nothing in
+    /// refs inside messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) publication: Option<u64>,
     /// Where the peer may be found; tried in addition to whatever is known of it. Only that peer's key is accepted there.
     #[serde(default, deserialize_with = "bounded_hints", skip_serializing_if = "Vec::is_empty")]
     pub(crate) hints: Vec<SocketAddr>,
@@ -56,7 +60,16 @@ impl WireRef {
     ) -> Result<Self, D::Error> {
         let Of { peer, object, epoch, protocol: IdOf(_), hints, rendezvous } =
             Of::<P>::deserialize(deserializer)?;
-        Ok(Self { peer, object, epoch, protocol: P::ID.into(), hints, rendezvous })
+        // Only the host that publishes a name says which publication it is, and only when it is asked.
+        Ok(Self {
+            peer,
+            object,
+            epoch,
+            protocol: P::ID.into(),
+            publication: None,
+            hints,
+            rendezvous,
+        })
     }
 
     /// Where its peer may be found, by the word of `origin`.

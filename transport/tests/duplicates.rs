@@ -197,3 +197,35 @@ async fn whoever_is_replaced_by_another_host_with_its_key_learns_that() {
         "which is all that can be seen there"
     );
 }
+
+#[test]
+fn a_link_whose_peer_has_fallen_silent_gives_way_to_a_new_one_whoever_dialled_it() {
+    for seed in 0..20 {
+        in_place(seed, async |placement| {
+            let network = slow_network(seed, 0.0);
+            let a = host_in_place(1, &network, &placement, |_| {}).await;
+            let b = host_in_place(2, &network, &placement, |_| {}).await;
+            // Dialled by the lower key: between two that work it would be the one that stays.
+            let (low, high) = if a.peer() < b.peer() { (&a, &b) } else { (&b, &a) };
+            let old = low.connect(high).await;
+            let _expecting = old.expect_answers();
+            let hosts = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
+            network.set_cut(hosts[0], hosts[1], true);
+            low.diary
+                .until("silence", |all| {
+                    all.contains(&Heard::Unreachable(high.peer())).then_some(())
+                })
+                .await;
+            high.endpoint.disconnect(&low.peer(), "done with it").await;
+            network.set_cut(hosts[0], hosts[1], false);
+            high.connect(low).await;
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            let up = up(&low.diary.all());
+            assert_eq!(up.len(), 1, "{up:?}");
+            assert_ne!(up[0], old);
+            assert!(!up[0].dialled());
+            assert_eq!(low.endpoint.link(&high.peer()), Some(up[0].clone()));
+            assert_eq!(low.diary.down(&old).await, LinkDown::Gone);
+        });
+    }
+}

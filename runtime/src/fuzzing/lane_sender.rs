@@ -133,7 +133,7 @@ impl World {
         if is_ask {
             self.open_asks.insert(number);
         }
-        match self.change(|core, fx| core.submit(want, id, &mut encoder, refuse_when_full, fx)) {
+        match self.change(|core, fx| core.submit(0, want, id, &mut encoder, refuse_when_full, fx)) {
             Ok(Submitted::Waiting(ticket)) => self.waiting.push((number, ticket)),
             Ok(Submitted::Accepted) => {}
             Err(_) => assert!(!is_ask || self.open_asks.remove(&number)),

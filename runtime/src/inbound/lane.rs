@@ -35,6 +35,9 @@ use tokio::sync::oneshot;
 /// link is lost. A guess.
 const NEWS_AFTER: Duration = Duration::from_millis(20);
 
+/// Places asked for at once. A guess: a quarter of an inlet of the usual size, lest counting take long.
+const WANTED_MAX: usize = 1024;
+
 /// Batches read before other tasks of the network's thread get their turn.
 const BATCHES_MAX: usize = 8;
 
@@ -161,6 +164,8 @@ pub(crate) struct InLane {
     held: VecDeque<Held>,
     /// Places in the inlet for messages being staged.
     places: u32,
+    /// The inlet was asked for places, and will grant them in turn.
+    in_line: bool,
     /// The actor has ended: what is staged is refused.
     ended: bool,
     staged: bool,
@@ -210,6 +215,7 @@ impl InLane {
             groups: 0,
             held: VecDeque::new(),
             places: 0,
+            in_line: false,
             ended: false,
             staged: false,
             undelivered: (0, Fault::NoReply),
@@ -407,7 +413,9 @@ impl InLane {
             }
             // Places that are not used go back with the commit; what was staged must be in the queue before more is asked.
             self.commit();
-            match self.inbound.poll_reserve(cx, want) {
+            let reserved = self.inbound.poll_reserve(cx, want);
+            self.in_line = reserved.is_pending();
+            match reserved {
                 Poll::Pending => return false,
                 Poll::Ready(0) => {
                     self.ended = true;
@@ -473,6 +481,7 @@ impl InLane {
     }
 
     fn pass_on_held(&mut self, cx: &mut Context<'_>) -> Result<(), LaneError> {
+        let was_in_line = std::mem::take(&mut self.in_line);
         if !self.held.is_empty() {
             let mut mesh = std::mem::take(&mut self.mesh);
             let outcome = {
@@ -483,6 +492,10 @@ impl InLane {
             outcome?;
         }
         self.commit();
+        if was_in_line && !self.in_line {
+            // The first message can't go on now, or has gone: what was granted for it meanwhile is for others.
+            self.inbound.withdraw();
+        }
         Ok(())
     }
 
@@ -506,8 +519,7 @@ impl InLane {
             if payload_is_last && let Some(whole) = bodies.pop() {
                 held.payload = whole;
             }
-            let want = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
-            if !self.place(want, cx) {
+            if !self.place(self.ready_to_go(), cx) {
                 // The bodies are here; they wait with their message.
                 if !bodies.is_empty()
                     && let Some(held) = self.held.front_mut()
@@ -530,6 +542,12 @@ impl InLane {
             }
         }
         Ok(())
+    }
+
+    /// How many held messages could go on now, one behind the other, but for places. The first is known to be here.
+    fn ready_to_go(&self) -> u32 {
+        let here = self.held.iter().skip(1).take_while(|held| held.beside.is_none());
+        u32::try_from(1 + here.take(WANTED_MAX).count()).unwrap_or(u32::MAX)
     }
 
     fn commit(&mut self) {

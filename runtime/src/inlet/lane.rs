@@ -1,6 +1,6 @@
 //! A lane's handle on an inlet: places are reserved first, then filled together.
 
-use super::{Delivery, Inlet, Item, Lane, NEAR, Waiter, Wakes, Wants, refuse};
+use super::{Delivery, Inlet, Item, Lane, NEAR, Shared, Waiter, Wakes, Wants, refuse};
 use actix::Actor;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -112,6 +112,35 @@ impl<A: Actor> InletLane<A> {
         wakes.wake();
     }
 
+    /// Gives up the place in line, and the places that were granted and can't be used now.
+    pub(crate) fn withdraw(&mut self) {
+        self.give_back(|shared, id| {
+            let lane = shared.lanes.get_mut(&id)?;
+            lane.reserve_waker = None;
+            Some(std::mem::take(&mut lane.granted))
+        });
+    }
+
+    /// Takes the lane out of the line, and lets others have the places that `granted` takes from it.
+    fn give_back(&mut self, granted: impl FnOnce(&mut Shared<A>, u32) -> Option<usize>) {
+        let (id, inlet) = (self.id, &self.inlet);
+        let mut wakes = Wakes::default();
+        let mut shared = inlet.shared.lock();
+        let granted = granted(&mut shared, id).unwrap_or(0);
+        shared.reserved -= granted;
+        shared
+            .line
+            .retain(|waiter| !matches!(waiter.wants, Wants::Places { lane, .. } if lane == id));
+        if shared.closed.is_none() {
+            shared.admit(inlet.capacity, inlet.in_hand.load(Ordering::Relaxed), &mut wakes);
+            if !shared.queue.is_empty() {
+                wakes.pump = shared.pump.take();
+            }
+        }
+        drop(shared);
+        wakes.wake();
+    }
+
     /// How many of this lane's messages were taken so far; wakes when there are more.
     pub(crate) fn poll_taken(&mut self, cx: &mut Context<'_>) -> u64 {
         let mut shared = self.inlet.shared.lock();
@@ -130,26 +159,6 @@ impl<A: Actor> InletLane<A> {
 
 impl<A: Actor> Drop for InletLane<A> {
     fn drop(&mut self) {
-        let mut wakes = Wakes::default();
-        let mut shared = self.inlet.shared.lock();
-        if let Some(lane) = shared.lanes.remove(&self.id) {
-            shared.reserved -= lane.granted;
-        }
-        let id = self.id;
-        shared
-            .line
-            .retain(|waiter| !matches!(waiter.wants, Wants::Places { lane, .. } if lane == id));
-        if shared.closed.is_none() {
-            shared.admit(
-                self.inlet.capacity,
-                self.inlet.in_hand.load(Ordering::Relaxed),
-                &mut wakes,
-            );
-            if !shared.queue.is_empty() {
-                wakes.pump = shared.pump.take();
-            }
-        }
-        drop(shared);
-        wakes.wake();
+        self.give_back(|shared, id| Some(shared.lanes.remove(&id)?.granted));
     }
 }

@@ -129,6 +129,24 @@ fn a_lane_that_goes_gives_its_places_back() {
 }
 
 #[test]
+fn a_lane_that_cannot_use_what_it_asked_for_gives_it_up_granted_or_not() {
+    let mut scene = Scene::new(4);
+    let (mut one, mut two) = (scene.inlet.open_lane(), scene.inlet.open_lane());
+    let full: Vec<_> = (0..4).map(|_| scene.tell()).collect();
+    assert!(reserve(&mut one, 4).is_pending() && reserve(&mut two, 4).is_pending());
+    let behind = scene.tell();
+    assert_eq!(scene.take(2), 2);
+    assert_eq!(scene.inlet.shared.lock().reserved, 2, "granted to the first lane");
+    two.withdraw();
+    one.withdraw();
+    let shared = scene.inlet.shared.lock();
+    assert_eq!((shared.reserved, shared.line.len()), (0, 0), "the one who waited behind is in");
+    drop(shared);
+    assert_eq!(reserve(&mut one, 4), Poll::Ready(1), "and one place is free");
+    drop((full, behind));
+}
+
+#[test]
 fn the_end_refuses_everything_once_and_counts_it_as_taken() {
     let mut scene = Scene::new(4);
     let mut lane = scene.inlet.open_lane();
@@ -156,7 +174,7 @@ fn no_more_than_the_capacity_is_ever_held_whatever_happens() {
         let mut lanes: Vec<_> = (0..3).map(|_| scene.inlet.open_lane()).collect();
         let (mut waiting, mut sent, mut handled) = (Vec::new(), 0, 0);
         for _ in 0..300 {
-            match random.random_range(0..5) {
+            match random.random_range(0..6) {
                 0 | 1 => {
                     sent += 1;
                     waiting.push(scene.tell());
@@ -170,6 +188,10 @@ fn no_more_than_the_capacity_is_ever_held_whatever_happens() {
                     }
                 }
                 3 => handled += scene.take(random.random_range(0..6)),
+                4 => {
+                    let lane = random.random_range(0..lanes.len());
+                    lanes[lane].withdraw();
+                }
                 _ => {
                     let lane = random.random_range(0..lanes.len());
                     lanes[lane] = scene.inlet.open_lane();

@@ -409,9 +409,15 @@ impl Mesh {
         epoch: u64,
         protocol: impl Into<Cow<'static, str>>,
     ) -> WireRef {
-        let (peer, protocol) = (self.inner.peer, protocol.into());
-        let mut wire =
-            WireRef { peer, object, epoch, protocol, hints: Vec::new(), rendezvous: Vec::new() };
+        let mut wire = WireRef {
+            peer: self.inner.peer,
+            object,
+            epoch,
+            protocol: protocol.into(),
+            publication: None,
+            hints: Vec::new(),
+            rendezvous: Vec::new(),
+        };
         wire.add_whereabouts(&self.inner.endpoint.peer_ref());
         wire
     }

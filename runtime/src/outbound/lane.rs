@@ -9,6 +9,7 @@ use crate::payload::Encoder;
 use crate::remote::{AskSlot, OutKind, OutMessage, Queued, WhenFull};
 use crate::session::Session;
 use crate::stream::Express;
+use crate::watches::LostTells;
 use crate::wire_ref::WireRef;
 use parking_lot::Mutex;
 use std::pin::Pin;
@@ -133,7 +134,8 @@ impl Lane {
         if fx.lost > 0 {
             tracing::warn!(peer = %self.peer, at_most = fx.lost, "tells to an actor may be lost");
             if let Some(links) = self.links.upgrade() {
-                links.watches().lost_tells(self.peer, self.object, fx.lost);
+                let lost = LostTells { at_most: fx.lost, by: fx.lost_by };
+                links.watches().lost_tells(self.peer, self.object, lost);
             }
         }
         if fx.open {
@@ -161,8 +163,12 @@ impl Lane {
         self.last_used.load(Ordering::Relaxed)
     }
 
-    /// Takes a message's place in line, now.
-    pub(crate) fn send(self: &Arc<Self>, message: OutMessage<'_>) -> Result<Queued, Fault> {
+    /// Takes a message's place in line, now, for a ref of this era.
+    pub(crate) fn send(
+        self: &Arc<Self>,
+        era: u64,
+        message: OutMessage<'_>,
+    ) -> Result<Queued, Fault> {
         let OutMessage { id, kind, encode, when_full } = message;
         crate::scratch::with_encoder(self.message_max, |encoder| {
             let want = match kind {
@@ -170,7 +176,7 @@ impl Lane {
                 OutKind::Tell => {
                     encode(encoder)?;
                     if encoder.bodies().is_empty()
-                        && self.state.lock().core.append_tell(id, encoder.bytes())
+                        && self.state.lock().core.append_tell(era, id, encoder.bytes())
                     {
                         return Ok(Queued::Accepted);
                     }
@@ -181,7 +187,7 @@ impl Lane {
                     Want::Answer(slot)
                 }
             };
-            self.submit(want, id, encoder, when_full == WhenFull::Refuse)
+            self.submit(era, want, id, encoder, when_full == WhenFull::Refuse)
         })
     }
 
@@ -189,6 +195,7 @@ impl Lane {
     #[inline(never)]
     fn submit(
         self: &Arc<Self>,
+        era: u64,
         want: Want<AskSlot>,
         id: &'static str,
         encoder: &mut Encoder,
@@ -196,7 +203,7 @@ impl Lane {
     ) -> Result<Queued, Fault> {
         let mut alone = None;
         let submitted = self.change(|state, fx| {
-            let submitted = state.core.submit(want, id, encoder, refuse, fx);
+            let submitted = state.core.submit(era, want, id, encoder, refuse, fx);
             // Whoever asks one thing after the other has no more to send for now.
             if fx.alone
                 && let Some(express) = &state.express

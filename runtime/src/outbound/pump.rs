@@ -189,7 +189,7 @@ impl Reader {
                     Backward::Reclaim => core.reclaimed(stream, fx),
                     Backward::Undelivered { tells, fault } => {
                         tracing::debug!(?fault, tells, "tells were not delivered");
-                        core.undelivered(tells, fx);
+                        core.undelivered(stream, tells, fx);
                     }
                 }
             }

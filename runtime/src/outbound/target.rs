@@ -16,30 +16,48 @@ pub(crate) struct FarTarget {
     wire: WireRef,
     /// Whose word the name is.
     origin: Origin,
+    /// Which publication of the name it was resolved to.
+    publication: Option<u64>,
     mesh: WeakMesh,
-    /// Since the first use.
-    lane: OnceLock<Arc<Lane>>,
+    /// Since the first use, or since it was resolved, and the lane's era then.
+    lane: OnceLock<(Arc<Lane>, u64)>,
 }
 
 impl FarTarget {
-    pub(crate) fn new(links: Weak<Links>, wire: WireRef, origin: Origin, mesh: WeakMesh) -> Self {
-        Self { links, wire, origin, mesh, lane: OnceLock::new() }
+    /// `wire` names a publication if the ref was resolved just now: then the lane hears of it at once.
+    pub(crate) fn new(
+        links: &Arc<Links>,
+        mut wire: WireRef,
+        origin: Origin,
+        mesh: WeakMesh,
+    ) -> Self {
+        let publication = wire.publication.take();
+        let lane = OnceLock::new();
+        if publication.is_some() {
+            let resolved = links.lane(&wire, origin);
+            let era = resolved.change(|state, fx| state.core.resolved(publication, fx));
+            let _ = lane.set((resolved, era));
+        }
+        Self { links: Arc::downgrade(links), wire, origin, publication, mesh, lane }
     }
 
-    fn lane(&self) -> Result<&Arc<Lane>, Fault> {
-        match self.lane.get() {
-            Some(lane) => Ok(lane),
-            None => {
-                let links = self.links.upgrade().ok_or(Fault::ShutDown)?;
-                Ok(self.lane.get_or_init(|| links.lane(&self.wire, self.origin)))
-            }
+    fn lane(&self) -> Result<&(Arc<Lane>, u64), Fault> {
+        if let Some(lane) = self.lane.get() {
+            return Ok(lane);
         }
+        let links = self.links.upgrade().ok_or(Fault::ShutDown)?;
+        Ok(self.lane.get_or_init(|| {
+            let lane = links.lane(&self.wire, self.origin);
+            let era = lane.look(|state| state.core.era());
+            (lane, era)
+        }))
     }
 }
 
 impl RemoteTarget for FarTarget {
     fn send(&self, message: OutMessage<'_>) -> Result<Queued, Fault> {
-        self.lane()?.send(message)
+        let (lane, era) = self.lane()?;
+        lane.send(*era, message)
     }
 
     fn wire(&self) -> &WireRef {
@@ -56,7 +74,7 @@ impl RemoteTarget for FarTarget {
 
     fn watch(&self, watch: WatchId, sink: Arc<dyn WatchSink>) {
         match self.links.upgrade() {
-            Some(links) => links.watch(&self.wire, self.origin, watch, sink),
+            Some(links) => links.watch(&self.wire, self.origin, self.publication, watch, sink),
             None => sink.notice(Notice::Down(DownReason::PeerGone)),
         }
     }

@@ -48,7 +48,14 @@ impl Lane {
     fn opened() -> (Self, u64) {
         let mut lane = Self::new();
         lane.core
-            .submit(Want::Answer(999), "first", &mut encoder(&0u64), false, &mut Effects::default())
+            .submit(
+                0,
+                Want::Answer(999),
+                "first",
+                &mut encoder(&0u64),
+                false,
+                &mut Effects::default(),
+            )
             .unwrap();
         let stream = lane.open();
         lane.with(|core, fx| core.accepted(stream, u64::MAX, fx));
@@ -83,16 +90,16 @@ impl Lane {
         if self.append(n) {
             return Ok(Submitted::Accepted);
         }
-        self.with(|core, fx| core.submit(Want::Nothing, "tell", &mut encoder(&n), refuse, fx))
+        self.with(|core, fx| core.submit(0, Want::Nothing, "tell", &mut encoder(&n), refuse, fx))
     }
 
     /// The short way, which every tell tries first.
     fn append(&mut self, n: u64) -> bool {
-        self.core.append_tell("tell", encoder(&n).bytes())
+        self.core.append_tell(0, "tell", encoder(&n).bytes())
     }
 
     fn ask(&mut self, slot: u32, n: u64) -> Result<Submitted, Fault> {
-        self.with(|core, fx| core.submit(Want::Answer(slot), "ask", &mut encoder(&n), false, fx))
+        self.with(|core, fx| core.submit(0, Want::Answer(slot), "ask", &mut encoder(&n), false, fx))
     }
 
     fn credit(&mut self, stream: u64, messages: u64, bytes: u64, taken: u64) {
@@ -255,9 +262,11 @@ fn a_sender_that_gives_up_withdraws_its_message_only() {
 fn large_bodies_and_large_payloads_travel_beside() {
     let (mut lane, stream) = Lane::opened();
     let body = crate::Bytes::from(vec![1; INLINE_MAX + 1]);
-    lane.with(|core, fx| core.submit(Want::Nothing, "b", &mut encoder(&body), false, fx)).unwrap();
+    lane.with(|core, fx| core.submit(0, Want::Nothing, "b", &mut encoder(&body), false, fx))
+        .unwrap();
     let text = "x".repeat(INLINE_MAX);
-    lane.with(|core, fx| core.submit(Want::Nothing, "t", &mut encoder(&text), false, fx)).unwrap();
+    lane.with(|core, fx| core.submit(0, Want::Nothing, "t", &mut encoder(&text), false, fx))
+        .unwrap();
     let text_len = INLINE_MAX as u64 + 5;
     assert_eq!(
         lane.seen(stream),
@@ -274,9 +283,11 @@ fn a_message_too_large_for_its_credit_asks_for_as_much_and_keeps_its_bytes() {
     let body = crate::Bytes::from(vec![1; 8 << 20]);
     let text = "x".repeat(2 << 20);
     let ticket = waiting(
-        lane.with(|core, fx| core.submit(Want::Nothing, "b", &mut encoder(&body), false, fx)),
+        lane.with(|core, fx| core.submit(0, Want::Nothing, "b", &mut encoder(&body), false, fx)),
     );
-    waiting(lane.with(|core, fx| core.submit(Want::Nothing, "t", &mut encoder(&text), false, fx)));
+    waiting(
+        lane.with(|core, fx| core.submit(0, Want::Nothing, "t", &mut encoder(&text), false, fx)),
+    );
     let seen = lane.seen(stream);
     assert!(matches!(seen[..], [Seen::Need(bytes)] if bytes > 8 << 20 && bytes < (8 << 20) + 2000));
     lane.credit(stream, 1000, 9 << 20, 0);
@@ -398,7 +409,7 @@ fn try_tell_before_a_stream_exists_takes_no_more_than_one_may_carry() {
     let huge = "x".repeat(INITIAL_BYTES as usize);
     assert!(
         Lane::new()
-            .with(|core, fx| core.submit(Want::Nothing, "t", &mut encoder(&huge), true, fx))
+            .with(|core, fx| core.submit(0, Want::Nothing, "t", &mut encoder(&huge), true, fx))
             .is_err()
     );
     lane.with(|core, fx| core.open_failed(&Fault::Unreachable, fx));
@@ -428,7 +439,7 @@ fn a_message_larger_than_the_receiver_takes_is_refused_here() {
     lane.with(|core, fx| core.accepted(stream, 100, fx));
     let text = "x".repeat(100);
     let refused =
-        lane.with(|core, fx| core.submit(Want::Nothing, "t", &mut encoder(&text), false, fx));
+        lane.with(|core, fx| core.submit(0, Want::Nothing, "t", &mut encoder(&text), false, fx));
     assert_eq!(refused.unwrap_err(), Fault::TooLarge { limit: 100 });
     assert!(matches!(lane.tell(1), Ok(Submitted::Accepted)));
 }
@@ -443,7 +454,7 @@ fn a_receiver_that_takes_more_than_was_sent_is_refused() {
 fn a_flush_takes_its_place_in_line() {
     let (mut lane, stream) = Lane::opened();
     lane.tell(1).unwrap();
-    lane.with(|core, fx| core.submit(Want::Flushed(8), "", &mut Encoder::new(0), false, fx))
+    lane.with(|core, fx| core.submit(0, Want::Flushed(8), "", &mut Encoder::new(0), false, fx))
         .unwrap();
     lane.tell(2).unwrap();
     assert_eq!(lane.seen(stream), [Seen::Tell(1), Seen::Flush(1), Seen::Tell(2)]);
@@ -463,9 +474,9 @@ fn a_second_answer_to_an_ask_is_refused() {
 fn a_flush_fails_when_a_tell_before_it_was_not_delivered() {
     let (mut lane, stream) = Lane::opened();
     lane.tell(1).unwrap();
-    lane.with(|core, fx| core.submit(Want::Flushed(8), "", &mut Encoder::new(0), false, fx))
+    lane.with(|core, fx| core.submit(0, Want::Flushed(8), "", &mut Encoder::new(0), false, fx))
         .unwrap();
-    lane.with(|core, fx| core.undelivered(1, fx));
+    lane.with(|core, fx| core.undelivered(stream, 1, fx));
     assert_eq!(lane.answers, [(8, Fault::LostTells { at_most: 1 })]);
     assert_eq!(lane.core.answered(stream, 1), Ok(None));
     // The sender knows; the next one goes on.
@@ -476,7 +487,7 @@ fn a_flush_fails_when_a_tell_before_it_was_not_delivered() {
 fn a_flush_in_line_does_not_outlive_the_stream_with_the_tells_before_it() {
     let (mut lane, stream) = Lane::opened();
     (1..1000).for_each(|n| drop(lane.tell(n)));
-    lane.with(|core, fx| core.submit(Want::Flushed(8), "", &mut Encoder::new(0), false, fx))
+    lane.with(|core, fx| core.submit(0, Want::Flushed(8), "", &mut Encoder::new(0), false, fx))
         .unwrap();
     waiting(lane.tell(1000));
     lane.with(|core, fx| core.ended(stream, Err(Fault::PeerGone), fx));

@@ -16,5 +16,6 @@ mod page;
 mod refs;
 mod repeat;
 mod replies;
+mod successors;
 mod versions;
 mod world;

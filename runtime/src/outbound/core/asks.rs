@@ -1,5 +1,6 @@
 //! Asks and flushes in flight, and tells in doubt: how each of them ends.
 
+use super::stream::Opened;
 use super::{Core, Effects, Want};
 use crate::error::Fault;
 use crate::frame::FrameError;
@@ -33,6 +34,8 @@ pub(super) struct Ask<S> {
     pub(super) stream: u64,
     pub(super) message: u64,
     pub(super) flush: bool,
+    /// Of the ref that it came through.
+    pub(super) era: u64,
 }
 
 impl<S> Core<S> {
@@ -57,7 +60,7 @@ impl<S> Core<S> {
         let unconfirmed = if self.is_current(stream) {
             Some(&mut self.stream.unconfirmed)
         } else {
-            self.drained.iter_mut().find(|(number, _)| *number == stream).map(|(_, u)| u)
+            self.drained.iter_mut().find(|d| d.number == stream).map(|d| &mut d.unconfirmed)
         };
         // As many answers as questions, also to those that gave up: else a peer could make us wait for bodies without end.
         if !unconfirmed.map_or(self.over.is_some(), Unconfirmed::answered) {
@@ -83,40 +86,55 @@ impl<S> Core<S> {
         self.asks.get(&ask).is_some_and(|asked| !gave_up(&asked.slot))
     }
 
-    /// Tells that reached the other side but no handler.
-    pub(crate) fn undelivered(&mut self, tells: u64, fx: &mut Effects<S>) {
-        self.lose(tells, fx);
+    /// Tells that reached the other side on this stream but no handler.
+    pub(crate) fn undelivered(&mut self, stream: u64, tells: u64, fx: &mut Effects<S>) {
+        let carried = if self.is_current(stream) {
+            self.stream.opened_in
+        } else {
+            let drained = self.drained.iter().find(|drained| drained.number == stream);
+            drained.map_or(self.stream.opened_in, |drained| drained.opened_in)
+        };
+        self.lose(carried, tells, fx);
     }
 
-    pub(super) fn lose(&mut self, tells: u64, fx: &mut Effects<S>) {
+    pub(super) fn lose(&mut self, (era, publication): Opened, tells: u64, fx: &mut Effects<S>) {
         if tells == 0 {
             return;
         }
-        self.lost = self.lost.saturating_add(tells);
+        self.lost.add(era, tells);
         fx.lost = fx.lost.saturating_add(tells);
+        fx.lost_by = publication;
         self.fail_flushes(fx);
     }
 
     /// A flush must not succeed when a message before it may be lost. If there is one, it is who is told.
     fn fail_flushes(&mut self, fx: &mut Effects<S>) {
-        let fault = Fault::LostTells { at_most: self.lost };
-        let mut flushes: Vec<u64> =
-            self.asks.iter().filter(|(_, ask)| ask.flush).map(|(&ask, _)| ask).collect();
+        let fails = |core: &Self, era| core.lost.concern(era);
+        let mut flushes: Vec<u64> = self
+            .asks
+            .iter()
+            .filter(|(_, ask)| ask.flush && fails(self, ask.era))
+            .map(|(&ask, _)| ask)
+            .collect();
         flushes.sort_unstable();
-        let mut told = !flushes.is_empty();
+        let mut told = None;
         for flush in flushes {
-            fx.failed.extend(self.asks.remove(&flush).map(|ask| (ask.slot, fault.clone())));
+            let Some(ask) = self.asks.remove(&flush) else { continue };
+            told = Some(told.map_or(ask.era, |era: u64| era.min(ask.era)));
+            fx.failed.push((ask.slot, Fault::LostTells { at_most: self.lost.since(ask.era) }));
         }
         for waiting in std::mem::take(&mut self.queue) {
-            if matches!(waiting.want, Want::Flushed(_)) {
-                told = true;
+            let era = waiting.era;
+            if matches!(waiting.want, Want::Flushed(_)) && fails(self, era) {
+                told = Some(told.map_or(era, |told| told.min(era)));
+                let fault = Fault::LostTells { at_most: self.lost.since(era) };
                 self.fail(waiting, &fault, fx);
             } else {
                 self.queue.push_back(waiting);
             }
         }
-        if told {
-            self.lost = 0;
+        if let Some(era) = told {
+            self.lost.told(era);
         }
     }
 

@@ -34,6 +34,8 @@ pub(crate) struct Effects<S> {
     pub(crate) failed: Vec<(S, Fault)>,
     /// So many more tells are in doubt.
     pub(crate) lost: u64,
+    /// Which publication of the object's name lost them, if that is known.
+    pub(crate) lost_by: Option<u64>,
     /// Whether the lane went from "no asks in flight" to some.
     pub(crate) expecting: bool,
     /// Whether such an ask looks like one of those that come one after the other: no others were under way with the last.
@@ -48,6 +50,7 @@ impl<S> Default for Effects<S> {
             wake: Vec::new(),
             failed: Vec::new(),
             lost: 0,
+            lost_by: None,
             expecting: false,
             alone: false,
         }
@@ -57,7 +60,7 @@ impl<S> Default for Effects<S> {
 impl<S> Effects<S> {
     /// Whether there is nothing to carry out behind the lock: the usual case while messages stream.
     pub(crate) fn is_nothing(&self) -> bool {
-        let Self { open, writer, wake, failed, lost, expecting: _, alone: _ } = self;
+        let Self { open, writer, wake, failed, lost, lost_by: _, expecting: _, alone: _ } = self;
         !open && writer.is_none() && wake.is_empty() && failed.is_empty() && *lost == 0
     }
 }

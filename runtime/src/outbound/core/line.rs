@@ -14,6 +14,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Waiting<S> {
     pub(super) place: u64,
+    /// Of the ref that it came through.
+    pub(super) era: u64,
     pub(super) ticket: Option<Arc<Ticket>>,
     pub(super) want: Want<S>,
     pub(super) id: &'static str,
@@ -23,6 +25,7 @@ pub(super) struct Waiting<S> {
 
 /// A message in hand.
 struct Message<'a, S> {
+    era: u64,
     want: Want<S>,
     id: &'static str,
     payload: &'a [u8],
@@ -34,14 +37,14 @@ impl<S> Core<S> {
     /// that the stream knows, behind others that its writer has yet to take. It has no effects. `false`: nothing was done,
     /// the message is one for [`Self::submit`].
     #[inline]
-    pub(crate) fn append_tell(&mut self, id: &'static str, payload: &[u8]) -> bool {
+    pub(crate) fn append_tell(&mut self, era: u64, id: &'static str, payload: &[u8]) -> bool {
         let stream = &mut self.stream;
         let flows = self.state == State::Open
             && stream.accepted
             && !self.out.is_empty()
             && self.queue.is_empty()
             && !self.held
-            && self.lost == 0
+            && !self.lost.concern(era)
             && self.over.is_none();
         let fits = payload.len() <= PAYLOAD_INLINE_MAX
             && payload.len() as u64 <= self.limit
@@ -66,6 +69,7 @@ impl<S> Core<S> {
     /// [`Fault::LostTells`], [`Fault::TooLarge`], [`Fault::Full`]; nothing was taken then.
     pub(crate) fn submit(
         &mut self,
+        era: u64,
         want: Want<S>,
         id: &'static str,
         encoder: &mut Encoder,
@@ -76,8 +80,10 @@ impl<S> Core<S> {
         if let Some(fault) = &self.over {
             return Err(fault.clone());
         }
-        if self.lost > 0 {
-            return Err(Fault::LostTells { at_most: std::mem::take(&mut self.lost) });
+        if self.lost.concern(era) {
+            let at_most = self.lost.since(era);
+            self.lost.told(era);
+            return Err(Fault::LostTells { at_most });
         }
         let payload_len = encoder.bytes().len();
         let total = payload_len + encoder.bodies().iter().map(Bytes::len).sum::<usize>();
@@ -87,22 +93,22 @@ impl<S> Core<S> {
         let plain = payload_len <= PAYLOAD_INLINE_MAX && encoder.bodies().is_empty();
         if self.state == State::Open && self.queue.is_empty() && !self.held {
             let message = if plain {
-                Message { want, id, payload: encoder.bytes(), bodies: Vec::new() }
+                Message { era, want, id, payload: encoder.bytes(), bodies: Vec::new() }
             } else if payload_len <= PAYLOAD_INLINE_MAX {
                 let bodies = encoder.take_bodies();
-                Message { want, id, payload: encoder.bytes(), bodies }
+                Message { era, want, id, payload: encoder.bytes(), bodies }
             } else {
                 let (payload, mut bodies) = encoder.take();
                 bodies.push(payload.into());
-                Message { want, id, payload: &[], bodies }
+                Message { era, want, id, payload: &[], bodies }
             };
             let whole_beside = payload_len > PAYLOAD_INLINE_MAX;
             return match self.write(message, whole_beside, fx) {
                 Ok(is_tell) => Ok(self.acceptance(is_tell, refuse_when_full)),
                 Err(_) if refuse_when_full => Err(Fault::Full),
-                Err(Message { want, id, payload, bodies }) => {
+                Err(Message { want, id, payload, bodies, .. }) => {
                     let payload = payload.to_vec();
-                    Ok(self.line_up(want, id, payload, bodies, whole_beside, true, fx))
+                    Ok(self.line_up(era, want, id, payload, bodies, whole_beside, true, fx))
                 }
             };
         }
@@ -118,7 +124,7 @@ impl<S> Core<S> {
         }
         let (payload, bodies) =
             if plain { (encoder.bytes().to_vec(), Vec::new()) } else { encoder.take() };
-        Ok(self.line_up(want, id, payload, bodies, false, !refuse_when_full, fx))
+        Ok(self.line_up(era, want, id, payload, bodies, false, !refuse_when_full, fx))
     }
 
     /// What the sender of a message that is in the buffer now holds: until the receiver accepted the stream, a tell's
@@ -140,6 +146,7 @@ impl<S> Core<S> {
     #[expect(clippy::too_many_arguments, reason = "the parts of one message")]
     fn line_up(
         &mut self,
+        era: u64,
         want: Want<S>,
         id: &'static str,
         mut payload: Vec<u8>,
@@ -153,7 +160,8 @@ impl<S> Core<S> {
         }
         let place = self.place();
         let ticket = may_wait.then(|| Arc::new(Ticket::new(place)));
-        self.queue.push_back(Waiting { place, ticket: ticket.clone(), want, id, payload, bodies });
+        let waiting = Waiting { place, era, ticket: ticket.clone(), want, id, payload, bodies };
+        self.queue.push_back(waiting);
         match self.state {
             State::Closed => {
                 self.state = State::Opening;
@@ -234,7 +242,8 @@ impl<S> Core<S> {
                 fx.alone = std::mem::take(&mut self.at_once) <= 1;
             }
             let stream = self.stream_number;
-            self.asks.insert(self.next_ask, Ask { slot, stream, message: number, flush });
+            let era = message.era;
+            self.asks.insert(self.next_ask, Ask { slot, stream, message: number, flush, era });
             self.next_ask += 1;
             self.at_once = self.at_once.max(self.asks.len());
         }
@@ -259,8 +268,9 @@ impl<S> Core<S> {
             if whole_beside {
                 next.bodies.push(std::mem::take(&mut next.payload).into());
             }
-            let Waiting { place, ticket, want, id, payload, bodies } = next;
-            match self.write(Message { want, id, payload: &payload, bodies }, whole_beside, fx) {
+            let Waiting { place, era, ticket, want, id, payload, bodies } = next;
+            let message = Message { era, want, id, payload: &payload, bodies };
+            match self.write(message, whole_beside, fx) {
                 Ok(is_tell) => {
                     if let Some(ticket) = ticket {
                         if is_tell && !self.stream.accepted {
@@ -278,7 +288,8 @@ impl<S> Core<S> {
                             payload
                         }
                     };
-                    self.queue.push_front(Waiting { place, ticket, want, id, payload, bodies });
+                    let waiting = Waiting { place, era, ticket, want, id, payload, bodies };
+                    self.queue.push_front(waiting);
                     self.ask_for_more(total as u64, fx);
                     return;
                 }
@@ -302,8 +313,9 @@ impl<S> Core<S> {
         match waiting.want {
             Want::Answer(slot) | Want::Flushed(slot) => fx.failed.push((slot, fault.clone())),
             Want::Nothing if waiting.ticket.is_none() => {
-                self.lost += 1;
+                self.lost.add(waiting.era, 1);
                 fx.lost += 1;
+                fx.lost_by = self.publication;
             }
             Want::Nothing => {}
         }

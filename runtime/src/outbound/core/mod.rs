@@ -11,6 +11,7 @@
 //! Contract: every method that takes [`Effects`] may add to them; carry them out after releasing the lane's lock.
 //!
 //! - [`line`]: messages on their way into the stream.
+//! - `losses`: tells that may be lost, until a sender has been told.
 //! - [`stream`]: the stream itself, from its opening to its end.
 //! - [`asks`]: what was sent and isn't settled yet.
 //! - [`effects`]: what goes in and out.
@@ -18,17 +19,18 @@
 mod asks;
 mod effects;
 mod line;
+mod losses;
 mod stream;
 
 pub(crate) use effects::{Bodies, Effects, Output, Submitted, Want};
 
-use super::unconfirmed::Unconfirmed;
 use crate::error::Fault;
 use asks::{Ask, Consecutive};
 use line::Waiting;
+use losses::Losses;
 use std::collections::{HashMap, VecDeque};
 use std::task::Waker;
-use stream::{State, Stream};
+use stream::{Drained, State, Stream};
 
 /// What a stream may carry before the receiver has granted anything, in messages and bytes, so that a first ask takes one
 /// round trip. Part of the wire format. Guesses: a burst of small messages, or one payload of the largest size in the lane.
@@ -45,7 +47,7 @@ pub(crate) struct Core<S> {
     /// Number of the stream in use, or of the last one. Streams that were drained have lower numbers.
     stream_number: u64,
     stream: Stream,
-    drained: Vec<(u64, Unconfirmed)>,
+    drained: Vec<Drained>,
     queue: VecDeque<Waiting<S>>,
     next_place: u64,
     asks: HashMap<u64, Ask<S>, Consecutive>,
@@ -56,7 +58,11 @@ pub(crate) struct Core<S> {
     out_hint: usize,
     out_bodies: Vec<Bodies>,
     writer: Option<Waker>,
-    lost: u64,
+    lost: Losses,
+    /// Which publication of the object's name a ref was resolved to last.
+    publication: Option<u64>,
+    /// How often that has changed. A ref belongs to the era in which it was resolved, and to all later ones.
+    era: u64,
     /// The largest message that the receiver takes; known once it accepted a stream.
     limit: u64,
     touched: bool,
@@ -74,7 +80,7 @@ impl<S> Core<S> {
             protocol: protocol.to_owned(),
             state: State::Closed,
             stream_number: 0,
-            stream: Stream::new(),
+            stream: Stream::new((0, None)),
             drained: Vec::new(),
             queue: VecDeque::new(),
             next_place: 0,
@@ -85,7 +91,9 @@ impl<S> Core<S> {
             out_hint: 0,
             out_bodies: Vec::new(),
             writer: None,
-            lost: 0,
+            lost: Losses::default(),
+            publication: None,
+            era: 0,
             limit: u64::MAX,
             touched: false,
             held: false,
@@ -111,6 +119,23 @@ impl<S> Core<S> {
         fx.writer = self.writer.take().or(fx.writer.take());
     }
 
+    /// The object's name was resolved, to this publication of it. Returns the era of the ref: what it sends goes to that
+    /// publication or to a later one, and no loss of an earlier one's is told to it. `None`: the peer doesn't say.
+    pub(crate) fn resolved(&mut self, publication: Option<u64>, fx: &mut Effects<S>) -> u64 {
+        if publication.is_some() && publication != self.publication {
+            self.publication = publication;
+            self.era += 1;
+            // It was opened before, perhaps to the actor that had the name then.
+            self.drain(fx);
+        }
+        self.era
+    }
+
+    /// The era of refs that were not resolved by name.
+    pub(crate) fn era(&self) -> u64 {
+        self.era
+    }
+
     /// Whether it was used since the last call of this.
     pub(crate) fn was_touched(&mut self) -> bool {
         std::mem::take(&mut self.touched)
@@ -118,7 +143,7 @@ impl<S> Core<S> {
 
     /// Whether the next call is to hear of tells in doubt.
     pub(crate) fn owes_news(&self) -> bool {
-        self.lost > 0
+        self.lost.concern(0)
     }
 
     /// Whether nothing at all is under way or in line.

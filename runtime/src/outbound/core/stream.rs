@@ -25,9 +25,21 @@ pub(super) enum State {
     Draining { finished: bool },
 }
 
+/// In which era of the lane a stream was opened, and to which publication of the name.
+pub(super) type Opened = (u64, Option<u64>);
+
+/// A stream that carries nothing new. Answers to what it carried are still on their way.
+#[derive(Debug)]
+pub(super) struct Drained {
+    pub(super) number: u64,
+    pub(super) unconfirmed: Unconfirmed,
+    pub(super) opened_in: Opened,
+}
+
 /// What belongs to one stream.
 #[derive(Debug)]
 pub(super) struct Stream {
+    pub(super) opened_in: Opened,
     /// The receiver has said that the object is there.
     pub(super) accepted: bool,
     pub(super) messages_max: u64,
@@ -43,8 +55,9 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(opened_in: Opened) -> Self {
         Self {
+            opened_in,
             accepted: false,
             messages_max: INITIAL_MESSAGES,
             bytes_max: INITIAL_BYTES,
@@ -70,13 +83,17 @@ impl<S> Core<S> {
         self.held = false;
         self.stream_number += 1;
         self.state = State::Open;
-        self.stream = Stream::new();
+        self.stream = self.next_stream();
         self.out.clear();
         self.out_bodies.clear();
         self.writer = None;
         frames::put_open(&mut self.out, &self.object, &self.protocol);
         self.advance(fx);
         self.stream_number
+    }
+
+    fn next_stream(&self) -> Stream {
+        Stream::new((self.era, self.publication))
     }
 
     /// No stream could be opened.
@@ -139,9 +156,10 @@ impl<S> Core<S> {
         }
         self.fail_asks_of(stream, fault, fx);
         // Those who wait to be told were told; only tells that nobody waits for are in doubt.
-        self.lose(self.stream.unconfirmed.tells().saturating_sub(told), fx);
+        let in_doubt = self.stream.unconfirmed.tells().saturating_sub(told);
+        self.lose(self.stream.opened_in, in_doubt, fx);
         self.state = State::Closed;
-        self.stream = Stream::new();
+        self.stream = self.next_stream();
         fx.writer = self.writer.take().or(fx.writer.take());
         self.fail_queue(fault, fx);
     }
@@ -164,8 +182,8 @@ impl<S> Core<S> {
             self.stream.asked_for_more = false;
             &mut self.stream.unconfirmed
         } else {
-            match self.drained.iter_mut().find(|(number, _)| *number == stream) {
-                Some((_, unconfirmed)) => unconfirmed,
+            match self.drained.iter_mut().find(|drained| drained.number == stream) {
+                Some(drained) => &mut drained.unconfirmed,
                 None => return Ok(()),
             }
         };
@@ -202,9 +220,11 @@ impl<S> Core<S> {
         if self.drained.len() >= DRAINED_MAX {
             return Err(FrameError::Unexpected("so many drained streams without an end"));
         }
-        let old = std::mem::replace(&mut self.stream, Stream::new());
-        self.drained.push((stream, old.unconfirmed));
-        for ticket in old.early {
+        let next = self.next_stream();
+        let Stream { unconfirmed, opened_in, early, .. } =
+            std::mem::replace(&mut self.stream, next);
+        self.drained.push(Drained { number: stream, unconfirmed, opened_in });
+        for ticket in early {
             fx.wake.extend(ticket.decide(Ok(())));
         }
         self.reopen(fx);
@@ -227,10 +247,10 @@ impl<S> Core<S> {
     pub(crate) fn ended(&mut self, stream: u64, outcome: Result<(), Fault>, fx: &mut Effects<S>) {
         let fault = outcome.as_ref().err().cloned().unwrap_or(Fault::NoReply);
         self.fail_asks_of(stream, &fault, fx);
-        if let Some(at) = self.drained.iter().position(|(number, _)| *number == stream) {
-            let (_, unconfirmed) = self.drained.swap_remove(at);
+        if let Some(at) = self.drained.iter().position(|drained| drained.number == stream) {
+            let drained = self.drained.swap_remove(at);
             if outcome.is_err() {
-                self.lose(unconfirmed.tells(), fx);
+                self.lose(drained.opened_in, drained.unconfirmed.tells(), fx);
             }
         }
         if stream != self.stream_number || matches!(self.state, State::Closed | State::Opening) {
@@ -241,8 +261,9 @@ impl<S> Core<S> {
         for ticket in early {
             fx.wake.extend(ticket.decide(Err(fault.clone())));
         }
-        self.lose(self.stream.unconfirmed.tells().saturating_sub(told), fx);
-        self.stream = Stream::new();
+        let in_doubt = self.stream.unconfirmed.tells().saturating_sub(told);
+        self.lose(self.stream.opened_in, in_doubt, fx);
+        self.stream = self.next_stream();
         self.reopen(fx);
     }
 
