@@ -23,6 +23,7 @@ use crate::{
         pulse::{Expecting, PingError, Pulse},
     },
     printable::printable,
+    quic::Windows,
     socket::handles::Road,
     tunnel::is_far_end,
 };
@@ -176,7 +177,7 @@ struct Inner {
     orders: actix::WeakRecipient<Order>,
     introduced: Option<Box<[SocketAddr]>>,
     version: AtomicU64,
-    windows: (u32, u32),
+    windows: Windows,
 }
 
 /// What a link is made of.
@@ -201,8 +202,8 @@ pub(crate) struct Parts {
     pub(crate) introduced: Option<Box<[SocketAddr]>>,
     /// That of the peer's reference; 0 if it has shown none.
     pub(crate) version: u64,
-    /// Bytes that the peer may send unread, over all streams and on each.
-    pub(crate) windows: (u32, u32),
+    /// What the peer may send unread, and how many streams it may open.
+    pub(crate) windows: Windows,
 }
 
 impl Link {
@@ -284,15 +285,19 @@ impl Link {
 
     /// Bytes that the peer may send unread: over all streams of the connection, if that isn't [widened](Self::widen), and on each.
     pub fn receive_windows(&self) -> (u64, u64) {
-        let (connection, stream) = self.inner.windows;
+        let Windows { connection, stream, .. } = self.inner.windows;
         (connection.into(), stream.into())
     }
 
-    /// Lets the peer send so many more bytes unread than at first, over all streams. Each call replaces the one before.
-    pub fn widen(&self, bytes: u64) {
-        let window = u64::from(self.inner.windows.0).saturating_add(bytes);
+    /// Lets the peer send so many more bytes unread than at first, over all streams, and keep so many more one-way streams open. Each call
+    /// replaces the one before.
+    pub fn widen(&self, bytes: u64, streams: u32) {
+        let Windows { connection, bodies_max, .. } = self.inner.windows;
+        let window = u64::from(connection).saturating_add(bytes);
         let window = VarInt::from_u64(window).unwrap_or(VarInt::MAX);
         self.inner.connection.set_receive_window(window);
+        let streams = VarInt::from_u32(bodies_max.saturating_add(streams));
+        self.inner.connection.set_max_concurrent_uni_streams(streams);
     }
 
     /// Runs `write` and sends at once, on this thread, what it wrote to streams of the connection, rather than waking the

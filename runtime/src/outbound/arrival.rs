@@ -5,11 +5,12 @@ use super::room::{Place, Room};
 use crate::body::{BodyError, receive};
 use crate::error::Fault;
 use crate::frame::lane::Beside;
-use crate::remote::{AskSlot, OwnedPayload};
+use crate::remote::{AskSlot, Looked, OwnedPayload};
 use crate::session::Session;
 use crate::stream::refuse;
 use bytes::Bytes;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -49,14 +50,15 @@ pub(super) struct Arrival {
     pub(super) group: u64,
     pub(super) beside: Beside,
     pub(super) inline: Bytes,
-    /// `None`: nobody waits for it.
-    pub(super) ask: Option<u64>,
+    /// Who asked, and when that one looks; `None`: nobody waits for it.
+    pub(super) ask: Option<(u64, Looked)>,
 }
 
 impl Arrival {
     /// Receives the bodies and delivers the reply.
     pub(super) async fn receive(mut self) {
-        let outcome = self.bodies().await;
+        let (asked, looked) = self.ask.take().unzip();
+        let outcome = self.bodies(asked.zip(looked)).await;
         let slot = |ask| self.lane.change(|state, _| state.core.arrived(ask));
         match outcome {
             Ok(None) => {}
@@ -75,34 +77,37 @@ impl Arrival {
                 // If the link has ended, the lane's reader says why.
                 if self.session.link().quic().close_reason().is_none() {
                     // Dropped, which reads as a peer that is gone.
-                    drop(self.ask.and_then(slot));
+                    drop(asked.and_then(slot));
                 }
             }
-            Err(Ended::Unwanted) => drop(self.ask.and_then(slot)),
+            Err(Ended::Unwanted) => drop(asked.and_then(slot)),
             Err(Ended::Idle) => {
                 tracing::debug!(peer = %self.lane.peer, "a reply is given up: it brings nothing, and others wait");
-                drop(self.ask.and_then(slot));
+                drop(asked.and_then(slot));
             }
             Err(Ended::Full) => {
                 tracing::debug!(peer = %self.lane.peer, "a reply is dropped: too many wait to be received");
-                if let Some(slot) = self.ask.and_then(slot) {
+                if let Some(slot) = asked.and_then(slot) {
                     slot.fault(Fault::NoReply);
                 }
             }
         }
     }
 
-    async fn bodies(&self) -> Result<Option<(u64, Vec<Bytes>, Place)>, Ended> {
+    async fn bodies(
+        &self,
+        ask: Option<(u64, Looked)>,
+    ) -> Result<Option<(u64, Vec<Bytes>, Place)>, Ended> {
         let Self { session, id, group, beside, .. } = self;
         let mut stream = session.meeting().stream(*id, *group).await?;
         // Nobody waits for it: the stream is stopped by being dropped.
-        let Some(ask) = self.ask else { return Ok(None) };
+        let Some((ask, looked)) = ask else { return Ok(None) };
         // Not before its stream is here: one of those that wait could keep it from being opened.
         let room = session.reply_room();
         let place = room.enter(self.lane.peer, beside.total());
         let progress = AtomicU64::new(0);
         let received = async {
-            self.turn(&place, room).await?;
+            self.turn(&place, room, looked).await?;
             let count = |bytes| {
                 progress.fetch_add(bytes as u64, Ordering::Relaxed);
             };
@@ -117,9 +122,14 @@ impl Arrival {
     }
 
     /// Waits for room, without holding up the link.
-    async fn turn(&self, place: &Place, room: &Room) -> Result<(), Ended> {
-        let mut parked = None;
+    async fn turn(&self, place: &Place, room: &Room, mut looked: Looked) -> Result<(), Ended> {
+        let (mut parked, mut alone) = (None, true);
         poll_fn(|cx| {
+            // An asker that gives up is noticed by itself.
+            if alone && Pin::new(&mut looked).poll(cx).is_ready() {
+                alone = false;
+                place.awaited();
+            }
             let admitted = place.poll_admitted(cx);
             if admitted.is_pending() && parked.is_none() {
                 let parking = self.session.parking();

@@ -166,7 +166,9 @@ impl Reader {
                             fx.failed.extend(slot.map(|slot| (slot, Fault::TooLarge { limit })));
                             None
                         } else {
-                            core.arriving(stream, ask)?.then_some(ask)
+                            let waited_for = core.arriving(stream, ask)?;
+                            let looked = waited_for.then(|| core.replace(ask, AskSlot::coming));
+                            looked.flatten().map(|looked| (ask, looked))
                         };
                         let inline = frames.keep(Span { start: span.end - payload.len(), ..span });
                         let group = self.group;

@@ -335,7 +335,7 @@ impl Connection {
             serves: hello.features & FEATURE_RENDEZVOUS != 0,
             introduced,
             version,
-            windows: (self.shared.config.windows.connection, self.shared.config.windows.stream),
+            windows: self.shared.config.windows.clone(),
         });
         self.shared.met(&link, hello.reference.as_ref());
         let claimed = hello.reference.as_ref().map(PeerRef::addresses).unwrap_or_default();

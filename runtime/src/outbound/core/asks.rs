@@ -81,6 +81,15 @@ impl<S> Core<S> {
         self.asks.remove(&ask).map(|asked| asked.slot)
     }
 
+    /// Replaces the slot of an ask.
+    pub(crate) fn replace<R>(&mut self, ask: u64, by: impl FnOnce(S) -> (S, R)) -> Option<R> {
+        let mut asked = self.asks.remove(&ask)?;
+        let result;
+        (asked.slot, result) = by(asked.slot);
+        self.asks.insert(ask, asked);
+        Some(result)
+    }
+
     /// Whether the answer to an ask is still waited for.
     pub(crate) fn is_awaited(&self, ask: u64, gave_up: impl Fn(&S) -> bool) -> bool {
         self.asks.get(&ask).is_some_and(|asked| !gave_up(&asked.slot))

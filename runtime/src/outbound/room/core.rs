@@ -1,11 +1,10 @@
 //! Who may hold a large reply, and who waits: no clock, no task.
 //!
-//! A reply is *waiting* from when its bodies' stream is here, *admitted* once there is room for all of it, and gone when its asker took it. In
-//! turn: nobody is passed by another of the same peer, and nobody who waits for the room of the mesh by anybody. What fits alone is
-//! admitted alone at the latest.
-//!
-//! An asker may leave alone a reply that is here, and wait for another one. So that both don't wait for ever, one that was here for
-//! a round while others waited is *overdue*: it no longer counts among the others, but to as much again, and beyond that it does.
+//! A reply is *waiting* from when its bodies' stream is here, *admitted* once there is room for all of it, and gone when its asker took it or gave
+//! up. There is room twice: for replies whose askers are waiting for them, and as much for those that are left *alone*, be it that nobody has
+//! looked yet, or that one has been here for a round while others waited. So what an application doesn't look at never keeps it from what it waits
+//! for. Each fills in turn: nobody is passed by another of the same peer, and nobody who waits for the room of the mesh by
+//! anybody. What fits alone is admitted alone at the latest.
 //!
 //! Contract: what is returned are the tickets that were admitted by the change.
 
@@ -25,10 +24,25 @@ pub(crate) struct Limits {
 /// Bytes that are held.
 #[derive(Debug, Default)]
 struct Held {
-    /// By those that were admitted.
-    present: u64,
-    /// By those of them that are overdue.
-    overdue: u64,
+    awaited: u64,
+    alone: u64,
+}
+
+impl Held {
+    fn of(&self, alone: bool) -> u64 {
+        if alone { self.alone } else { self.awaited }
+    }
+
+    fn of_mut(&mut self, alone: bool) -> &mut u64 {
+        if alone { &mut self.alone } else { &mut self.awaited }
+    }
+}
+
+#[derive(Debug)]
+struct Waiting<P> {
+    peer: P,
+    bytes: u64,
+    alone: bool,
 }
 
 #[derive(Debug)]
@@ -37,7 +51,7 @@ struct Admitted<P> {
     bytes: u64,
     /// All of it is here, and how many rounds ago.
     here: Option<u32>,
-    overdue: bool,
+    alone: bool,
 }
 
 /// The large replies of one mesh.
@@ -45,7 +59,7 @@ struct Admitted<P> {
 pub(crate) struct Core<P> {
     limits: Limits,
     next: Ticket,
-    waiting: BTreeMap<Ticket, (P, u64)>,
+    waiting: BTreeMap<Ticket, Waiting<P>>,
     admitted: BTreeMap<Ticket, Admitted<P>>,
     all: Held,
     peers: HashMap<P, Held>,
@@ -63,13 +77,21 @@ impl<P: Copy + Eq + Hash> Core<P> {
         }
     }
 
-    /// A reply of so many bytes has come; at most as many as the limits, or it counts for no more than they are.
+    /// A reply of so many bytes has come, at which nobody has looked. If it is larger than the limits, it counts for as much as they are.
     pub(crate) fn enter(&mut self, peer: P, bytes: u64) -> (Ticket, Vec<Ticket>) {
         let ticket = self.next;
         self.next += 1;
         let bytes = bytes.min(self.limits.per_peer).min(self.limits.per_mesh);
-        self.waiting.insert(ticket, (peer, bytes));
+        self.waiting.insert(ticket, Waiting { peer, bytes, alone: true });
         (ticket, self.admit())
+    }
+
+    /// Its asker waits for it.
+    pub(crate) fn awaited(&mut self, ticket: Ticket) -> Vec<Ticket> {
+        if let Some(waiting) = self.waiting.get_mut(&ticket) {
+            waiting.alone = false;
+        }
+        self.admit()
     }
 
     pub(crate) fn is_admitted(&self, ticket: Ticket) -> bool {
@@ -91,14 +113,13 @@ impl<P: Copy + Eq + Hash> Core<P> {
     /// It was taken or given up.
     pub(crate) fn leave(&mut self, ticket: Ticket) -> Vec<Ticket> {
         self.waiting.remove(&ticket);
-        if let Some(Admitted { peer, bytes, overdue, .. }) = self.admitted.remove(&ticket) {
-            let take = |held: &mut Held| {
-                let kind = if overdue { &mut held.overdue } else { &mut held.present };
-                *kind -= bytes;
-                held.present + held.overdue == 0
+        if let Some(Admitted { peer, bytes, alone, .. }) = self.admitted.remove(&ticket) {
+            let give = |held: &mut Held| {
+                *held.of_mut(alone) -= bytes;
+                held.awaited + held.alone == 0
             };
-            take(&mut self.all);
-            if self.peers.get_mut(&peer).is_some_and(take) {
+            give(&mut self.all);
+            if self.peers.get_mut(&peer).is_some_and(give) {
                 self.peers.remove(&peer);
             }
         }
@@ -108,48 +129,57 @@ impl<P: Copy + Eq + Hash> Core<P> {
     /// A round is over.
     pub(crate) fn round(&mut self) -> Vec<Ticket> {
         let Limits { per_peer, per_mesh } = self.limits;
-        let waited_for = !self.waiting.is_empty();
+        let waited_for = self.waiting.values().any(|waiting| !waiting.alone);
         for admitted in self.admitted.values_mut() {
             let Some(rounds) = &mut admitted.here else { continue };
             *rounds = rounds.saturating_add(1);
             // The first round may have been nearly over when it came.
-            if !waited_for || admitted.overdue || *rounds < 2 {
+            if !waited_for || admitted.alone || *rounds < 2 {
                 continue;
             }
             let held = self.peers.entry(admitted.peer).or_default();
             let bytes = admitted.bytes;
-            if held.overdue + bytes <= per_peer && self.all.overdue + bytes <= per_mesh {
+            if held.alone + bytes <= per_peer && self.all.alone + bytes <= per_mesh {
                 for held in [held, &mut self.all] {
-                    held.present -= bytes;
-                    held.overdue += bytes;
+                    held.awaited -= bytes;
+                    held.alone += bytes;
                 }
-                admitted.overdue = true;
+                admitted.alone = true;
             }
         }
         self.admit()
     }
 
     fn admit(&mut self) -> Vec<Ticket> {
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
+        let mut fit = self.admit_some(false);
+        fit.extend(self.admit_some(true));
+        fit
+    }
+
+    fn admit_some(&mut self, alone: bool) -> Vec<Ticket> {
         let Limits { per_peer, per_mesh } = self.limits;
         let (mut fit, mut blocked) = (Vec::new(), HashSet::new());
-        for (&ticket, &(peer, bytes)) in &self.waiting {
-            if blocked.contains(&peer) {
+        for (&ticket, waiting) in &self.waiting {
+            let Waiting { peer, bytes, .. } = *waiting;
+            if waiting.alone != alone || blocked.contains(&peer) {
                 continue;
             }
-            if self.peers.get(&peer).map_or(0, |held| held.present) + bytes > per_peer {
+            if self.peers.get(&peer).map_or(0, |held| held.of(alone)) + bytes > per_peer {
                 blocked.insert(peer);
-            } else if self.all.present + bytes > per_mesh {
+            } else if self.all.of(alone) + bytes > per_mesh {
                 break;
             } else {
-                self.peers.entry(peer).or_default().present += bytes;
-                self.all.present += bytes;
+                *self.peers.entry(peer).or_default().of_mut(alone) += bytes;
+                *self.all.of_mut(alone) += bytes;
                 fit.push(ticket);
             }
         }
         for ticket in &fit {
-            if let Some((peer, bytes)) = self.waiting.remove(ticket) {
-                let admitted = Admitted { peer, bytes, here: None, overdue: false };
-                self.admitted.insert(*ticket, admitted);
+            if let Some(Waiting { peer, bytes, alone }) = self.waiting.remove(ticket) {
+                self.admitted.insert(*ticket, Admitted { peer, bytes, here: None, alone });
             }
         }
         fit
@@ -164,18 +194,30 @@ mod tests {
         Core::new(Limits { per_peer, per_mesh })
     }
 
+    impl Core<u8> {
+        /// One whose asker waits.
+        fn wanted(&mut self, peer: u8, bytes: u64) -> (Ticket, Vec<Ticket>) {
+            // Nothing of the room for those that are left alone is to be used.
+            let ticket = self.next;
+            self.next += 1;
+            let bytes = bytes.min(self.limits.per_peer).min(self.limits.per_mesh);
+            self.waiting.insert(ticket, Waiting { peer, bytes, alone: false });
+            (ticket, self.admit())
+        }
+    }
+
     #[test]
     fn replies_of_one_peer_are_admitted_in_turn_within_its_share() {
         let mut core = core(10, 100);
-        let (first, now) = core.enter(1, 6);
+        let (first, now) = core.wanted(1, 6);
         assert_eq!(now, [first]);
-        let (second, now) = core.enter(1, 6);
+        let (second, now) = core.wanted(1, 6);
         assert!(now.is_empty());
         // It would fit, but it isn't its turn.
-        let (third, now) = core.enter(1, 1);
+        let (third, now) = core.wanted(1, 1);
         assert!(now.is_empty());
         // Another peer is not held up.
-        let (other, now) = core.enter(2, 10);
+        let (other, now) = core.wanted(2, 10);
         assert_eq!(now, [other]);
         assert_eq!(core.leave(first), [second, third]);
     }
@@ -183,10 +225,10 @@ mod tests {
     #[test]
     fn a_large_one_is_not_passed_by_small_ones_for_ever() {
         let mut core = core(10, 10);
-        let (small, _) = core.enter(1, 4);
-        let (large, now) = core.enter(2, 10);
+        let (small, _) = core.wanted(1, 4);
+        let (large, now) = core.wanted(2, 10);
         assert!(now.is_empty());
-        let (next, now) = core.enter(3, 1);
+        let (next, now) = core.wanted(3, 1);
         assert!(now.is_empty());
         assert_eq!(core.leave(small), [large]);
         assert_eq!(core.leave(large), [next]);
@@ -195,9 +237,9 @@ mod tests {
     #[test]
     fn what_is_larger_than_all_the_room_is_admitted_alone() {
         let mut core = core(10, 10);
-        let (huge, now) = core.enter(1, 1_000);
+        let (huge, now) = core.wanted(1, 1_000);
         assert_eq!(now, [huge]);
-        let (next, now) = core.enter(2, 1);
+        let (next, now) = core.wanted(2, 1);
         assert!(now.is_empty());
         assert_eq!(core.leave(huge), [next]);
     }
@@ -205,67 +247,78 @@ mod tests {
     #[test]
     fn one_that_gives_up_while_it_waits_leaves_its_turn_to_the_next() {
         let mut core = core(10, 10);
-        let (first, _) = core.enter(1, 8);
-        let (second, _) = core.enter(1, 8);
-        let (third, _) = core.enter(1, 2);
+        let (first, _) = core.wanted(1, 8);
+        let (second, _) = core.wanted(1, 8);
+        let (third, _) = core.wanted(1, 2);
         assert_eq!(core.leave(second), [third]);
         assert!(core.is_admitted(first) && core.is_admitted(third) && !core.is_waited_for());
     }
 
     #[test]
+    fn those_at_which_nobody_looks_never_hold_up_one_that_is_waited_for() {
+        let mut core = core(10, 10);
+        let tickets: Vec<_> = (0..5).map(|_| core.enter(1, 10).0).collect();
+        assert!(core.is_admitted(tickets[0]) && !core.is_admitted(tickets[1]));
+        core.arrived(tickets[0]);
+        (0..5).for_each(|_| assert!(core.round().is_empty()));
+        // In whatever order they are taken.
+        for ticket in [4, 2, 3] {
+            assert_eq!(core.awaited(tickets[ticket]), [tickets[ticket]]);
+            core.arrived(tickets[ticket]);
+            assert!(core.leave(tickets[ticket]).is_empty());
+        }
+        assert_eq!(core.leave(tickets[0]), [tickets[1]]);
+    }
+
+    #[test]
     fn a_reply_that_its_asker_leaves_alone_makes_room_once_and_no_more() {
         let mut core = core(10, 10);
-        let enter = |core: &mut Core<u8>| core.enter(1, 10).0;
-        let (first, second, third) = (enter(&mut core), enter(&mut core), enter(&mut core));
-        assert_eq!((core.round(), core.round(), core.round()), (vec![], vec![], vec![]));
+        let wanted = |core: &mut Core<u8>| core.wanted(1, 10).0;
+        let (first, second, third) = (wanted(&mut core), wanted(&mut core), wanted(&mut core));
+        (0..3).for_each(|_| assert!(core.round().is_empty()));
         core.arrived(first);
         assert_eq!((core.round(), core.round()), (vec![], vec![second]));
         core.arrived(second);
-        // As much as there may be is overdue by now.
-        for _ in 0..10 {
-            assert!(core.round().is_empty());
-        }
+        // As much as there may be is left alone by now.
+        (0..10).for_each(|_| assert!(core.round().is_empty()));
         assert!(core.leave(first).is_empty());
         assert_eq!(core.round(), [third]);
     }
 
     #[test]
-    fn nobody_is_overdue_while_nobody_waits() {
+    fn nothing_is_left_alone_while_nobody_waits() {
         let mut core = core(10, 10);
-        let (first, _) = core.enter(1, 10);
+        let (first, _) = core.wanted(1, 10);
         core.arrived(first);
-        for _ in 0..5 {
-            core.round();
-        }
-        assert_eq!((core.all.present, core.all.overdue), (10, 0));
-        assert!(core.leave(first).is_empty());
-        assert!(core.peers.is_empty());
+        (0..5).for_each(|_| assert!(core.round().is_empty()));
+        assert_eq!((core.all.awaited, core.all.alone), (10, 0));
+        assert!(core.leave(first).is_empty() && core.peers.is_empty());
     }
 
     proptest::proptest! {
         #[test]
         fn the_bounds_hold_and_everybody_gets_a_turn(
-            steps in proptest::collection::vec((0u8..4, 0u8..3, 1u64..40), 0..200)
+            steps in proptest::collection::vec((0u8..5, 0u8..3, 1u64..40), 0..200)
         ) {
             let mut core = core(30, 50);
             let mut all = Vec::new();
             for (step, peer, n) in steps {
-                match step {
-                    0 | 1 => all.push(core.enter(peer, n).0),
-                    2 if !all.is_empty() => {
-                        let ticket = all.swap_remove(n as usize % all.len());
+                let some = all.get(n as usize % all.len().max(1)).copied();
+                match (step, some) {
+                    (0 | 1, _) => all.push(core.enter(peer, n).0),
+                    (2, Some(ticket)) => {
+                        all.retain(|other| *other != ticket);
                         core.leave(ticket);
                     }
-                    3 => {
-                        if let Some(ticket) = all.get(n as usize % all.len().max(1)) {
-                            core.arrived(*ticket);
-                        }
+                    (3, Some(ticket)) => {
+                        core.arrived(ticket);
                         core.round();
                     }
+                    (4, Some(ticket)) => drop(core.awaited(ticket)),
                     _ => {}
                 }
-                assert!(core.all.present <= 50 && core.all.overdue <= 50);
-                assert!(core.peers.values().all(|held| held.present <= 30 && held.overdue <= 30));
+                assert!(core.all.awaited <= 50 && core.all.alone <= 50);
+                assert!(core.peers.values().all(|held| held.awaited <= 30 && held.alone <= 30));
             }
             // Those that are admitted leave; by and by all others are.
             while !all.is_empty() {
@@ -279,7 +332,7 @@ mod tests {
                 });
                 assert!(all.len() < before);
             }
-            assert!(core.peers.is_empty() && core.all.present + core.all.overdue == 0);
+            assert!(core.peers.is_empty() && core.all.awaited + core.all.alone == 0);
         }
     }
 }

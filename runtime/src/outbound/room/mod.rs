@@ -2,7 +2,8 @@
 //! what honest ones answer waits for its turn.
 //!
 //! A reply that waits is not read, so QUIC holds what it lets the peer send of it. That must not keep the other streams of the
-//! link from going on, one of which may be that of the reply whose turn it is: the link's window is widened by as much ([`Parking`]).
+//! link from going on, or from being opened, one of which may be that of the reply whose turn it is: the link's window is widened by as much,
+//! and one more stream is allowed for each that waits ([`Parking`]).
 
 mod core;
 
@@ -49,7 +50,7 @@ impl Room {
 
     /// A reply of so many bytes is about to come.
     pub(crate) fn enter(self: &Arc<Self>, peer: PeerId, bytes: u64) -> Place {
-        // Whoever else there is room for has been admitted before.
+        // Whatever else there is room for has been admitted before.
         let (ticket, _) = self.state.lock().core.enter(peer, bytes);
         Place { room: self.clone(), ticket }
     }
@@ -61,9 +62,13 @@ impl Room {
 
     /// The housekeeping's round.
     pub(crate) fn round(&self) {
+        self.change(Core::round);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Core<PeerId>) -> Vec<Ticket>) {
         let wakers = {
             let mut state = self.state.lock();
-            let admitted = state.core.round();
+            let admitted = change(&mut state.core);
             state.wakers_of(admitted)
         };
         wakers.into_iter().for_each(Waker::wake);
@@ -92,6 +97,11 @@ impl Place {
         self.room.state.lock().core.is_admitted(self.ticket)
     }
 
+    /// Its asker waits for it.
+    pub(crate) fn awaited(&self) {
+        self.room.change(|core| core.awaited(self.ticket));
+    }
+
     /// All of it is here.
     pub(crate) fn arrived(&self) {
         self.room.state.lock().core.arrived(self.ticket);
@@ -100,13 +110,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let wakers = {
-            let mut state = self.room.state.lock();
-            state.wakers.remove(&self.ticket);
-            let admitted = state.core.leave(self.ticket);
-            state.wakers_of(admitted)
-        };
-        wakers.into_iter().for_each(Waker::wake);
+        self.room.state.lock().wakers.remove(&self.ticket);
+        self.room.change(|core| core.leave(self.ticket));
     }
 }
 
@@ -117,6 +122,7 @@ pub(crate) struct Parking(Mutex<Parked>);
 #[derive(Debug, Default)]
 struct Parked {
     bytes: u64,
+    streams: u32,
     widened: u64,
 }
 
@@ -143,11 +149,12 @@ impl Parking {
         let more = parked.lacks(window).saturating_sub(parked.widened);
         if room.parked.take_for_need(more) {
             parked.widened += more;
-            link.widen(parked.widened);
         } else if !alone {
             parked.bytes -= bytes;
             return None;
         }
+        parked.streams += 1;
+        link.widen(parked.widened, parked.streams);
         Some(ParkedReply { parking: self, link, room, bytes })
     }
 }
@@ -164,11 +171,11 @@ impl Drop for ParkedReply<'_> {
     fn drop(&mut self) {
         let mut parked = self.parking.0.lock();
         parked.bytes -= self.bytes;
+        parked.streams -= 1;
         let less = parked.widened.saturating_sub(parked.lacks(self.link.receive_windows().0));
-        if less > 0 {
-            parked.widened -= less;
-            self.link.widen(parked.widened);
-            self.room.parked.give_back(less);
-        }
+        parked.widened -= less;
+        self.link.widen(parked.widened, parked.streams);
+        drop(parked);
+        self.room.parked.give_back(less);
     }
 }
