@@ -197,6 +197,14 @@ impl<T: Clone> Directory<T> {
         withdrawn
     }
 
+    /// A name under which an object is published, with its version, if it is. Looks at every publication.
+    pub fn name_of(&self, object: ObjectId) -> Option<(ServiceName, Version)> {
+        self.names.iter().find_map(|entry| {
+            let held = entry.value().iter().find(|held| held.object == object)?;
+            Some((entry.key().clone(), held.version.clone()))
+        })
+    }
+
     /// The highest version of a name that meets `requirement`, among those that `may` lets the caller use: a forbidden
     /// service looks like one that isn't there.
     ///
@@ -316,6 +324,8 @@ mod tests {
         // The owner may change who may use it.
         directory.publish(&at, Published { access: "friends", ..room(1, "1.0.0") }).unwrap();
         assert_eq!(directory.len(), 1);
+        assert_eq!(directory.name_of(ObjectId([1; 16])), Some((at.clone(), version.clone())));
+        assert_eq!(directory.name_of(ObjectId([2; 16])), None);
         assert_eq!(directory.unpublish(&at, &version).unwrap().access, "friends");
         assert_eq!(
             directory.unpublish(&at, &version),

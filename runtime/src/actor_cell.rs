@@ -7,7 +7,7 @@ use crate::dispatch::{Dispatch, Marker, RemoteActor, ServedBy, Staged, Surroundi
 use crate::error::Fault;
 use crate::inlet::{Hand, Inlet, InletLane};
 use crate::mesh::{Mesh, WeakMesh};
-use crate::objects::{Exposed, Inbound, RemoteReply, WayBack};
+use crate::objects::{Exposed, Inbound, RemoteReply, ReplyPort, WayBack};
 use crate::payload::{DecodeError, Payload};
 use crate::remote::{OwnedPayload, Queued, WhenFull};
 use crate::status::Status;
@@ -17,11 +17,13 @@ use actix::Actor;
 use parking_lot::Mutex;
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use tokio::sync::oneshot;
 use webmesh_transport::PeerId;
+use webmesh_transport::placement::Named;
 
 /// One actor, through all its incarnations.
 pub(crate) struct ActorCell<A: Actor> {
@@ -47,6 +49,13 @@ struct Links {
     children: Vec<Arc<dyn LocalTarget>>,
 }
 
+impl Links {
+    /// The id under which the actor was first known.
+    fn object(&self) -> Option<ObjectId> {
+        self.facets.first().map(|(_, facet)| facet.key().1)
+    }
+}
+
 impl<A: RemoteActor> ActorCell<A> {
     pub(crate) fn new(mesh: &Mesh, capacity: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -64,12 +73,42 @@ impl<A: RemoteActor> ActorCell<A> {
         self.mesh.upgrade()
     }
 
+    /// Whether no further instance is to be made: the actor was told to stop, or its mesh is shut down or gone.
+    pub(crate) fn must_end(&self) -> bool {
+        self.status.was_told_to_stop()
+            || self.mesh().is_none_or(|mesh| mesh.inner().shut_down.load(Ordering::Acquire))
+    }
+
+    /// What a log calls it: the name that it is published under, or else the beginning of its object's id. Not all of that, for
+    /// knowing it is the right to call the actor.
+    pub(crate) fn name(&self) -> String {
+        let links = self.links.lock();
+        let (published, object) = (links.published.clone(), links.object());
+        drop(links);
+        self.name_of(&published, object)
+    }
+
+    fn name_of(&self, published: &[ObjectId], object: Option<ObjectId>) -> String {
+        let name = self.mesh().and_then(|mesh| {
+            let directory = &mesh.inner().directory;
+            published.iter().find_map(|id| directory.name_of(*id))
+        });
+        match (name, object) {
+            (Some((name, version)), _) => format!("{name} {version}"),
+            (None, Some(ObjectId([a, b, c, d, ..]))) => {
+                format!("object {a:02x}{b:02x}{c:02x}{d:02x}…")
+            }
+            (None, None) => "an actor without a ref".to_owned(),
+        }
+    }
+
     /// What deliveries to the present instance may know.
     pub(crate) fn surroundings(&self) -> Surroundings {
         Surroundings {
-            own: Caller::new(self.peer),
+            own: Caller::near(self.peer),
             incarnation: self.status.incarnation(),
             status: self.status.clone(),
+            waits_for: Rc::default(),
         }
     }
 
@@ -99,6 +138,22 @@ impl<A: RemoteActor> ActorCell<A> {
         ActorRef::new(Target::Local(facet))
     }
 
+    /// An instance has panicked, and another one is to follow: what the former had begun ends with it, its children and its
+    /// watches, with what is still to be told of those.
+    pub(crate) fn forget_instance(&self, hand: &mut Hand<A>) {
+        let (children, watches) = {
+            let mut links = self.links.lock();
+            (std::mem::take(&mut links.children), std::mem::take(&mut links.watches))
+        };
+        for child in children {
+            child.stop();
+        }
+        for (_, unwatch) in watches {
+            unwatch();
+        }
+        self.inlet.forget_notices(hand, self.status.incarnation());
+    }
+
     /// Another instance has taken over after a panic.
     pub(crate) fn restarted(&self, incarnation: u64) {
         let watchers: Vec<_> = self.links.lock().watchers.values().cloned().collect();
@@ -118,12 +173,16 @@ impl<A: RemoteActor> ActorCell<A> {
             self.status.end(reason);
             std::mem::take(&mut *links)
         };
+        // First: whatever happens to the rest, no child is left behind.
+        for child in &links.children {
+            child.stop();
+        }
         let why = self.status.ended().unwrap_or(Fault::Stopped);
         let left = self.inlet.close(hand, &why);
         if left > 0 {
-            let actor = std::any::type_name::<A>();
             tracing::warn!(
-                actor,
+                actor = self.name_of(&links.published, links.object()),
+                kind = std::any::type_name::<A>(),
                 left,
                 "ended with messages in its inlet: asks were answered, tells are dead letters"
             );
@@ -142,9 +201,6 @@ impl<A: RemoteActor> ActorCell<A> {
         }
         for (_, unwatch) in links.watches {
             unwatch();
-        }
-        for child in links.children {
-            child.stop();
         }
     }
 
@@ -211,6 +267,12 @@ impl<A: RemoteActor> ActorCell<A> {
     }
 }
 
+impl<A: RemoteActor> Named for ActorCell<A> {
+    fn name(&self) -> String {
+        format!("{} ({})", ActorCell::name(self), std::any::type_name::<A>())
+    }
+}
+
 /// An actor under one of its protocols.
 struct Facet<A: Actor> {
     cell: Arc<ActorCell<A>>,
@@ -229,6 +291,10 @@ impl<A: RemoteActor> LocalTarget for Facet<A> {
 
     fn flush(&self, done: oneshot::Sender<Result<(), Fault>>) -> Result<Queued, Fault> {
         self.cell.inlet.send(WhenFull::Queue, |_| Some(Box::new(Some(Marker::Local(done)))))
+    }
+
+    fn mesh(&self) -> Option<Mesh> {
+        self.cell.mesh()
     }
 
     fn status(&self) -> &Status {
@@ -281,6 +347,8 @@ impl<A: RemoteActor> LocalTarget for Facet<A> {
     }
 
     fn stop(&self) {
+        // First, so that whoever is woken by the request knows that it is for good.
+        self.cell.status.tell_to_stop();
         self.cell.inlet.request_stop();
     }
 }
@@ -293,6 +361,15 @@ impl<A: RemoteActor> Exposed for Facet<A> {
     fn message_index(&self, id: &str) -> Option<u16> {
         let index = self.messages.iter().position(|known| *known == id)?;
         u16::try_from(index).ok()
+    }
+
+    fn refuses(&self, caller: &Caller) -> Option<Fault> {
+        let left = self.cell.status.quarantine.refuses(caller)?;
+        Some(Fault::Quarantined { left })
+    }
+
+    fn message_id(&self, index: u16) -> Option<&'static str> {
+        self.messages.get(usize::from(index)).copied()
     }
 
     fn inbound(&self) -> Box<dyn Inbound> {
@@ -341,6 +418,10 @@ impl<A: RemoteActor> Inbound for Lane<A> {
             return Err((no_such_number(), reply));
         };
         dispatch.decode(payload, caller, reply, &mut self.staged)
+    }
+
+    fn set_port(&mut self, port: Arc<dyn ReplyPort>) {
+        self.staged.port = Some(port);
     }
 
     fn mesh(&self) -> WeakMesh {

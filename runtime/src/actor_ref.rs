@@ -4,8 +4,9 @@ use crate::calls::{Ask, Flush, Tell};
 use crate::dispatch::Parcel;
 use crate::error::{AskError, Fault, TellError, TrySendError};
 use crate::fate::LocalReply;
-use crate::mesh::DecodeScope;
+use crate::mesh::{DecodeScope, Mesh};
 use crate::message::{Accepts, Message, Protocol, Streams};
+use crate::near;
 use crate::remote::{AskSlot, OutKind, OutMessage, Queued, RemoteTarget, WhenFull};
 use crate::status::Status;
 use crate::watch::{DownReason, Notice, WatchId, WatchSink};
@@ -65,6 +66,8 @@ pub(crate) trait LocalTarget: Send + Sync {
     fn published_as(&self, id: ObjectId, public: bool);
     /// Tells the actor to stop.
     fn stop(&self);
+    /// Its mesh, if that is still there.
+    fn mesh(&self) -> Option<Mesh>;
 }
 
 impl<P: Protocol> ActorRef<P> {
@@ -128,6 +131,11 @@ impl<P: Protocol> ActorRef<P> {
     {
         match &self.target {
             Target::Local(target) => {
+                let message = match near::codec(&**target).map(|codec| codec.message(&message)) {
+                    None => message,
+                    Some(Ok(decoded)) => decoded,
+                    Some(Err(fault)) => return Ask::failed(fault),
+                };
                 let (reply, answer) = LocalReply::new(target.status());
                 let mut slot = Some(Parcel { message, reply: Some(reply) });
                 let queued = target.send(P::INDEX, &mut slot, WhenFull::Queue);
@@ -256,7 +264,12 @@ impl<P: Protocol> ActorRef<P> {
         P: Accepts<M>,
     {
         match &self.target {
-            Target::Local(target) => target.send(P::INDEX, slot, when_full),
+            Target::Local(target) => {
+                if let (Some(codec), Some(parcel)) = (near::codec(&**target), slot.as_mut()) {
+                    parcel.message = codec.message(&parcel.message)?;
+                }
+                target.send(P::INDEX, slot, when_full)
+            }
             Target::Remote(target) => target.send(OutMessage {
                 id: M::ID,
                 kind: OutKind::Tell,

@@ -1,6 +1,7 @@
 //! What an actor may do from inside: name itself and its mesh, send in order, watch, and have children.
 //!
-//! actix knows nothing of meshes, so the supervisor says on this thread which actor it is polling; for an exposed plain
+//! actix knows nothing of meshes, so the supervisor says on this thread which actor it is polling, and in which context: a
+//! context is known by where it lies, for a handler may make contexts of others, of its own type too. For an exposed plain
 //! actix actor, which nobody of ours polls, a table of the thread knows it by its address.
 
 #![allow(
@@ -16,7 +17,7 @@ use crate::mesh::Mesh;
 use crate::message::{Accepts, Message, Protocol};
 use crate::remote::{Queued, WhenFull};
 use crate::watch::{ActorSink, Down, WatchEvent, WatchId};
-use actix::{Addr, AsyncContext, Context, Handler};
+use actix::{Actor, Addr, AsyncContext, Context, Handler};
 use std::any::{Any, TypeId};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -29,19 +30,33 @@ type AnyCell = Arc<dyn Any + Send + Sync>;
 type Cells<A> = HashMap<Addr<A>, Arc<ActorCell<A>>>;
 
 thread_local! {
-    static CURRENT: RefCell<Option<AnyCell>> = const { RefCell::new(None) };
+    /// What this thread is running, the innermost last.
+    static AT_WORK: RefCell<Vec<AtWork>> = const { RefCell::new(Vec::new()) };
     /// Exposed plain actors of this thread: for each type its `Cells`.
     static ALONE: RefCell<HashMap<TypeId, Box<dyn Any>>> = RefCell::new(HashMap::new());
 }
 
-/// While it lives, this thread is running an actor.
-pub(crate) struct Current {
-    outer: Option<AnyCell>,
+/// An actor at work, and where its context lies while it is.
+struct AtWork {
+    context: usize,
+    cell: AnyCell,
 }
 
+/// Where a context lies. While it is borrowed, no other one lies there.
+pub(crate) fn place_of<A: Actor<Context = Context<A>>>(ctx: &Context<A>) -> usize {
+    std::ptr::from_ref(ctx).addr()
+}
+
+/// While it lives, this thread is running an actor in its context.
+pub(crate) struct Current(());
+
 impl Current {
-    pub(crate) fn enter<A: RemoteActor>(cell: Arc<ActorCell<A>>) -> Self {
-        Self { outer: CURRENT.replace(Some(cell)) }
+    /// The context must stay where it is until the end.
+    pub(crate) fn enter<A: RemoteActor>(cell: Arc<ActorCell<A>>, ctx: &Context<A>) -> Self {
+        let context = place_of(ctx);
+        // The thread may be ending, its locals gone before its tasks: then nobody asks any more.
+        let _ = AT_WORK.try_with(|at_work| at_work.borrow_mut().push(AtWork { context, cell }));
+        Self(())
     }
 
     /// Remembers an exposed plain actor of this thread.
@@ -72,14 +87,20 @@ impl Current {
 
 impl Drop for Current {
     fn drop(&mut self) {
-        CURRENT.set(self.outer.take());
+        // Outside of the borrow: it may be the last that is left of the actor.
+        let ended = AT_WORK.try_with(|at_work| at_work.borrow_mut().pop());
+        drop(ended);
     }
 }
 
 /// The actor that this context belongs to, if it lives in a mesh.
 fn cell_of<A: RemoteActor>(ctx: &Context<A>) -> Option<Arc<ActorCell<A>>> {
-    let current = CURRENT.with_borrow(Clone::clone);
-    if let Some(Ok(cell)) = current.map(Arc::downcast::<ActorCell<A>>) {
+    let context = place_of(ctx);
+    let cell = AT_WORK.with_borrow(|at_work| {
+        let this = at_work.iter().rev().find(|actor| actor.context == context)?;
+        Some(this.cell.clone())
+    });
+    if let Some(Ok(cell)) = cell.map(Arc::downcast::<ActorCell<A>>) {
         return Some(cell);
     }
     ALONE.with_borrow(|alone| {
@@ -345,7 +366,8 @@ fn give_back<M: Message>(slot: Option<Parcel<M>>) -> TrySendError<M> {
 
 /// Watches an actor: exactly one [`Down`] will be delivered to this actor's `Handler<Down>` when the target has stopped,
 /// panicked for good, or is out of reach for good; at once if it is already. The place for it is reserved: a full inlet
-/// doesn't lose it. A restart of this actor keeps its watches, so a fresh instance may see a `Down` of an old one's.
+/// doesn't lose it. A restart of this actor ends its watches, with what they have still to tell: the fresh instance begins its
+/// own. (Watches that others have on this actor stay.)
 ///
 /// ```
 /// use webmesh::prelude::*;
@@ -395,7 +417,8 @@ where
 
 /// As [`watch`], and also delivers what does not end the watch to `Handler<WatchEvent>`: that the peer became
 /// unreachable or reachable, that the actor was restarted after a panic, that tells may be lost. At most
-/// [`EVENTS_MAX`](crate::watch::EVENTS_MAX) events of a watch wait to be handled; further ones are dropped.
+/// [`EVENTS_MAX`](crate::watch::EVENTS_MAX) events of a watch wait to be handled; further ones are dropped. Restarts wait as
+/// one event, which tells of the latest.
 ///
 /// # Panics
 /// If this actor doesn't live in a mesh.
@@ -494,7 +517,7 @@ pub fn unwatch<A: RemoteActor>(ctx: &Context<A>, watch: WatchId) {
     }
 }
 
-/// Spawns an actor that ends with this one (but not with a restart of it).
+/// Spawns an actor that ends with this one, or with a restart of it: the fresh instance spawns its own.
 ///
 /// ```
 /// # use webmesh::{prelude::*, ActorRef, Mesh};

@@ -5,21 +5,24 @@
 //! other way round (`impl Serves<Room> for A`) the orphan rule forbids it in an application's API crate.
 
 use crate::attach::Attach;
-use crate::caller::{Caller, CallerScope};
+use crate::blame::attributed;
+use crate::caller::{Blame, Caller, CallerScope};
 use crate::error::Fault;
 use crate::fate::{Answer, LocalReply};
 use crate::large::{Defer, defer};
 use crate::mesh::WeakMesh;
 use crate::message::{Message, Protocol};
-use crate::objects::{RemoteReply, WayBack};
+use crate::objects::{RemoteReply, ReplyPort, WayBack};
 use crate::payload::{DecodeError, Payload};
 use crate::remote::OwnedPayload;
 use crate::status::Status;
 use actix::dev::MessageResponse;
 use actix::{Actor, Context, Handler};
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use tokio::sync::oneshot;
@@ -64,11 +67,13 @@ pub(crate) struct Staged<A: Actor> {
     pub(crate) deliveries: Vec<Box<dyn Delivery<A>>>,
     /// How long the last run of the batch before was.
     run_before: usize,
+    /// Where the lane's sender is told of what is refused later.
+    pub(crate) port: Option<Arc<dyn ReplyPort>>,
 }
 
 impl<A: Actor> Staged<A> {
     pub(crate) fn new() -> Self {
-        Self { deliveries: Vec::new(), run_before: 0 }
+        Self { deliveries: Vec::new(), run_before: 0, port: None }
     }
 
     /// Everything, for a caller who takes it out. The next batch follows.
@@ -179,7 +184,8 @@ where
         None => {
             let mut parcels = VecDeque::with_capacity(staged.room());
             parcels.push_back((message, reply));
-            staged.deliveries.push(Box::new(Run { caller, parcels }));
+            let port = staged.port.clone();
+            staged.deliveries.push(Box::new(Run { caller, port, parcels }));
         }
     }
     Ok(())
@@ -192,6 +198,8 @@ pub(crate) struct Surroundings {
     /// Which instance of the actor this is; 0 for the first.
     pub(crate) incarnation: u64,
     pub(crate) status: Arc<Status>,
+    /// The host whose message's `AtomicResponse` the actor waits for.
+    pub(crate) waits_for: Rc<Cell<Option<Caller>>>,
 }
 
 /// A message (or marker, or a run of messages) on its way to an actor of type `A`. Dropped undelivered, it answers as
@@ -213,6 +221,10 @@ pub(crate) trait Delivery<A: Actor>: Send {
     /// Whether its delivery takes so long that others on the thread get their turn behind it.
     fn is_large(&self) -> bool {
         false
+    }
+    /// The incarnation that is told, if it is a notice of a watch.
+    fn is_notice_to(&self) -> Option<u64> {
+        None
     }
     /// The [`Run`] that it is, if it's one.
     fn run(&mut self) -> Option<&mut dyn Any> {
@@ -245,7 +257,7 @@ where
             reply.fate().handled_by(around.incarnation);
         }
         let response = {
-            let _scope = CallerScope::enter(around.own);
+            let _scope = CallerScope::enter(around.own, ctx);
             actor.handle(message, ctx)
         };
         response.handle(ctx, reply.and_then(LocalReply::into_sender));
@@ -274,10 +286,13 @@ pub(crate) fn handle<A, M>(
     A: Actor<Context = Context<A>> + Handler<M>,
     M: Message,
 {
+    // To the end, for the message is in hand until its reply, if there is one now, is encoded.
+    let _blame = Blame::enter(caller);
     let response = {
-        let _scope = CallerScope::enter(caller);
+        let _scope = CallerScope::enter(caller, ctx);
         actor.handle(message, ctx)
     };
+    let Some(response) = attributed::<A, M>(response, caller, ctx, around) else { return };
     let Some(reply) = reply else {
         response.handle(ctx, None);
         return;
@@ -319,7 +334,33 @@ fn reply_later<T: serde::Serialize + 'static>(
 struct Run<M> {
     /// Of all of them: a lane has one sender.
     caller: Caller,
+    /// How it is told of tells that the actor refuses.
+    port: Option<Arc<dyn ReplyPort>>,
     parcels: VecDeque<(M, Option<RemoteReply>)>,
+}
+
+impl<M> Run<M> {
+    /// The actor takes nothing of this sender's for now. All that are left are refused together, so that their sender is
+    /// told of its tells at once.
+    fn turn_away(&mut self, why: Fault) {
+        let tells = self.parcels.iter().filter(|(_, reply)| reply.is_none()).count();
+        if tells > 0
+            && let Some(port) = &self.port
+        {
+            port.undelivered(tells as u64, why.clone());
+        }
+        self.refuse_all(&why);
+    }
+
+    fn refuse_all(&mut self, why: &Fault) {
+        // One by one: two that panic when they are dropped together would be one too many for the process.
+        while let Some((message, reply)) = self.parcels.pop_front() {
+            if let Some(reply) = reply {
+                reply.fault(why.clone());
+            }
+            drop(message);
+        }
+    }
 }
 
 impl<A, M> Delivery<A> for Run<M>
@@ -328,19 +369,16 @@ where
     M: Message,
 {
     fn deliver(&mut self, actor: &mut A, ctx: &mut Context<A>, around: &Surroundings) {
+        if let Some(left) = around.status.quarantine.refuses(&self.caller) {
+            return self.turn_away(Fault::Quarantined { left });
+        }
         if let Some((message, reply)) = self.parcels.pop_front() {
             handle(message, self.caller, reply, actor, ctx, around);
         }
     }
 
     fn refuse(&mut self, why: Fault) {
-        // One by one: two that panic when they are dropped together would be one too many for the process.
-        while let Some((message, reply)) = self.parcels.pop_front() {
-            if let Some(reply) = reply {
-                reply.fault(why.clone());
-            }
-            drop(message);
-        }
+        self.refuse_all(&why);
     }
 
     fn count(&self) -> usize {

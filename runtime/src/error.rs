@@ -2,6 +2,7 @@
 //! enums are its views, so that a caller matches on exactly what can happen to that call.
 
 use crate::payload::EncodeError;
+use std::time::Duration;
 
 /// Why a message, a flush or an ask came to nothing. Crate-internal: users see the enums below.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(crate) enum Fault {
     Stopped,
     /// The handler, or the actor in the meantime, panicked.
     Panicked,
+    /// The actor refuses this host's messages for so long, for they made it panic.
+    Quarantined { left: Duration },
     /// The responder was dropped without an answer.
     NoReply,
     /// No answer from the peer for 5 s.
@@ -96,6 +99,13 @@ pub enum AskError {
     /// unless the supervisor has given the actor up.
     #[error("the actor panicked")]
     Panicked,
+    /// Messages of this host, or of others in its network, have made the actor panic three times within 10 s: it refuses all
+    /// of theirs for a minute. Nothing was handled. (An older version of Webmesh is told `Panicked`.)
+    #[error("the actor refuses this host for another {left:?}, whose messages made it panic")]
+    Quarantined {
+        /// How long it goes on refusing.
+        left: Duration,
+    },
     /// The handler had the message, and its responder was dropped without an answer.
     #[error("the responder was dropped without an answer")]
     NoReply,
@@ -141,6 +151,7 @@ impl From<Fault> for AskError {
             Fault::Full => Self::Timeout,
             Fault::Stopped => Self::Stopped,
             Fault::Panicked => Self::Panicked,
+            Fault::Quarantined { left } => Self::Quarantined { left },
             Fault::NoReply => Self::NoReply,
             Fault::Unreachable => Self::Unreachable,
             Fault::PeerGone => Self::PeerGone,
@@ -189,6 +200,13 @@ pub enum TellError {
     /// The actor kept panicking and was given up by its supervisor.
     #[error("the actor panicked for good")]
     Panicked,
+    /// Messages of this host, or of others in its network, have made the actor panic three times within 10 s: it refuses all
+    /// of theirs for a minute.
+    #[error("the actor refuses this host for another {left:?}, whose messages made it panic")]
+    Quarantined {
+        /// How long it goes on refusing.
+        left: Duration,
+    },
     /// The peer has answered nothing for 5 s. The connection may yet recover.
     #[error("the peer does not answer")]
     Unreachable,
@@ -233,6 +251,7 @@ impl From<Fault> for TellError {
             Fault::Stopped => Self::Stopped,
             // A flush marker that was dropped unseen went down with its actor.
             Fault::Panicked | Fault::NoReply => Self::Panicked,
+            Fault::Quarantined { left } => Self::Quarantined { left },
             Fault::Unreachable => Self::Unreachable,
             Fault::PeerGone => Self::PeerGone,
             Fault::PeerRestarted => Self::PeerRestarted,

@@ -8,6 +8,7 @@ use crate::error::Fault;
 use crate::mesh::{DecodeScope, WeakMesh};
 use crate::message::Message;
 use crate::objects::WayBack;
+use crate::refusals;
 use crate::remote::OwnedPayload;
 use actix::{Actor, Context, Handler};
 use std::marker::PhantomData;
@@ -55,6 +56,9 @@ where
         let Some(Undecoded { payload, caller, way_back, mut mesh }) = self.undecoded.take() else {
             return;
         };
+        if let Some(left) = around.status.quarantine.refuses(&caller) {
+            return way_back.fault(Fault::Quarantined { left });
+        }
         let decoded = {
             let _scope = DecodeScope::enter(&mut mesh, caller.peer());
             payload.decode::<M>()
@@ -63,7 +67,13 @@ where
         match decoded {
             Ok(message) => handle(message, caller, way_back.reply(), actor, ctx, around),
             // Now, before it counts as taken: a flush behind it must not succeed before its sender knows.
-            Err(error) => way_back.fault(Fault::BadPayload(error.to_string())),
+            Err(error) => {
+                let why = error.to_string();
+                if let Some(mesh) = mesh.upgrade() {
+                    refusals::bad_payload(&mesh, caller.peer(), M::ID, &why);
+                }
+                way_back.fault(Fault::BadPayload(why));
+            }
         }
     }
 

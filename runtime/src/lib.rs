@@ -53,15 +53,18 @@
 //! - `actor_ref`, `calls`: what it holds of an actor, and the futures of its calls.
 //! - `dispatch`, `large`: from a typed message to an actor of unknown type, and back for its reply; large ones from afar.
 //! - [`payload`], [`bytes`]: messages as bytes.
+//! - `near`: calls within a mesh that are encoded all the same, for tests.
 //! - `remote`, `network`, `wire_ref`: the seams to the half that holds connections.
 //! - `outbound`, `inbound`, `body`: lanes: a message's way out, and in; large bodies beside them.
 //! - `frame`, `stream`, `scratch`: frames as bytes, and how streams are filled with them.
 //! - `links`, `session`, `watches`: a mesh's connections, one connection at work, watches over them.
 //! - `objects`, [`access`]: what can be reached from outside, and by whom.
 //! - `inlet`, `pump`, `cork`: the bounded queue in front of an actor, and what feeds the actor from it.
-//! - `actor_cell`, `supervise`, `status`: what stays of an actor over its restarts, and who restarts it.
+//! - `actor_cell`, `supervise`, `restart`, `status`: what stays of an actor over its restarts, who restarts it, and when.
+//! - `quarantine`, `blame`: who is refused, for his messages made an actor panic, and how that is known.
 //! - `context`, `caller`, [`watch`](mod@watch), `attach`: what an actor can do from inside.
 //! - `mesh`, `builder`, `spawn`, `publish`: one node.
+//! - `refusals`: what it refuses its peers, counted and logged.
 //! - `macros`, `entry`: the derives and attributes, and what `#[webmesh::main]` and `#[webmesh::test]` run in.
 //! - [`error`]: what can go wrong.
 
@@ -71,6 +74,7 @@ pub mod access;
 mod actor_cell;
 mod actor_ref;
 mod attach;
+mod blame;
 mod body;
 mod builder;
 pub mod bytes;
@@ -92,13 +96,17 @@ mod links;
 mod macros;
 mod mesh;
 pub mod message;
+mod near;
 mod network;
 mod objects;
 mod outbound;
 pub mod payload;
 mod publish;
 mod pump;
+mod quarantine;
+mod refusals;
 mod remote;
+mod restart;
 mod scratch;
 mod session;
 mod spawn;
@@ -125,8 +133,8 @@ pub use macros::{Message, Protocol, RemoteActor, Reply, main, test};
 pub use mesh::{Mesh, PingError, Pong};
 pub use message::{Accepts, Message, Protocol, Streams};
 pub use publish::{Publish, PublishError, Resolve, ResolveError};
+pub use restart::Restart;
 pub use spawn::Spawner;
-pub use supervise::Restart;
 pub use watch::{Down, DownReason, Event, WatchEvent, WatchId};
 #[cfg(feature = "port-mapping")]
 pub use webmesh_transport::nat::Router;

@@ -10,6 +10,7 @@ use crate::outbound::pump;
 use crate::outbound::room::{Limits, Room};
 use crate::outbound::target::FarTarget;
 use crate::publish::ResolveError;
+use crate::refusals::Refusals;
 use crate::remote::RemoteTarget;
 use crate::session::Session;
 use crate::watch::{DownReason, Event, WatchId, WatchSink};
@@ -21,7 +22,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
 use webmesh_transport::{
-    ConnectError, Endpoint, Hints, Link, LinkDown, Observer, Origin, PeerId, PeerRef, Placement,
+    ConnectError, Endpoint, Excerpt, Hints, Link, LinkDown, Observer, Origin, PeerId, PeerRef,
+    Placement,
 };
 
 /// How often lanes are looked after.
@@ -58,18 +60,21 @@ const RESOLVE_TRIES: usize = 3;
 /// How long a name's resolution may take once there's a link.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(10);
 
-/// How large things may be, in bytes.
+/// How large things may be, in bytes, and how many.
 pub(crate) struct Sizes {
     /// A message or reply, bodies included.
     pub(crate) message_max: usize,
     /// Large replies that are held for askers.
     pub(crate) replies_max: Limits,
+    /// Lanes, in number, that this side opens on one link.
+    pub(crate) lanes_max: usize,
 }
 
 /// The network of one mesh.
 pub(crate) struct Links {
     mesh: OnceLock<WeakMesh>,
     message_max: usize,
+    lanes_max: usize,
     placement: Arc<dyn Placement>,
     endpoint: OnceLock<Endpoint>,
     sessions: DashMap<u64, Arc<Session>>,
@@ -82,15 +87,17 @@ pub(crate) struct Links {
     replies_budget: Arc<Budget>,
     reply_room: Arc<Room>,
     succession: Arc<Succession>,
+    refusals: Arc<Refusals>,
 }
 
 impl Links {
     /// The network of a mesh that is being started.
     pub(crate) fn new(placement: Arc<dyn Placement>, sizes: Sizes) -> Arc<Self> {
-        let Sizes { message_max, replies_max } = sizes;
+        let Sizes { message_max, replies_max, lanes_max } = sizes;
         Arc::new(Self {
             mesh: OnceLock::new(),
             message_max,
+            lanes_max,
             placement,
             endpoint: OnceLock::new(),
             sessions: DashMap::new(),
@@ -102,6 +109,7 @@ impl Links {
             replies_budget: Budget::new(REPLIES_MAX * message_max as u64, 0, None),
             reply_room: Room::new(replies_max),
             succession: Arc::default(),
+            refusals: Arc::default(),
         })
     }
 
@@ -141,6 +149,10 @@ impl Links {
         self.message_max
     }
 
+    pub(crate) fn lanes_max(&self) -> usize {
+        self.lanes_max
+    }
+
     pub(crate) fn budget(&self) -> Arc<Budget> {
         self.budget.clone()
     }
@@ -155,6 +167,10 @@ impl Links {
 
     pub(crate) fn succession(&self) -> &Arc<Succession> {
         &self.succession
+    }
+
+    pub(crate) fn refusals(&self) -> &Arc<Refusals> {
+        &self.refusals
     }
 
     pub(crate) fn watches(&self) -> &Watches {
@@ -374,7 +390,6 @@ impl Links {
 
     fn down(self: &Arc<Self>, link: &Link, reason: &LinkDown) {
         let peer = link.peer();
-        tracing::debug!(%peer, %reason, "a link ended");
         let fault = match reason {
             LinkDown::Restarted => Fault::PeerRestarted,
             LinkDown::Local { .. } if self.mesh().is_none() => Fault::ShutDown,
@@ -502,6 +517,10 @@ impl Network for LinkNetwork {
                 if answer != Err(ResolveError::NoAnswer) {
                     break;
                 }
+            }
+            if let Err(error) = &answer {
+                let why = error.to_string();
+                tracing::debug!(name = %Excerpt(&query.name), at = ?at.peer(), why = %Excerpt(&why), "not resolved");
             }
             let mut wire = answer?;
             // Where it was found is where it can be reached.

@@ -22,6 +22,10 @@ pub(crate) trait Exposed: Send + Sync {
     fn protocol(&self) -> &'static str;
     /// The number by which `stage` knows a message; `None`: unknown message.
     fn message_index(&self, id: &str) -> Option<u16>;
+    /// Why it takes nothing from this caller for now, if it doesn't.
+    fn refuses(&self, caller: &Caller) -> Option<Fault>;
+    /// The id of the message that `stage` knows by this number.
+    fn message_id(&self, index: u16) -> Option<&'static str>;
     /// A way in for one lane (one sender's ordered stream of messages).
     fn inbound(&self) -> Box<dyn Inbound>;
     /// Tells the sink of everything that happens to the actor; the last notice is one `Down`, at once if it has ended.
@@ -43,6 +47,8 @@ pub(crate) trait Inbound: Send {
         caller: Caller,
         reply: Option<RemoteReply>,
     ) -> Result<(), (DecodeError, Option<RemoteReply>)>;
+    /// Where the lane's sender is told of messages that are refused after they were committed.
+    fn set_port(&mut self, port: Arc<dyn ReplyPort>);
     /// The mesh that refs in messages are bound to.
     fn mesh(&self) -> WeakMesh;
     /// Keeps a large message for the next `commit` as it came: decoding it takes long, which is the actor's time.

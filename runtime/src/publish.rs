@@ -5,6 +5,7 @@ use crate::actor_ref::{ActorRef, Target};
 use crate::mesh::Mesh;
 use crate::message::Protocol;
 use crate::network::Query;
+use crate::refusals::Reason;
 use crate::wire_ref::{ObjectId, WireRef};
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
@@ -210,6 +211,23 @@ impl Mesh {
         let serial = self.objects().serial(&found.object);
         wire.publication = serial.map(|serial| of_process.wrapping_add(serial));
         Ok(wire)
+    }
+}
+
+impl Mesh {
+    /// Why a query by another mesh was answered with this error.
+    pub(crate) fn why_unresolved(&self, name: &str, error: &ResolveError) -> Reason {
+        match error {
+            ResolveError::NoMatchingVersion { .. } => Reason::NoMatchingVersion,
+            ResolveError::WrongProtocol { .. } => Reason::WrongProtocol,
+            ResolveError::Name(_) | ResolveError::Requirement(_) => Reason::MalformedQuery,
+            _ => {
+                let published = name.parse().is_ok_and(|name| {
+                    self.inner().directory.resolve(&name, &VersionReq::STAR, |_| true).is_ok()
+                });
+                if published { Reason::ForbiddenName } else { Reason::UnknownName }
+            }
+        }
     }
 }
 

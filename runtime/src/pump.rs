@@ -4,6 +4,7 @@
 //! (Calling handlers in a loop runs such responses in reverse order, docs/measurements.md.)
 
 use crate::actor_cell::ActorCell;
+use crate::caller::Caller;
 use crate::context::Current;
 use crate::cork::Cork;
 use crate::dispatch::{RemoteActor, Surroundings};
@@ -11,7 +12,7 @@ use crate::inlet::Hand;
 use crate::watch::DownReason;
 use actix::fut::ActorFuture;
 use actix::{AsyncContext, Context};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,11 +34,18 @@ pub(crate) struct Feed<A: RemoteActor> {
     /// Messages handed out, ever: what a supervisor takes for progress. Also those whose handler panicked, lest a peer
     /// that knows one such message could end the actor by sending it ten times.
     pub(crate) handed_out: u64,
+    /// See [`Surroundings`].
+    pub(crate) waits_for: Rc<Cell<Option<Caller>>>,
 }
 
 impl<A: RemoteActor> Feed<A> {
     pub(crate) fn new() -> Rc<RefCell<Self>> {
-        Rc::new(RefCell::new(Self { hand: Hand::default(), share: SHARE, handed_out: 0 }))
+        Rc::new(RefCell::new(Self {
+            hand: Hand::default(),
+            share: SHARE,
+            handed_out: 0,
+            waits_for: Rc::default(),
+        }))
     }
 }
 
@@ -53,7 +61,8 @@ pub(crate) struct Pump<A: RemoteActor> {
 impl<A: RemoteActor> Pump<A> {
     /// For an instance under a supervisor, which ends the cell.
     pub(crate) fn supervised(cell: Arc<ActorCell<A>>, feed: Rc<RefCell<Feed<A>>>) -> Self {
-        let around = cell.surroundings();
+        let around =
+            Surroundings { waits_for: feed.borrow().waits_for.clone(), ..cell.surroundings() };
         Self { cell, feed, around, alone: false }
     }
 
@@ -74,7 +83,7 @@ impl<A: RemoteActor> ActorFuture<A> for Pump<A> {
         cx: &mut task::Context<'_>,
     ) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let _current = this.alone.then(|| Current::enter(this.cell.clone()));
+        let _current = this.alone.then(|| Current::enter(this.cell.clone(), ctx));
         // Borrowed across handlers, which cannot reach it.
         let feed = &mut *this.feed.borrow_mut();
         if this.alone {

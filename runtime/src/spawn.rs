@@ -4,8 +4,11 @@ use crate::actor_cell::ActorCell;
 use crate::actor_ref::ActorRef;
 use crate::dispatch::RemoteActor;
 use crate::mesh::Mesh;
-use crate::supervise::{Restart, Supervisor};
+use crate::restart::Restart;
+use crate::supervise::Supervisor;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use webmesh_transport::placement::Named;
 
 /// How an actor is to be spawned; made by [`Mesh::spawner`].
 #[derive(Debug)]
@@ -22,7 +25,8 @@ impl Spawner {
         Self { mesh, restart: Restart::default(), capacity }
     }
 
-    /// What happens after a panic. Default: [`Restart::WhileItProgresses`] with 10 attempts.
+    /// What happens after a panic. Default: [`Restart::WhileItProgresses`] with 10 attempts, which never gives up an actor that
+    /// gets as far as its messages. [`Restart::Within`] is a hard limit.
     pub fn restart(mut self, restart: Restart) -> Self {
         self.restart = restart;
         self
@@ -43,12 +47,14 @@ impl Spawner {
     {
         let cell = ActorCell::<A>::new(&self.mesh, self.capacity);
         let reference = cell.reference::<A::Main>(&self.mesh);
+        let name: Arc<dyn Named> = cell.clone();
         let supervisor = Supervisor::new(cell, factory, self.restart);
         if self.mesh.inner().shut_down.load(Ordering::Acquire) {
             // Dropped, it ends the actor.
             return reference;
         }
-        self.mesh.inner().placement.spawn_actor(Box::new(move || Box::pin(supervisor.run())));
+        let task = Box::new(move || Box::pin(supervisor.run()) as _);
+        self.mesh.inner().placement.spawn_actor(task, name);
         reference
     }
 }

@@ -1,14 +1,18 @@
 //! How an actor is doing: its incarnation, and how it ended.
 
 use crate::error::Fault;
+use crate::quarantine::Quarantine;
 use crate::watch::DownReason;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// Shared by an actor's supervisor and everybody who holds a ref to it.
 #[derive(Debug, Default)]
 pub(crate) struct Status {
     incarnation: AtomicU64,
     end: AtomicU8,
+    told_to_stop: AtomicBool,
+    /// Whose messages it refuses, for they made it panic.
+    pub(crate) quarantine: Quarantine,
 }
 
 const LIVES: u8 = 0;
@@ -25,6 +29,17 @@ impl Status {
     /// the reason.
     pub(crate) fn panicked(&self) -> u64 {
         self.incarnation.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// Somebody else, its parent or its mesh, wants its end. An instance may put that off (`stopping` may answer
+    /// `Running::Continue`); no further one is made.
+    pub(crate) fn tell_to_stop(&self) {
+        self.told_to_stop.store(true, Ordering::Release);
+    }
+
+    /// See [`Self::tell_to_stop`].
+    pub(crate) fn was_told_to_stop(&self) -> bool {
+        self.told_to_stop.load(Ordering::Acquire)
     }
 
     /// The actor is no more. Only the first end counts.

@@ -146,7 +146,6 @@ pub(crate) fn poll_read(
 
 /// Closes the connection of a peer that sent what no frame is. Others are not affected.
 pub(crate) fn refuse(link: &Link, error: &FrameError) {
-    tracing::warn!(peer = %link.peer(), %error, "a peer broke the protocol; its connection is closed");
     link.quic().close(PROTOCOL_ERROR, error.to_string().as_bytes());
 }
 

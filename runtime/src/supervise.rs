@@ -1,64 +1,29 @@
 //! Keeps an actor alive: polls its context, and when that panics puts a fresh instance in its place.
 //!
 //! A panic in a handler, in `started` or in a future of the context ends the instance: its timers, its asynchronous
-//! handlers in flight and the message in hand are lost, the queue and the refs stay. actix's own `Supervisor` does not
+//! handlers in flight and the message in hand are lost, the queue and the refs stay. A panic of an instance that is stopping,
+//! or of an actor that somebody else wants to end, is the actor's end. actix's own `Supervisor` does not
 //! survive panics (docs/measurements.md), hence this one.
 
 use crate::actor_cell::ActorCell;
+use crate::caller::Blame;
 use crate::context::Current;
 use crate::dispatch::RemoteActor;
 use crate::inlet::Hand;
 use crate::pump::{Feed, Pump, SHARE};
+use crate::restart::{Life, Record, Restart, Verdict};
 use crate::watch::DownReason;
 use actix::dev::{AsyncContextParts, ContextFut};
-use actix::{ActorContext, AsyncContext, Context};
+use actix::{ActorContext, ActorState, AsyncContext, Context};
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{self, Poll, ready};
-use std::time::Duration;
 use tokio::time::{Instant, Sleep};
-
-/// What happens after an actor has panicked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Restart {
-    /// It ends as `Panicked`.
-    Never,
-    /// It is restarted as long as its instances get as far as a message: this many in a row that panic before are one
-    /// too many, and it ends as `Panicked`. The default, with 10: a message that panics its handler is lost, so an actor
-    /// that chokes on some messages lives on however many they are, and one that cannot even start does not spin for
-    /// ever.
-    WhileItProgresses {
-        /// Fruitless instances in a row that end it; at least 1.
-        attempts: u32,
-    },
-    /// It is restarted unless it has panicked more than so often within a time, as in Erlang/OTP.
-    Within {
-        /// Restarts allowed within `window`.
-        restarts: u32,
-        /// The time they are counted over.
-        window: Duration,
-    },
-}
-
-impl Default for Restart {
-    fn default() -> Self {
-        Self::WhileItProgresses { attempts: 10 }
-    }
-}
-
-/// The pause before the second fruitless restart in a row; it doubles with each further one up to [`PAUSE_MAX`]. A guess:
-/// ten attempts take 3 s, time for a missing file or port to come back.
-const PAUSE_FIRST: Duration = Duration::from_millis(10);
-
-/// See [`PAUSE_FIRST`].
-const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// A supervisor on its way to its thread. If it never gets there, the actor ends all the same.
 pub(crate) struct Supervisor<A: RemoteActor, F> {
@@ -84,6 +49,7 @@ where
             instance: None,
             feed,
             pause: None,
+            made: Instant::now(),
             handed_out: 0,
             record,
             ending,
@@ -100,7 +66,9 @@ pub(crate) struct Running<A: RemoteActor, F> {
     feed: Rc<RefCell<Feed<A>>>,
     /// Runs before the next instance is made.
     pause: Option<Pin<Box<Sleep>>>,
-    /// Messages handed out before the present instance.
+    /// When the present instance was made, or tried to be.
+    made: Instant,
+    /// Messages handed out before it.
     handed_out: u64,
     record: Record,
     ending: Ending<A>,
@@ -120,10 +88,22 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        if let Some(pause) = &mut this.pause {
-            ready!(pause.as_mut().poll(cx));
-            this.pause = None;
+        if this.instance.is_none() {
+            if this.ending.cell.must_end() {
+                return Poll::Ready(());
+            }
+            if let Some(pause) = &mut this.pause {
+                if pause.as_mut().poll(cx).is_pending() {
+                    // So that a stop ends the pause.
+                    let hand = &mut this.feed.borrow_mut().hand;
+                    this.ending.cell.inlet.settle_waiting(hand, cx);
+                    return Poll::Pending;
+                }
+                this.pause = None;
+            }
         }
+        // What a panic that nobody caught here has left behind.
+        Blame::take();
         let panic = match &mut this.instance {
             Some(instance) => {
                 this.feed.borrow_mut().share = SHARE;
@@ -137,31 +117,9 @@ where
                 Err(panic) => Some(panic),
             },
         };
-        let Some(panic) = panic else { return Poll::Ready(()) };
-        report_panic::<A>(panic);
-        // Before anything of the instance is dropped, so that those who wait for it find out why.
-        this.ending.cell.status.panicked();
-        if let Some(mut instance) = this.instance.take() {
-            instance.terminate();
-        }
-        let progress = this.feed.borrow().handed_out > this.handed_out;
-        match this.record.after_panic(this.restart, progress, Instant::now()) {
-            Verdict::GiveUp => {
-                tracing::error!(
-                    actor = std::any::type_name::<A>(),
-                    "panicked once too often, not restarted"
-                );
-                this.ending.reason = DownReason::Panicked;
-                Poll::Ready(())
-            }
-            Verdict::Restart { pause } => {
-                if pause > Duration::ZERO {
-                    this.pause = Some(Box::pin(tokio::time::sleep(pause)));
-                }
-                // Its neighbours get their turn between two instances.
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
+        match panic {
+            Some(panic) => this.panicked(panic, cx),
+            None => Poll::Ready(()),
         }
     }
 }
@@ -177,9 +135,12 @@ where
         if incarnation > 0 {
             cell.restarted(incarnation);
         }
-        let mut feed = self.feed.borrow_mut();
-        self.handed_out = feed.handed_out;
-        feed.share = SHARE;
+        self.made = Instant::now();
+        {
+            let mut feed = self.feed.borrow_mut();
+            self.handed_out = feed.handed_out;
+            feed.share = SHARE;
+        }
         let pump = Pump::supervised(cell.clone(), self.feed.clone());
         let factory = &mut self.factory;
         let context = catch_unwind(AssertUnwindSafe(move || {
@@ -188,6 +149,51 @@ where
             ctx.into_future(factory())
         }))?;
         Ok(Instance { context: Some(context), cell: cell.clone() })
+    }
+
+    /// An instance, or the making of one, has panicked.
+    fn panicked(&mut self, panic: Box<dyn Any + Send>, cx: &task::Context<'_>) -> Poll<()> {
+        let (cell, now) = (&self.ending.cell, Instant::now());
+        let waited_for = self.feed.borrow().waits_for.take();
+        let far = Blame::take().or(waited_for);
+        report_panic(cell, panic);
+        // Before anything of the instance is dropped, so that those who wait for it find out why.
+        cell.status.panicked();
+        let mut stops = cell.must_end();
+        if let Some(mut instance) = self.instance.take() {
+            stops |= instance.is_stopping();
+            instance.terminate();
+        }
+        if let Some(far) = &far
+            && cell.status.quarantine.blame(far, now)
+        {
+            let (actor, kind) = (cell.name(), std::any::type_name::<A>());
+            tracing::warn!(actor, kind, peer = %far.peer(), "a host whose messages make the actor panic is refused for a minute");
+        }
+        if stops {
+            // It was to end anyway, hence as `Stopped`: nobody has given it up.
+            return Poll::Ready(());
+        }
+        let life = Life {
+            messages: self.feed.borrow().handed_out - self.handed_out,
+            lived: now.duration_since(self.made),
+            by_far_message: far.is_some(),
+        };
+        match self.record.after_panic(self.restart, life, now) {
+            Verdict::GiveUp => {
+                let (actor, kind) = (cell.name(), std::any::type_name::<A>());
+                tracing::error!(actor, kind, "panicked once too often, not restarted");
+                self.ending.reason = DownReason::Panicked;
+                Poll::Ready(())
+            }
+            Verdict::Restart { pause } => {
+                cell.forget_instance(&mut self.feed.borrow_mut().hand);
+                self.pause = Some(Box::pin(tokio::time::sleep(pause)));
+                // Its neighbours get their turn before it is looked at again.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
     }
 }
 
@@ -209,7 +215,7 @@ impl<A: RemoteActor> Instance<A> {
     /// Ready with the panic, if it ended by one.
     fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Option<Box<dyn Any + Send>>> {
         let Some(context) = &mut self.context else { return Poll::Ready(None) };
-        let _current = Current::enter(self.cell.clone());
+        let _current = Current::enter(self.cell.clone(), context.ctx());
         // Here rather than in the pump, which actix doesn't poll while the actor waits for an `AtomicResponse`.
         if self.cell.inlet.stop_requested() {
             context.ctx().stop();
@@ -219,6 +225,12 @@ impl<A: RemoteActor> Instance<A> {
             Ok(Poll::Ready(())) => Poll::Ready(None),
             Err(panic) => Poll::Ready(Some(panic)),
         }
+    }
+
+    /// Whether its stop has begun, or is behind it.
+    fn is_stopping(&mut self) -> bool {
+        let state = self.context.as_mut().map(|context| context.ctx().state());
+        matches!(state, Some(ActorState::Stopping | ActorState::Stopped))
     }
 
     /// Keeps actix from polling it once more when it is dropped.
@@ -240,68 +252,30 @@ impl<A: RemoteActor> Drop for Instance<A> {
             if let Poll::Ready(Some(panic)) =
                 self.poll(&mut task::Context::from_waker(task::Waker::noop()))
             {
-                report_panic::<A>(panic);
+                report_panic(&self.cell, panic);
             }
             self.terminate();
         }
         let context = self.context.take();
         if let Err(panic) = catch_unwind(AssertUnwindSafe(move || drop(context))) {
-            report_panic::<A>(panic);
-        }
-    }
-}
-
-/// What a supervisor remembers of its actor's panics.
-#[derive(Default)]
-struct Record {
-    fruitless: u32,
-    recent: VecDeque<Instant>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Restart { pause: Duration },
-    GiveUp,
-}
-
-impl Record {
-    fn after_panic(&mut self, policy: Restart, progress: bool, now: Instant) -> Verdict {
-        match policy {
-            Restart::Never => Verdict::GiveUp,
-            Restart::WhileItProgresses { attempts } => {
-                self.fruitless = if progress { 0 } else { self.fruitless + 1 };
-                if self.fruitless >= attempts.max(1) {
-                    return Verdict::GiveUp;
-                }
-                let pause = match self.fruitless {
-                    0 | 1 => Duration::ZERO,
-                    n => PAUSE_FIRST.saturating_mul(1 << (n - 2).min(16)).min(PAUSE_MAX),
-                };
-                Verdict::Restart { pause }
-            }
-            Restart::Within { restarts, window } => {
-                while self.recent.front().is_some_and(|then| now.duration_since(*then) >= window) {
-                    self.recent.pop_front();
-                }
-                if self.recent.len() >= usize::try_from(restarts).unwrap_or(usize::MAX) {
-                    return Verdict::GiveUp;
-                }
-                self.recent.push_back(now);
-                Verdict::Restart { pause: Duration::ZERO }
-            }
+            report_panic(&self.cell, panic);
         }
     }
 }
 
 /// Says in the log what went wrong. The panic hook has printed it already; this adds whose it was.
-fn report_panic<A>(panic: Box<dyn Any + Send>) {
-    let actor = std::any::type_name::<A>();
+fn report_panic<A: RemoteActor>(cell: &ActorCell<A>, panic: Box<dyn Any + Send>) {
     let message = panic
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("(no text)");
-    tracing::error!(actor, message, "an actor panicked");
+    tracing::error!(
+        actor = cell.name(),
+        kind = std::any::type_name::<A>(),
+        message,
+        "an actor panicked"
+    );
     // A payload may panic when dropped, which must not end the supervisor.
     let _ = catch_unwind(AssertUnwindSafe(move || drop(panic)));
 }
@@ -315,48 +289,5 @@ struct Ending<A: RemoteActor> {
 impl<A: RemoteActor> Drop for Ending<A> {
     fn drop(&mut self) {
         self.cell.end(&mut Hand::default(), self.reason);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_actor_that_progresses_is_restarted_for_ever() {
-        let mut record = Record::default();
-        for _ in 0..100_000 {
-            let verdict = record.after_panic(Restart::default(), true, Instant::now());
-            assert_eq!(verdict, Verdict::Restart { pause: Duration::ZERO });
-        }
-    }
-
-    #[test]
-    fn an_actor_that_cannot_start_is_given_up_after_ever_longer_pauses() {
-        let mut record = Record::default();
-        let mut pauses = Duration::ZERO;
-        for attempt in 1.. {
-            match record.after_panic(Restart::default(), false, Instant::now()) {
-                Verdict::Restart { pause } => pauses += pause,
-                Verdict::GiveUp => {
-                    assert_eq!(attempt, 10);
-                    break;
-                }
-            }
-        }
-        assert!(pauses > Duration::from_secs(1) && pauses < Duration::from_secs(5), "{pauses:?}");
-    }
-
-    #[test]
-    fn restarts_are_counted_within_their_window() {
-        let policy = Restart::Within { restarts: 2, window: Duration::from_secs(10) };
-        let (mut record, start) = (Record::default(), Instant::now());
-        assert_ne!(record.after_panic(policy, true, start), Verdict::GiveUp);
-        assert_ne!(record.after_panic(policy, true, start), Verdict::GiveUp);
-        assert_eq!(record.after_panic(policy, true, start), Verdict::GiveUp);
-        assert_ne!(
-            record.after_panic(policy, true, start + Duration::from_secs(10)),
-            Verdict::GiveUp
-        );
     }
 }

@@ -91,7 +91,8 @@ pub enum Event {
     Unreachable,
     /// It answers again.
     Reachable,
-    /// The actor panicked and was restarted by its supervisor, with the same ref and queue but fresh state.
+    /// The actor panicked and was restarted by its supervisor, with the same ref and queue but fresh state. Restarts that
+    /// follow each other faster than this is handled, or than a far peer is told, are told as one, the latest.
     Restarted {
         /// How often it has been restarted so far: 1 for the first time.
         incarnation: u64,
@@ -118,22 +119,40 @@ pub(crate) trait WatchSink: Send + Sync {
     fn notice(&self, notice: Notice);
 }
 
-type Wrap<A, M> = fn(M, Option<Pending>) -> Box<dyn Delivery<A>>;
+type Wrap<A, M> = fn(Inform<M>) -> Box<dyn Delivery<A>>;
 
-/// Delivers the notices of one watch to the watching actor, past its inlet's bound: there are only so many of them.
+/// Delivers the notices of one watch to the watching actor, past its inlet's bound: there are only so many of them. The watch
+/// is that of one instance, and ends with it.
 pub(crate) struct ActorSink<A: RemoteActor> {
     watch: WatchId,
     cell: Weak<ActorCell<A>>,
+    incarnation: u64,
     over: AtomicBool,
     down: Wrap<A, Down>,
     event: Option<Wrap<A, WatchEvent>>,
-    pending: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
+}
+
+/// What of a watch waits for its handler.
+#[derive(Default)]
+struct Waiting {
+    events: AtomicUsize,
+    /// The latest incarnation of the watched actor, if a notice of a restart waits: one for all restarts. Else 0.
+    restarted: AtomicU64,
 }
 
 impl<A: RemoteActor + Handler<Down>> ActorSink<A> {
     pub(crate) fn down_only(cell: &Arc<ActorCell<A>>, watch: WatchId) -> Self {
-        let (cell, over, pending) = (Arc::downgrade(cell), AtomicBool::new(false), Arc::default());
-        Self { watch, cell, over, down: wrap, event: None, pending }
+        let incarnation = cell.status.incarnation();
+        Self {
+            watch,
+            cell: Arc::downgrade(cell),
+            incarnation,
+            over: AtomicBool::new(false),
+            down: wrap,
+            event: None,
+            waiting: Arc::default(),
+        }
     }
 
     pub(crate) fn with_events(cell: &Arc<ActorCell<A>>, watch: WatchId) -> Self
@@ -147,64 +166,126 @@ impl<A: RemoteActor + Handler<Down>> ActorSink<A> {
 impl<A: RemoteActor> WatchSink for ActorSink<A> {
     fn notice(&self, notice: Notice) {
         let Some(cell) = self.cell.upgrade() else { return };
-        let watch = self.watch;
+        let (watch, told) = (self.watch, self.incarnation);
+        if cell.status.incarnation() != told {
+            return;
+        }
         match notice {
             Notice::Down(reason) => {
                 if !self.over.swap(true, Ordering::AcqRel) {
                     drop(cell.forget_watch(watch));
-                    cell.inlet.send_beyond((self.down)(Down { watch, reason }, None));
+                    let down = Down { watch, reason };
+                    cell.inlet.send_beyond((self.down)(Inform {
+                        told,
+                        notice: Some(down),
+                        waits: None,
+                    }));
                 }
             }
             Notice::Event(event) => {
                 let Some(wrap) = self.event else { return };
-                if self.over.load(Ordering::Acquire)
-                    || self.pending.load(Ordering::Relaxed) >= EVENTS_MAX
-                {
+                if self.over.load(Ordering::Acquire) {
                     return;
                 }
-                let pending = Pending::new(&self.pending);
-                cell.inlet.send_beyond(wrap(WatchEvent { watch, event }, Some(pending)));
+                let Some(waits) = Waits::for_its_turn(&self.waiting, event) else { return };
+                let event = WatchEvent { watch, event };
+                cell.inlet.send_beyond(wrap(Inform {
+                    told,
+                    notice: Some(event),
+                    waits: Some(waits),
+                }));
             }
         }
     }
 }
 
 /// Counts an event that waits for its handler.
-struct Pending(Arc<AtomicUsize>);
-
-impl Pending {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count.clone())
-    }
+struct Waits {
+    waiting: Arc<Waiting>,
+    restart: bool,
 }
 
-impl Drop for Pending {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+impl Waits {
+    /// `None`: as many wait as may, or the one that waits tells of this too.
+    fn for_its_turn(waiting: &Arc<Waiting>, event: Event) -> Option<Self> {
+        let restart = match event {
+            Event::Restarted { incarnation } => {
+                if waiting.restarted.fetch_max(incarnation, Ordering::AcqRel) > 0 {
+                    return None;
+                }
+                true
+            }
+            _ => {
+                if waiting.events.fetch_add(1, Ordering::Relaxed) >= EVENTS_MAX {
+                    waiting.events.fetch_sub(1, Ordering::Relaxed);
+                    return None;
+                }
+                false
+            }
+        };
+        Some(Self { waiting: waiting.clone(), restart })
+    }
+
+    /// Its turn has come; the latest incarnation, if it tells of restarts.
+    fn turn(self) -> Option<u64> {
+        if self.restart {
+            return Some(self.waiting.restarted.swap(0, Ordering::AcqRel));
+        }
+        self.waiting.events.fetch_sub(1, Ordering::Relaxed);
+        None
     }
 }
 
 /// A notice on its way. It has no caller: the mesh itself sends it.
-struct Inform<M>(Option<(M, Option<Pending>)>);
+struct Inform<M> {
+    /// The incarnation that began the watch.
+    told: u64,
+    notice: Option<M>,
+    waits: Option<Waits>,
+}
 
-fn wrap<A, M>(message: M, pending: Option<Pending>) -> Box<dyn Delivery<A>>
+/// What a watch tells its watcher.
+trait Told: actix::Message<Result = ()> + Send + 'static {
+    /// The actor has been restarted again while this waited.
+    fn restarted(&mut self, incarnation: u64);
+}
+
+impl Told for Down {
+    fn restarted(&mut self, _: u64) {}
+}
+
+impl Told for WatchEvent {
+    fn restarted(&mut self, incarnation: u64) {
+        self.event = Event::Restarted { incarnation };
+    }
+}
+
+fn wrap<A, M>(inform: Inform<M>) -> Box<dyn Delivery<A>>
 where
     A: Actor + Handler<M>,
-    M: actix::Message<Result = ()> + Send + 'static,
+    M: Told,
 {
-    Box::new(Inform(Some((message, pending))))
+    Box::new(inform)
 }
 
 impl<A, M> Delivery<A> for Inform<M>
 where
     A: Actor + Handler<M>,
-    M: actix::Message<Result = ()> + Send + 'static,
+    M: Told,
 {
-    fn deliver(&mut self, actor: &mut A, ctx: &mut A::Context, _around: &Surroundings) {
-        let Some((message, pending)) = self.0.take() else { return };
-        drop(pending);
-        actor.handle(message, ctx).handle(ctx, None);
+    fn deliver(&mut self, actor: &mut A, ctx: &mut A::Context, around: &Surroundings) {
+        let Some(mut notice) = self.notice.take() else { return };
+        if let Some(incarnation) = self.waits.take().and_then(Waits::turn) {
+            notice.restarted(incarnation);
+        }
+        // It may have come in while the instance that wanted it ended.
+        if self.told == around.incarnation {
+            actor.handle(notice, ctx).handle(ctx, None);
+        }
+    }
+
+    fn is_notice_to(&self) -> Option<u64> {
+        Some(self.told)
     }
 
     fn refuse(&mut self, _why: Fault) {}

@@ -64,6 +64,7 @@ impl Watches {
         let mut table = self.table.lock();
         table.next += 1;
         let number = table.next;
+        tracing::debug!(peer = %wire.peer, protocol = &*wire.protocol, watch = number, "a watch begins");
         table.numbers.insert(number, id);
         let watch = Watch { number, wire, publication, sink, told: None, incarnation: 0 };
         table.watches.insert(id, watch);
@@ -72,6 +73,7 @@ impl Watches {
     /// Takes one away; returns its peer and its number on the wire.
     pub(crate) fn remove(&self, id: WatchId) -> Option<(PeerId, u64)> {
         let watch = self.table.lock().remove(id)?;
+        tracing::debug!(peer = %watch.wire.peer, watch = watch.number, "a watch is no longer wanted");
         Some((watch.wire.peer, watch.number))
     }
 
@@ -202,6 +204,7 @@ impl Watches {
 
 fn end(watches: impl IntoIterator<Item = Watch>, reason: DownReason) {
     for watch in watches {
+        tracing::debug!(peer = %watch.wire.peer, watch = watch.number, ?reason, "a watch ended");
         watch.sink.notice(Notice::Down(reason));
     }
 }

@@ -15,14 +15,14 @@ use crate::{
     identity::PeerId,
     inline::Inline,
     lease::Lease,
-    limits::Slot,
+    limits::{Slot, prefix},
     link::code,
     path::{
         candidates::{self, CANDIDATES_MAX},
         pulse::Secrets,
     },
     peer_ref::ExpiredError,
-    printable::printable,
+    printable::{Excerpt, printable},
     socket::handles::Road,
     tls,
 };
@@ -334,6 +334,7 @@ pub(crate) async fn accept(
     slot: Slot,
 ) -> Option<Authenticated> {
     let sleep = shared.socket.sleep(shared.config.limits.handshake_time_max);
+    let from = incoming.remote_address();
     let outcome = tokio::select! {
         biased;
         outcome = welcome(shared, incoming) => outcome,
@@ -343,7 +344,9 @@ pub(crate) async fn accept(
     match outcome {
         Ok(authenticated) => Some(authenticated),
         Err(e) => {
-            tracing::debug!("a handshake from outside failed: {e}");
+            if let Some(left_out) = shared.log_quota.take(prefix(from.ip().to_canonical())) {
+                tracing::debug!(%from, why = %Excerpt(&e), left_out, "a handshake from outside failed");
+            }
             None
         }
     }

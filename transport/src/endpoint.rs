@@ -6,7 +6,7 @@ mod start;
 use std::{
     collections::HashMap,
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -30,8 +30,9 @@ use crate::{
     hello::{FEATURE_RENDEZVOUS, Hello, InstanceId},
     identity::PeerId,
     interfaces::{self, ranking},
-    limits::{Admission, Admissions, InitialGate, Limits},
+    limits::{Admission, Admissions, InitialGate, Limits, prefix},
     link::{Link, Observer, code},
+    log_quota::LogQuota,
     nat::nat64::Nat64,
     own_ref::OwnRef,
     path::{
@@ -45,6 +46,7 @@ use crate::{
     },
     peer_ref::{PeerRef, PeerRefStore, Remembered, RendezvousPoint, SignedRef},
     placement::Placement,
+    printable::Excerpt,
     quic::{self, Quic, Windows},
     relay::forwarder::Forwarder,
     rendezvous::{
@@ -145,6 +147,8 @@ pub(crate) struct Shared {
     /// Dials that only a peer gives a reason for.
     pub(crate) unasked: Mutex<Bucket>,
     pub(crate) seed: Option<u64>,
+    /// Lines about strangers, by the prefixes of their addresses.
+    pub(crate) log_quota: LogQuota<IpAddr>,
     /// Why this endpoint is being closed.
     closing: OnceLock<String>,
 }
@@ -515,6 +519,10 @@ impl Shared {
 async fn accept_all(shared: Arc<Shared>) {
     while let Some(incoming) = shared.quic.endpoint.accept().await {
         if shared.quic.endpoint.open_connections() >= shared.config.limits.connections_max {
+            let from = incoming.remote_address();
+            if let Some(left_out) = shared.log_quota.take(prefix(from.ip().to_canonical())) {
+                tracing::debug!(%from, left_out, "a handshake is refused: there are as many connections as may be");
+            }
             incoming.refuse();
             continue;
         }

@@ -17,6 +17,7 @@
 //! - `tunnel`: datagrams over TLS where UDP is blocked
 //! - [`path`]: is a peer alive, and where is it?
 //! - [`nat`]: what the NAT in front of this host is
+//! - `log_quota`, `printable`: what others bring about in a log: how much, and how it looks
 //! - [`socket`]: the UDP socket under QUIC: handles, roads, our own frames (`wire`)
 
 mod base32;
@@ -34,6 +35,7 @@ mod interfaces;
 mod lease;
 pub mod limits;
 mod link;
+mod log_quota;
 pub mod nat;
 mod own_ref;
 pub mod path;
@@ -59,6 +61,7 @@ pub use identity::{KeyFileError, PeerId, PeerIdError, SecretKey, SignatureError}
 pub use inline::{Inline, is_inline};
 pub use limits::Limits;
 pub use link::{Link, LinkDown, Observer, PathKind};
+pub use log_quota::LogQuota;
 pub use path::{
     explain::{Candidate, Explanation},
     hints::{Hints, Origin},
@@ -67,7 +70,7 @@ pub use path::{
 };
 pub use peer_ref::PeerRef;
 pub use placement::{InPlace, Placement, PlacementError, Threads};
-pub use printable::printable;
+pub use printable::{Excerpt, printable};
 pub use quic::Windows;
 pub use relay::forwarder::Relaying;
 pub use rendezvous::{host::Service, join::JoinError};

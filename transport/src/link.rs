@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,6 +18,7 @@ use crate::{
     identity::PeerId,
     inline::Inline,
     lease::Lease,
+    limits,
     path::{
         hints::Origin,
         pulse::{Expecting, PingError, Pulse},
@@ -315,6 +316,13 @@ impl Link {
     /// The peer's address on the road in use, or that of the relay.
     pub fn via(&self) -> SocketAddr {
         self.inner.lease.via()
+    }
+
+    /// The network that the peer's datagrams come from on the road in use (/24 of IPv4, /48 of IPv6), and whether it is
+    /// that of a relay, which others share. `None` while no road is in use.
+    pub fn network(&self) -> Option<(IpAddr, bool)> {
+        let road = self.inner.lease.road()?;
+        Some((limits::prefix(self.via().ip().to_canonical()), road.flow.is_some()))
     }
 
     /// The kind of the road in use.

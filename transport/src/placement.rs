@@ -4,6 +4,10 @@
 //! drivers and stream pumps together, which docs/measurements.md measured as 3.6 times the requests of a
 //! multi-thread runtime) and a pool of arbiters for application actors. [`InPlace`] runs everything on
 //! the caller's `LocalSet`, so that a paused tokio clock and a seed make a run repeatable.
+//!
+//! Actors keep to their thread, so a handler that blocks it stops its neighbours. New ones are placed elsewhere then ([`turns`]).
+
+mod turns;
 
 use std::{
     fmt,
@@ -13,6 +17,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -21,6 +26,9 @@ use actix_rt::{Arbiter, ArbiterHandle, System};
 use futures_util::future::LocalBoxFuture;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::mpsc};
+
+pub use turns::Named;
+use turns::Turns;
 
 /// A task that is sent to its thread first and becomes a (thread-bound) future there.
 pub type Task = Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + Send>;
@@ -34,8 +42,9 @@ pub trait Placement: Send + Sync + 'static {
     /// placement that has been shut down is dropped.
     fn spawn_network(&self, task: Task);
 
-    /// Runs `task` on the application arbiter with the fewest tasks still running.
-    fn spawn_actor(&self, task: Task);
+    /// Runs `task` on the application arbiter with the fewest tasks still running, of those that turn. `name` is for the log,
+    /// should the task keep its thread from turning.
+    fn spawn_actor(&self, task: Task, name: Arc<dyn Named>);
 
     /// The runtime whose clock and I/O driver the network uses.
     fn network(&self) -> &Handle;
@@ -79,24 +88,74 @@ pub struct Threads {
     system: System,
     network: ArbiterHandle,
     runtime: Handle,
-    pool: Mutex<Vec<Slot>>,
+    pool: Mutex<Vec<Arc<Slot>>>,
     pool_max: usize,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// One application arbiter and the number of tasks on it.
+/// Threads that don't turn are replaced until there are so many times as many threads as CPUs. A guess.
+const REPLACED_UP_TO: usize = 2;
+
+/// One application arbiter.
 struct Slot {
     arbiter: ArbiterHandle,
-    load: Arc<AtomicUsize>,
+    /// Tasks on it.
+    load: AtomicUsize,
+    turns: Arc<Turns>,
 }
 
-/// Counts a task as running until it is dropped.
-struct Running(Arc<AtomicUsize>);
+/// A task on an arbiter: counted until it is dropped, and known by its number while it has its turn.
+struct Running {
+    slot: Arc<Slot>,
+    number: u64,
+}
+
+impl Running {
+    fn new(slot: &Arc<Slot>, name: Arc<dyn Named>) -> Self {
+        slot.load.fetch_add(1, Ordering::Relaxed);
+        Self { slot: slot.clone(), number: slot.turns.add(name) }
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.slot.turns.remove(self.number);
+        self.slot.load.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// A task whose turns are noted.
+struct Noted {
+    // First, so that it is still counted while it is dropped.
+    task: LocalBoxFuture<'static, ()>,
+    running: Running,
+}
+
+impl Future for Noted {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let turns = &this.running.slot.turns;
+        turns.begin(this.running.number, Instant::now());
+        let outcome = this.task.as_mut().poll(cx);
+        turns.end();
+        outcome
+    }
+}
+
+/// An arbiter of the current thread's System.
+fn start_arbiter() -> std::io::Result<Arc<Slot>> {
+    let turns = Arc::new(Turns::new(Instant::now()));
+    let (sleeping, waking) = (turns.clone(), turns.clone());
+    let arbiter = Arbiter::try_with_tokio_rt(move || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .on_thread_park(move || sleeping.sleeps())
+            .on_thread_unpark(move || waking.turns(Instant::now()))
+            .build()
+    })?;
+    Ok(Arc::new(Slot { arbiter: arbiter.handle(), load: AtomicUsize::new(0), turns }))
 }
 
 impl Threads {
@@ -139,30 +198,43 @@ impl Threads {
         }
     }
 
-    /// The arbiter with the lowest load: a new one while the pool is small and all others are busy.
-    fn least_loaded(&self) -> Option<(ArbiterHandle, Running)> {
+    /// The arbiter with the lowest load of those that turn: a new one while the pool is small and all others are busy.
+    fn least_loaded(&self) -> Option<Arc<Slot>> {
         let mut pool = self.pool.lock();
-        let idle = pool.iter().any(|slot| slot.load.load(Ordering::Relaxed) == 0);
-        if !idle && pool.len() < self.pool_max {
+        let now = Instant::now();
+        let stuck: Vec<_> = pool.iter().map(|slot| slot.turns.stuck(now)).collect();
+        let turning = stuck.iter().filter(|stuck| stuck.is_none()).count();
+        let load = |slot: &Slot| slot.load.load(Ordering::Relaxed);
+        let idle = pool.iter().zip(&stuck).any(|(slot, stuck)| stuck.is_none() && load(slot) == 0);
+        if !idle && turning < self.pool_max && pool.len() < REPLACED_UP_TO * self.pool_max {
             // `Arbiter::try_new` wants a System in its thread, and a thread can never be rid of one
             // again, so the caller's must not be it.
             let system = self.system.clone();
             let made = std::thread::spawn(move || {
                 System::set_current(system);
-                Arbiter::try_new().map(|arbiter| arbiter.handle())
+                start_arbiter()
             })
             .join();
             match made {
-                Ok(Ok(arbiter)) => {
-                    pool.push(Slot { arbiter, load: Arc::new(AtomicUsize::new(0)) });
-                }
+                Ok(Ok(slot)) => pool.push(slot),
                 Ok(Err(e)) => tracing::warn!("no further arbiter: {e}"),
                 Err(_) => tracing::warn!("no further arbiter: its thread did not start"),
             }
         }
-        let slot = pool.iter().min_by_key(|slot| slot.load.load(Ordering::Relaxed))?;
-        slot.load.fetch_add(1, Ordering::Relaxed);
-        Some((slot.arbiter.clone(), Running(slot.load.clone())))
+        // One that was just made turns. If none does, the least loaded is as good as any.
+        let is_stuck = |at: usize| stuck.get(at).is_some_and(Option::is_some);
+        let best = pool.iter().enumerate().min_by_key(|(at, slot)| (is_stuck(*at), load(slot)));
+        let best = best.map(|(_, slot)| slot.clone());
+        drop(pool);
+        for stuck in stuck.into_iter().flatten().filter(|stuck| stuck.is_news) {
+            let task = stuck.task.map(|task| task.name());
+            tracing::warn!(
+                actor = task.as_deref().unwrap_or("a future that runs apart from its actor"),
+                for_ms = u64::try_from(stuck.since.as_millis()).unwrap_or(u64::MAX),
+                "blocks its thread: its neighbours wait, new actors are placed on other threads"
+            );
+        }
+        best
     }
 }
 
@@ -173,14 +245,12 @@ impl Placement for Threads {
         });
     }
 
-    fn spawn_actor(&self, task: Task) {
+    fn spawn_actor(&self, task: Task, name: Arc<dyn Named>) {
         match self.least_loaded() {
-            Some((arbiter, running)) => {
-                arbiter.spawn_fn(move || {
-                    actix_rt::spawn(async move {
-                        let _running = running;
-                        task().await;
-                    });
+            Some(slot) => {
+                let running = Running::new(&slot, name);
+                slot.arbiter.spawn_fn(move || {
+                    actix_rt::spawn(Noted { task: task(), running });
                 });
             }
             // Without a single arbiter the network thread is slower but right.
@@ -243,7 +313,7 @@ impl Placement for InPlace {
         let _ = self.tasks.send(task);
     }
 
-    fn spawn_actor(&self, task: Task) {
+    fn spawn_actor(&self, task: Task, _: Arc<dyn Named>) {
         let _ = self.tasks.send(task);
     }
 
@@ -279,7 +349,7 @@ mod tests {
                     std::future::pending::<()>().await;
                 })
             });
-            if network { threads.spawn_network(task) } else { threads.spawn_actor(task) }
+            if network { threads.spawn_network(task) } else { threads.spawn_actor(task, named()) }
         }
         let mut arbiters = std::collections::BTreeSet::new();
         for _ in 0..4 {
@@ -292,6 +362,62 @@ mod tests {
         }
         let cpus = std::thread::available_parallelism().unwrap().get();
         assert_eq!(arbiters.len(), cpus.min(2));
+        threads.shutdown();
+    }
+
+    struct Test;
+
+    impl Named for Test {
+        fn name(&self) -> String {
+            "a test's".to_owned()
+        }
+    }
+
+    fn named() -> Arc<dyn Named> {
+        Arc::new(Test)
+    }
+
+    #[test]
+    fn a_thread_that_is_blocked_gets_no_new_actors_until_it_turns_again() {
+        let threads = Threads::start().unwrap();
+        let cpus = threads.pool_max;
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        let (began, begun) = std::sync::mpsc::channel();
+        let blocked = Arc::new(Mutex::new(blocked));
+        // One on each thread, as many as there are.
+        for _ in 0..cpus {
+            let (began, blocked) = (began.clone(), blocked.clone());
+            threads.spawn_actor(
+                Box::new(move || {
+                    Box::pin(async move {
+                        began.send(()).unwrap();
+                        let _ = blocked.lock().recv();
+                    })
+                }),
+                named(),
+            );
+        }
+        for _ in 0..cpus {
+            begun.recv_timeout(Duration::from_secs(60)).unwrap();
+        }
+        std::thread::sleep(turns::STUCK_AFTER + Duration::from_millis(100));
+        let (answer, answers) = std::sync::mpsc::channel();
+        for n in 0..100 {
+            let answer = answer.clone();
+            let task: Task = Box::new(move || {
+                Box::pin(async move {
+                    answer.send(n).unwrap();
+                    std::future::pending::<()>().await;
+                })
+            });
+            threads.spawn_actor(task, named());
+        }
+        let mut answered: Vec<_> =
+            (0..100).map(|_| answers.recv_timeout(Duration::from_secs(60)).unwrap()).collect();
+        answered.sort_unstable();
+        assert_eq!(answered, (0..100).collect::<Vec<_>>());
+        assert_eq!(threads.pool.lock().len(), 2 * cpus, "as many again, and no more");
+        drop(release);
         threads.shutdown();
     }
 

@@ -2,6 +2,7 @@
 
 use super::cursor::{Cursor, put_bytes, put_frame};
 use super::{FrameError, ID_MAX, NAME_MAX, varint};
+use webmesh_transport::printable;
 
 mod kind {
     pub(super) const RESOLVE: u8 = 0x01;
@@ -75,7 +76,8 @@ impl Refusal {
         let count = cursor.bounded("refusal's texts", VERSIONS_MAX as u64)?;
         let mut texts = Vec::new();
         for _ in 0..count {
-            texts.push(cursor.text("refusal's text", NAME_MAX)?.to_owned());
+            // They end up in errors and logs.
+            texts.push(printable(cursor.text("refusal's text", NAME_MAX)?));
         }
         Ok(match code {
             2 => Self::NoMatchingVersion(texts),

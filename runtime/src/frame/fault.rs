@@ -1,8 +1,9 @@
-//! Faults as they travel: a code, a number that only `TooLarge` uses, and at most 200 bytes of reason.
+//! Faults as they travel: a code, a number that few use, and at most 200 bytes of reason.
 
 use super::{FrameError, cursor::Cursor, cursor::put_bytes, varint};
 use crate::error::Fault;
 use crate::payload::{REASON_MAX, shorten};
+use std::time::Duration;
 use webmesh_transport::printable;
 
 /// Appends a fault. Those that only a sender finds out by itself have no code and travel as "no reply".
@@ -16,6 +17,8 @@ pub(crate) fn put(out: &mut Vec<u8>, fault: &Fault) {
         Fault::TooLarge { limit } => (6, *limit, ""),
         Fault::Stopped => (7, 0, ""),
         Fault::Panicked => (8, 0, ""),
+        // To whoever doesn't know the number it reads as plain `Panicked`.
+        Fault::Quarantined { left } => (8, millis(*left), ""),
         Fault::Unsupported => (10, 0, ""),
         Fault::Full => (11, 0, ""),
         Fault::ShutDown => (12, 0, ""),
@@ -25,6 +28,11 @@ pub(crate) fn put(out: &mut Vec<u8>, fault: &Fault) {
     varint::put(out, number.min(varint::MAX));
     let reason = &reason[..reason.floor_char_boundary(REASON_MAX)];
     put_bytes(out, reason.as_bytes());
+}
+
+/// In whole milliseconds, at least 1.
+fn millis(left: Duration) -> u64 {
+    u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 /// Reads a fault. A code from a newer version reads as "no reply", so that codes can be added.
@@ -41,6 +49,7 @@ pub(crate) fn get(cursor: &mut Cursor<'_>) -> Result<Fault, FrameError> {
         5 => Fault::Unencodable(reason()),
         6 => Fault::TooLarge { limit: number },
         7 => Fault::Stopped,
+        8 if number > 0 => Fault::Quarantined { left: Duration::from_millis(number) },
         8 => Fault::Panicked,
         10 => Fault::Unsupported,
         11 => Fault::Full,
@@ -65,6 +74,7 @@ mod tests {
             Fault::TooLarge { limit: 7 },
             Fault::Stopped,
             Fault::Panicked,
+            Fault::Quarantined { left: Duration::from_secs(59) },
             Fault::NoReply,
             Fault::Unsupported,
             Fault::Full,

@@ -19,6 +19,7 @@ use crate::mesh::{DecodeScope, WeakMesh};
 use crate::objects::{Exposed, Inbound, RemoteReply, ReplyPort, WayBack};
 use crate::outbound::core::{INITIAL_BYTES, Output};
 use crate::payload::Payload;
+use crate::refusals;
 use crate::remote::OwnedPayload;
 use crate::stream::{CHUNKS, Source, poll_read};
 use bytes::Bytes;
@@ -193,7 +194,8 @@ impl InLane {
             splitter,
             frames,
         } = setting;
-        let inbound = object.inbound();
+        let mut inbound = object.inbound();
+        inbound.set_port(replies.clone());
         Self {
             caller,
             mesh: inbound.mesh(),
@@ -336,7 +338,7 @@ impl InLane {
             match self.inbound.stage(index, payload, self.caller, None) {
                 Ok(()) => self.staged_one(charge),
                 Err((error, _)) => {
-                    self.failed(charge, None, Fault::BadPayload(error.to_string()));
+                    self.failed(charge, Some(index), None, Fault::BadPayload(error.to_string()));
                 }
             }
             return Ok(());
@@ -359,7 +361,11 @@ impl InLane {
                         if self.numbers.len() >= NUMBERS_MAX {
                             return Err(FrameError::Unexpected("so many message ids").into());
                         }
-                        self.numbers.push(self.object.message_index(id));
+                        let index = self.object.message_index(id);
+                        if index.is_none() {
+                            refusals::unknown_message(self.caller.peer(), &*self.object, id);
+                        }
+                        self.numbers.push(index);
                     }
                     charge += beside.as_ref().map_or(0, Beside::total);
                     if ask.is_some() {
@@ -461,7 +467,10 @@ impl InLane {
         };
         match failed {
             None => self.staged_one(charge),
-            Some((reply, fault)) => self.failed(charge, reply, fault),
+            Some((reply, fault)) => {
+                let What::Message { index, .. } = what else { return };
+                self.failed(charge, index, reply, fault);
+            }
         }
     }
 
@@ -472,7 +481,14 @@ impl InLane {
         self.credit.passed_on(charge);
     }
 
-    fn failed(&mut self, charge: u64, reply: Option<RemoteReply>, fault: Fault) {
+    fn failed(
+        &mut self,
+        charge: u64,
+        index: Option<u16>,
+        reply: Option<RemoteReply>,
+        fault: Fault,
+    ) {
+        refusals::message_failed(self.caller.peer(), &*self.object, index, &fault);
         self.credit.dropped(charge);
         match reply {
             Some(reply) => reply.fault(fault),

@@ -51,6 +51,8 @@ struct State {
     lane: Option<Waker>,
     finish: bool,
     closed: bool,
+    /// Whether a reply was dropped, which the log is told once.
+    gave_up: bool,
 }
 
 impl State {
@@ -257,7 +259,9 @@ impl Replies {
 
 /// The asker doesn't read its replies, and there are too many to keep.
 fn give_up(state: &mut State, ask: u64) {
-    tracing::debug!(ask, "a reply is dropped: too many wait for this peer to read them");
+    if !std::mem::replace(&mut state.gave_up, true) {
+        tracing::debug!(ask, "replies are dropped: too many wait for this peer to read them");
+    }
     put_backward(&mut state.out, &Backward::Fault { ask, fault: Fault::NoReply });
 }
 
@@ -315,7 +319,12 @@ impl ReplyPort for Replies {
     }
 
     fn undelivered(&self, tells: u64, fault: Fault) {
+        let refused = matches!(fault, Fault::Quarantined { .. });
         self.send(&Backward::Undelivered { tells, fault });
+        if refused {
+            // The next stream is refused, so that its sender is told why.
+            self.send(&Backward::Reclaim);
+        }
     }
 }
 

@@ -450,6 +450,19 @@ impl<A: Actor> Inlet<A> {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
+    /// Takes out the notices of watches that an instance before this one began.
+    pub(crate) fn forget_notices(&self, hand: &mut Hand<A>, incarnation: u64) {
+        let is_wanted = |item: &Item<A>| {
+            item.count == 0 || item.delivery.is_notice_to().is_none_or(|told| told >= incarnation)
+        };
+        let mut shared = self.shared.lock();
+        shared.queue.retain(is_wanted);
+        hand.items.retain(is_wanted);
+        shared.queued = shared.queue.iter().map(|item| item.count).sum();
+        hand.left = hand.items.iter().map(|item| item.count).sum();
+        self.in_hand.store(hand.left, Ordering::SeqCst);
+    }
+
     /// Whether the actor was told to stop since this was last asked. (It may refuse, so each request counts once.)
     pub(crate) fn stop_requested(&self) -> bool {
         self.stop.load(Ordering::Relaxed) && self.stop.swap(false, Ordering::AcqRel)

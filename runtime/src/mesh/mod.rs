@@ -19,6 +19,7 @@ use crate::network::Network;
 use crate::objects::Objects;
 use crate::publish::{Publish, Resolve};
 use crate::pump::Pump;
+use crate::refusals::Refusals;
 use crate::spawn::Spawner;
 use crate::watch::DownReason;
 use crate::wire_ref::{ObjectId, WireRef};
@@ -57,12 +58,15 @@ pub(crate) struct Inner {
     pub(crate) directory: Directory<Access>,
     pub(crate) placement: Arc<dyn Placement>,
     pub(crate) inlet_capacity: usize,
+    /// Near calls are encoded.
+    pub(crate) near: Option<crate::near::Limit>,
     pub(crate) random: Mutex<StdRng>,
     pub(crate) shut_down: AtomicBool,
     /// Keeps others from using the key file, if there is one, until the mesh is shut down.
     pub(crate) key_lock: Mutex<Option<KeyLock>>,
     pub(crate) endpoint: Endpoint,
     pub(crate) network: OnceLock<Arc<dyn Network>>,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 impl Mesh {

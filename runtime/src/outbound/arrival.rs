@@ -7,7 +7,6 @@ use crate::error::Fault;
 use crate::frame::lane::Beside;
 use crate::remote::{AskSlot, Looked, OwnedPayload};
 use crate::session::Session;
-use crate::stream::refuse;
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -71,7 +70,7 @@ impl Arrival {
                     slot.value(OwnedPayload { bytes, bodies, _place: Some(Arc::new(place)) });
                 }
             }
-            Err(Ended::Body(BodyError::Frame(error))) => refuse(self.session.link(), &error),
+            Err(Ended::Body(BodyError::Frame(error))) => self.session.refuse(&error),
             Err(Ended::Body(error @ BodyError::Gone(_))) => {
                 tracing::debug!(%error, "a reply's bodies did not arrive");
                 // If the link has ended, the lane's reader says why.

@@ -9,7 +9,7 @@ use crate::frame::splitter::{Frames, Span, Splitter};
 use crate::frame::{FrameError, LANE_FRAME_MAX, stream_kind, varint};
 use crate::remote::{AskSlot, OwnedPayload};
 use crate::session::Session;
-use crate::stream::{CHUNKS, Express, Source, poll_read, refuse, write};
+use crate::stream::{CHUNKS, Express, Source, poll_read, write};
 use bytes::Bytes;
 use quinn::{ConnectionError, ReadError, RecvStream};
 use std::sync::Arc;
@@ -98,7 +98,7 @@ impl Reader {
             // All is answered, but bodies may still be on their way: the link must not end before they are here.
             Ok(()) => self.fetched().await,
             Err(ReaderError::Frame(error)) => {
-                refuse(self.session.link(), &error);
+                self.session.refuse(&error);
                 Err(Fault::PeerGone)
             }
             Err(ReaderError::Read(ReadError::ConnectionLost(_))) => {
@@ -143,6 +143,14 @@ impl Reader {
         }
     }
 
+    /// The peer says that something of this side's came to nothing.
+    fn heard(&self, what: &str, fault: &Fault) {
+        let peer = self.session.link().peer();
+        if let Some(left_out) = self.session.refusals().quota(peer) {
+            tracing::debug!(%peer, what, ?fault, left_out, "the peer says no");
+        }
+    }
+
     /// What one wake-up brought: the core is changed under one lock, answers are delivered afterwards.
     fn take(&mut self, frames: &Frames) -> Result<(), FrameError> {
         let mut values: Vec<(AskSlot, OwnedPayload)> = Vec::new();
@@ -178,6 +186,7 @@ impl Reader {
                         self.fetches.spawn(arrival.receive());
                     }
                     Backward::Fault { ask, fault } => {
+                        self.heard("an ask", &fault);
                         if let Some(slot) = core.answered(stream, ask)? {
                             fx.failed.push((slot, fault));
                         }
@@ -186,11 +195,14 @@ impl Reader {
                         core.credit(stream, messages, bytes, taken, fx)?
                     }
                     Backward::Opened { limit } => core.accepted(stream, limit, fx),
-                    Backward::Refused(fault) => core.refused(stream, &fault, fx),
+                    Backward::Refused(fault) => {
+                        self.heard("a stream to an actor", &fault);
+                        core.refused(stream, &fault, fx);
+                    }
                     Backward::Drained => core.drained(stream, fx)?,
                     Backward::Reclaim => core.reclaimed(stream, fx),
                     Backward::Undelivered { tells, fault } => {
-                        tracing::debug!(?fault, tells, "tells were not delivered");
+                        self.heard("tells", &fault);
                         core.undelivered(stream, tells, fx);
                     }
                 }

@@ -7,7 +7,7 @@ use crate::frame::{CONTROL_FRAME_MAX, FrameError};
 use crate::inbound::lane::LaneError;
 use crate::network::Query;
 use crate::publish::ResolveError;
-use crate::stream::{poll_read, refuse, write};
+use crate::stream::{poll_read, write};
 use crate::watch::{DownReason, Event};
 use crate::wire_ref::{ObjectId, WireRef};
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use quinn::{RecvStream, SendStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
+use webmesh_transport::Excerpt;
 
 /// Chunks taken off the stream at once: it carries little, and every idle connection has one. A guess.
 const CHUNKS: usize = 4;
@@ -51,7 +52,7 @@ impl Session {
 
     pub(super) fn say(&self, frame: &Control<'_>) {
         if !self.control.push(frame) {
-            refuse(&self.link, &FrameError::Unexpected("silence on the control stream"));
+            self.refuse(&FrameError::Unexpected("silence on the control stream"));
         }
     }
 
@@ -81,7 +82,7 @@ impl Session {
         };
         let outcome: Result<(), LaneError> = read.await;
         if let Err(LaneError::Frame(error)) = outcome {
-            refuse(&self.link, &error);
+            self.refuse(&error);
         }
         self.control.close();
         let _ = writer.await;
@@ -105,6 +106,10 @@ impl Session {
                         }
                     },
                     Err(error) => {
+                        let reason = mesh.why_unresolved(name, &error);
+                        let what =
+                            format_args!("the name {} {}", Excerpt(name), Excerpt(requirement));
+                        self.refusals.refuse(self.link.peer(), what, reason);
                         self.say(&Control::Unresolved { request, refusal: refusal(error) })
                     }
                 }
@@ -140,9 +145,11 @@ impl Session {
             }
             Control::Unwatch { watch } => {
                 let watched = self.watched.lock().remove(&watch);
+                self.control.forget_watch(watch);
                 if let (Some((id, object)), Some(mesh)) = (watched, links.mesh())
                     && let Some(exposed) = mesh.objects().any(&object)
                 {
+                    self.watch_ended(watch, "the peer wants no more");
                     exposed.unwatch(id);
                 }
             }

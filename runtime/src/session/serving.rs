@@ -8,7 +8,7 @@ use crate::frame::splitter::{Frames, Splitter};
 use crate::frame::{FrameError, LANE_FRAME_MAX, stream_kind};
 use crate::inbound::lane::{InLane, LaneError, Setting};
 use crate::inbound::replies::Replies;
-use crate::stream::{Express, STREAM_GONE, refuse, write};
+use crate::stream::{Express, STREAM_GONE, write};
 use crate::wire_ref::ObjectId;
 use quinn::{RecvStream, SendStream};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl Session {
             let session = self.clone();
             drop(tokio::spawn(async move {
                 if let Err(LaneError::Frame(error)) = session.clone().serve(id, send, recv).await {
-                    refuse(&session.link, &error);
+                    session.refuse(&error);
                 }
                 session.meeting.lane_ended(id);
                 session.lanes_in.fetch_sub(1, Ordering::AcqRel);
@@ -46,7 +46,7 @@ impl Session {
                     Err(error) => Err(error),
                 };
                 if let Err(BodyError::Frame(error)) = met {
-                    refuse(&session.link, &error);
+                    session.refuse(&error);
                 }
             }));
         }
@@ -105,7 +105,12 @@ impl Session {
         let Some(mesh) = links.mesh() else { return Ok(()) };
         let caller = self.link.peer();
         let id_of_object = ObjectId(object);
+        let sender = Caller::far(caller, self.link.network());
         let opened = mesh.objects().open(&id_of_object, protocol, caller);
+        let opened = opened.and_then(|object| object.refuses(&sender).map_or(Ok(object), Err));
+        if let Err(fault) = &opened {
+            mesh.stream_refused(caller, &id_of_object, protocol, fault);
+        }
         let term = links.succession().begin(caller, id_of_object);
         drop((mesh, links));
         match opened {
@@ -124,7 +129,7 @@ impl Session {
                     replies.close();
                 }
                 let lane = InLane::new(Setting {
-                    caller: Caller::new(caller),
+                    caller: sender,
                     object,
                     term,
                     budget: self.budget.clone(),

@@ -4,8 +4,10 @@ use super::Session;
 use crate::frame::FrameError;
 use crate::frame::control::{Control, DownCode};
 use crate::links::Links;
+use crate::refusals::Reason;
 use crate::watch::{DownReason, Event, Notice, WatchId, WatchSink};
 use crate::wire_ref::ObjectId;
+use std::fmt::Display;
 use std::sync::{Arc, Weak};
 
 /// Watches that one peer may keep on this mesh's actors. A guess: far more than a program with sense has, and ~1 MB.
@@ -31,6 +33,7 @@ impl Session {
                 }
                 None if watched.len() >= WATCHES_MAX => {
                     drop(watched);
+                    self.watch_refused(Reason::TooManyWatches);
                     self.say(&Control::Down { watch, reason: DownCode::TooMany });
                     return Ok(());
                 }
@@ -39,6 +42,10 @@ impl Session {
         }
         match mesh.objects().admit(&object, self.link.peer()) {
             Some(exposed) => {
+                if let Some(left_out) = self.refusals.quota(self.link.peer()) {
+                    let (peer, protocol) = (self.link.peer(), exposed.protocol());
+                    tracing::debug!(%peer, watch, protocol, left_out, "a peer watches an actor");
+                }
                 let sink = Arc::new(PeerWatch { session: Arc::downgrade(self), watch });
                 exposed.watch(id, sink);
                 // The link may have ended while this frame waited to be read, and looked in vain for the watch.
@@ -48,6 +55,7 @@ impl Session {
             }
             None => {
                 self.watched.lock().remove(&watch);
+                self.watch_refused(mesh.why_hidden(&object));
                 let reason = match mesh.absent(epoch) {
                     DownReason::Stale => DownCode::Stale,
                     _ => DownCode::NoSuchActor,
@@ -56,6 +64,17 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    fn watch_refused(&self, reason: Reason) {
+        self.refusals.refuse(self.link.peer(), "a watch", reason);
+    }
+
+    pub(super) fn watch_ended(&self, watch: u64, why: impl Display) {
+        let peer = self.link.peer();
+        if let Some(left_out) = self.refusals.quota(peer) {
+            tracing::debug!(%peer, watch, %why, left_out, "a peer's watch ended");
+        }
     }
 }
 
@@ -74,6 +93,7 @@ impl WatchSink for PeerWatch {
                 if session.watched.lock().remove(&watch).is_none() {
                     return;
                 }
+                session.watch_ended(watch, format_args!("{reason:?}"));
                 let reason = match reason {
                     DownReason::Panicked => DownCode::Panicked,
                     DownReason::NoSuchActor => DownCode::NoSuchActor,
@@ -84,7 +104,11 @@ impl WatchSink for PeerWatch {
                 session.say(&Control::Down { watch, reason });
             }
             Notice::Event(Event::Restarted { incarnation }) => {
-                session.say(&Control::Restarted { watch, incarnation })
+                session.say(&Control::Restarted { watch, incarnation });
+                // Unwatched meanwhile: nothing of it is kept.
+                if !session.watched.lock().contains_key(&watch) {
+                    session.control.forget_watch(watch);
+                }
             }
             // Those the watcher's own side finds out.
             Notice::Event(_) => {}

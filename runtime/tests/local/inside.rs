@@ -29,10 +29,17 @@ struct SelfPortraitAtomic;
 #[message(id = "test.callers", reply = Vec<Option<PeerId>>)]
 struct Callers;
 
+/// Makes another actor of its kind within its handler, which it exposes if told so. What doesn't hold of the two contexts.
+#[derive(Message, Serialize, Deserialize)]
+#[message(id = "test.nest", reply = Vec<String>)]
+struct Nest {
+    and_expose: bool,
+}
+
 #[derive(Protocol)]
 #[protocol(
     id = "test.introspective/1",
-    accepts(SelfPortrait, SelfPortraitLater, SelfPortraitAtomic, Callers)
+    accepts(SelfPortrait, SelfPortraitLater, SelfPortraitAtomic, Callers, Nest)
 )]
 struct Introspective;
 
@@ -98,6 +105,61 @@ impl Handler<Callers> for IntrospectiveActor {
                 .into_actor(self)
                 .map(move |(), _, ctx| vec![now, caller(ctx).map(|caller| caller.peer())]),
         )
+    }
+}
+
+impl Handler<Nest> for IntrospectiveActor {
+    type Result = ResponseFuture<Vec<String>>;
+    fn handle(&mut self, nest: Nest, ctx: &mut Context<Self>) -> Self::Result {
+        let mut wrong = Vec::new();
+        let mut check = |holds: bool, what: &str| {
+            if !holds {
+                wrong.push(what.to_owned());
+            }
+        };
+        let (outer, home) = (this::<Introspective>(ctx), mesh(ctx));
+        let inner = IntrospectiveActor::create(|inner| {
+            check(try_this::<Introspective>(inner).is_none(), "the inner one has a ref");
+            check(try_mesh(inner).is_none(), "the inner one has a mesh");
+            check(caller(inner).is_none(), "the inner one has a caller");
+            check(try_this(ctx).as_ref() == Some(&outer), "the outer one lost its ref");
+            check(try_mesh(ctx).is_some(), "the outer one lost its mesh");
+            check(caller(ctx).is_some(), "the outer one lost its caller");
+            IntrospectiveActor { peer: self.peer, knows_itself_at_start: true }
+        });
+        let other = ProbeActor::create(|other| {
+            check(try_this::<Probe>(other).is_none(), "the other one has a ref");
+            check(caller(other).is_none(), "the other one has a caller");
+            ProbeActor::new(&Log::default())
+        });
+        check(caller(ctx).is_some(), "the outer one has no caller afterwards");
+        Box::pin(async move {
+            // By its address it is reached outside of any pump of ours.
+            if inner.send(SelfPortraitLater).await != Ok(false) {
+                wrong.push("the inner one knows itself in its handler".to_owned());
+            }
+            if nest.and_expose {
+                let exposed = home.expose(&inner);
+                if exposed == outer || exposed.ask(SelfPortraitLater).await != Ok(true) {
+                    wrong.push("the inner one does not know itself once it is exposed".to_owned());
+                }
+            }
+            drop(other);
+            wrong
+        })
+    }
+}
+
+#[webmesh::test]
+async fn a_context_made_within_a_handler_speaks_for_its_own_actor_only() {
+    let mesh = mesh_in_place().await;
+    let peer = mesh.peer_id();
+    let new = move || IntrospectiveActor { peer, knows_itself_at_start: false };
+    for and_expose in [false, true] {
+        let spawned = mesh.spawn(new);
+        assert_eq!(spawned.ask(Nest { and_expose }).await, Ok(Vec::new()));
+        let exposed = mesh.expose(&new().start());
+        assert_eq!(exposed.ask(Nest { and_expose }).await, Ok(Vec::new()));
     }
 }
 
@@ -261,13 +323,15 @@ impl Handler<End> for ParentActor {
 }
 
 #[webmesh::test]
-async fn a_child_ends_with_its_parent_but_not_with_a_restart_of_it() {
+async fn a_child_ends_with_its_parent_and_with_a_restart_of_it() {
     let mesh = mesh_in_place().await;
     let parent = mesh.spawn(|| ParentActor);
     let child = parent.ask(Child).await.unwrap();
     parent.ask(End::Panic).await.unwrap_err();
-    assert_eq!(child.ask(Plain { n: 1 }).await, Ok(1));
+    assert_eq!(child.ask(Plain { n: 1 }).await, Err(AskError::Stopped));
+    let child = parent.ask(Child).await.unwrap();
+    assert_eq!(child.ask(Plain { n: 2 }).await, Ok(2));
     parent.ask(End::Stop).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1)).await;
-    assert_eq!(child.ask(Plain { n: 2 }).await, Err(AskError::Stopped));
+    assert_eq!(child.ask(Plain { n: 3 }).await, Err(AskError::Stopped));
 }

@@ -4,10 +4,13 @@
 
 mod actors;
 mod inside;
+mod last_panics;
 mod ordering;
 mod panics;
 mod placement;
 mod publishing;
 mod refs;
+mod restarts;
+mod spy;
 mod stopping;
 mod watching;

@@ -253,7 +253,7 @@ async fn panics_in_stopping_and_in_drop_do_not_end_the_process() {
 }
 
 /// Wanted panics need not fill the screen.
-fn silence_panics() {
+pub(crate) fn silence_panics() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let usual = std::panic::take_hook();

@@ -1,8 +1,14 @@
 //! Where actors run, and what senders on many threads see.
 
 use crate::actors::{Log, Note, Plain, ProbeActor, Who, mesh_on_threads};
+use crate::spy::Spy;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use webmesh::{AskError, StartError};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use webmesh::prelude::*;
+use webmesh::{Anyone, AskError, Message, Protocol, RemoteActor, StartError};
 
 #[test]
 fn several_meshes_live_in_one_program_under_tokios_own_runtime() {
@@ -82,4 +88,66 @@ fn in_place_without_a_local_set_is_an_error() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let outcome = runtime.block_on(webmesh::Mesh::builder().in_place().start());
     assert!(matches!(outcome, Err(StartError::Placement(_))), "{outcome:?}");
+}
+
+/// Blocks the thread until the test lets it go.
+#[derive(Message, Serialize, Deserialize)]
+#[message(id = "test.block")]
+struct Block;
+
+#[derive(Protocol)]
+#[protocol(id = "test.blocking/1", accepts(Block))]
+struct Blocking;
+
+#[derive(RemoteActor)]
+#[remote(serves(Blocking))]
+struct BlockingActor(Arc<Mutex<Receiver<()>>>);
+
+impl Actor for BlockingActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<Block> for BlockingActor {
+    type Result = ();
+    fn handle(&mut self, _: Block, _: &mut Context<Self>) {
+        let _ = self.0.lock().unwrap().recv();
+    }
+}
+
+#[test]
+fn an_actor_that_blocks_its_thread_is_named_and_gets_no_new_neighbours() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (mesh, spy) = (mesh_on_threads().await, Spy::default());
+        let _listening = spy.listen();
+        let (release, released) = channel::<()>();
+        let released = Arc::new(Mutex::new(released));
+        let blocking = mesh.spawn(move || BlockingActor(released.clone()));
+        mesh.publish("test/blocking", &blocking).allow(Anyone).await.unwrap();
+        blocking.flush().await.unwrap();
+        let blocked = blocking.ask(Block);
+        let mut named = false;
+        for _ in 0..600 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            // Placing an actor looks at the threads.
+            drop(mesh.spawn(ProbeActor::factory(&Log::default())));
+            named = spy.take().iter().any(|line| {
+                line.contains("blocks its thread")
+                    && line.contains("test/blocking 1.0.0 (")
+                    && line.contains("BlockingActor")
+            });
+            if named {
+                break;
+            }
+        }
+        assert!(named, "nobody says what blocks the thread");
+        for n in 0..20 {
+            let probe = mesh.spawn(ProbeActor::factory(&Log::default()));
+            assert_eq!(probe.ask(Plain { n }).await, Ok(n));
+        }
+        assert!(spy.take().is_empty(), "it is named once");
+        drop(release);
+        assert_eq!(blocked.await, Ok(()));
+        mesh.shutdown().await;
+    });
 }

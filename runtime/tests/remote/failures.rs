@@ -93,14 +93,15 @@ fn a_panicking_actor_keeps_its_ref_and_its_queue() {
     run(async {
         let (host, guest) = (mesh().await, mesh().await);
         let (far, log) = recorder(&host, &guest, Duration::ZERO).await;
-        for number in 0..300 {
+        // A third panic would have the guest refused.
+        for number in 0..200 {
             if number % 100 == 50 {
                 assert_eq!(far.ask(Do::Panic).await, Err(AskError::Panicked));
             }
             far.tell(note(1, number, 10)).await.unwrap();
         }
         far.flush().await.unwrap();
-        assert_eq!(log.lock().unwrap().len(), 300);
+        assert_eq!(log.lock().unwrap().len(), 200);
     });
 }
 

@@ -115,11 +115,13 @@ impl Connection {
                     link.end(LinkDown::Gone);
                     self.down(id, LinkDown::Gone);
                 } else if !std::mem::replace(&mut self.unreachable, true) {
+                    tracing::debug!(peer = %self.peer, link = id, "unreachable: the peer doesn't answer");
                     self.shared.observer.unreachable(self.peer);
                 }
             }
             Event::Reachable if self.up == Some(id) => {
                 if std::mem::take(&mut self.unreachable) {
+                    tracing::debug!(peer = %self.peer, link = id, "reachable: the peer answers again");
                     self.shared.observer.reachable(self.peer);
                 }
             }

@@ -7,6 +7,7 @@ use super::{Connection, Order, Waiter};
 use crate::{
     dial::{ConnectError, dial},
     path::places::{self, Places},
+    printable::Excerpt,
 };
 
 /// Addresses that wait for the dial under way to fail.
@@ -43,6 +44,7 @@ impl Connection {
     pub(super) fn start_dial(&mut self, places: Places, ctx: &mut Context<Self>) {
         self.dialling = true;
         let Places { addresses, points, tls, insist } = places;
+        tracing::debug!(peer = %self.peer, ?addresses, rendezvous = points.len(), "dial");
         self.recovery.learn(&points);
         let (late, roads) = mpsc::unbounded_channel();
         self.shared.socket.spawn(places::tunnels(&self.shared, &addresses, tls, late.clone()));
@@ -75,6 +77,7 @@ impl Connection {
         if let (Some(why), false) = (self.refusal.take(), error.is_telling()) {
             error = ConnectError::NotIntroduced(why.to_string());
         }
+        tracing::debug!(peer = %self.peer, why = %Excerpt(&error.to_string()), "dial failed");
         self.late = None;
         // There may be a link all the same: one beside which it was dialled, or that the peer dialled.
         let up = self.up.and_then(|id| self.position(id));

@@ -53,6 +53,7 @@ impl Connection {
         let Some(index) = self.position(id) else { return };
         let entry = &mut self.entries[index];
         entry.draining = true;
+        tracing::debug!(peer = %self.peer, link = id, "link drains: another one takes new work");
         self.shared.observer.link_draining(entry.link.clone());
     }
 

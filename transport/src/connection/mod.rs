@@ -58,6 +58,7 @@ use crate::{
         scouts::{self, ATTEMPT_MAX, Guesser, PAY_EVERY},
     },
     peer_ref::{PeerRef, RendezvousPoint},
+    printable::Excerpt,
     rendezvous::{
         meeting::{self, Meeting},
         protocol::{Candidates, Message as Said, Refusal},
@@ -303,7 +304,7 @@ impl Connection {
         let id = self.shared.next_link();
         let orders = ctx.address().downgrade().recipient();
         let pulse = Arc::new(Pulse::new(
-            id,
+            (id, peer),
             &secrets,
             dialled,
             lease.handle(),
@@ -337,6 +338,7 @@ impl Connection {
             version,
             windows: self.shared.config.windows.clone(),
         });
+        tracing::debug!(%peer, link = id, road = %link.path(), via = %link.via(), dialled, "link up");
         self.shared.met(&link, hello.reference.as_ref());
         let claimed = hello.reference.as_ref().map(PeerRef::addresses).unwrap_or_default();
         // Its loopback is another one, unless it is on this host.
@@ -437,7 +439,7 @@ impl Connection {
         if why == LinkDown::KeyInUse {
             tracing::warn!(peer = %self.peer, "{why}: this host was replaced there");
         }
-        tracing::debug!(peer = %self.peer, link = id, %why, "link down");
+        tracing::debug!(peer = %self.peer, link = id, why = %Excerpt(&why.to_string()), "link down");
         let was_up = self.up == Some(id);
         if was_up {
             self.up = None;

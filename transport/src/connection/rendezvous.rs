@@ -78,6 +78,7 @@ impl Connection {
         match said {
             Said::Observe | Said::Reserve | Said::Introduce { .. } | Said::DialBack { .. } => {
                 if let Some(answer) = self.shared.serve((self.peer, road), said, now()) {
+                    self.shared.tell_refusal(self.peer, road, &answer);
                     self.say(id, answer);
                 }
             }

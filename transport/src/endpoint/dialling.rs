@@ -172,15 +172,20 @@ impl Shared {
             self.placement.spawn_network(Box::new(move || {
                 Box::pin(async move {
                     let addresses = begun.addresses.clone();
+                    tracing::debug!(?addresses, "dial of whoever answers");
                     let (late, roads) = mpsc::unbounded_channel();
                     let tunnels = places::tunnels(&shared, &addresses, Vec::new(), late);
                     shared.socket.spawn(tunnels);
                     let dialled = dial(&shared, None, (addresses, insist), roads, None).await;
                     match dialled {
                         Ok(authenticated) => shared.established(authenticated, begun.waiters()),
-                        Err(e) => begun.waiters().into_iter().for_each(|waiter| {
-                            let _ = waiter.send(Err(e.clone()));
-                        }),
+                        Err(e) => {
+                            let (addresses, why) = (&begun.addresses, e.to_string());
+                            tracing::debug!(?addresses, why = %Excerpt(&why), "dial failed");
+                            begun.waiters().into_iter().for_each(|waiter| {
+                                let _ = waiter.send(Err(e.clone()));
+                            });
+                        }
                     }
                 })
             }));

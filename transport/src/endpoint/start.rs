@@ -121,8 +121,10 @@ impl Shared {
             unasked: Mutex::new(Bucket::full(UNASKED_MAX, now)),
             started: now,
             seed,
+            log_quota: LogQuota::default(),
             closing: OnceLock::new(),
         });
+        tracing::info!(%peer, listen = ?locals, serves = shared.host.lock().serves(), "started");
         actix_rt::spawn(accept_all(shared.clone()));
         #[cfg(feature = "port-mapping")]
         if let (Some(router), Some(local)) = (map_port.filter(|_| is_real), first_ipv4)

@@ -101,6 +101,7 @@ impl Drop for Expecting {
 /// The probes of one connection.
 pub(crate) struct Pulse {
     link: u64,
+    peer: PeerId,
     key: hmac::Key,
     to_peer: Tag,
     to_us: Tag,
@@ -143,7 +144,7 @@ impl Pulse {
     /// `road` is the one that the handshake came along.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn new(
-        link: u64,
+        (link, peer): (u64, PeerId),
         secrets: &Secrets,
         dialled: bool,
         handle: SocketAddr,
@@ -179,6 +180,7 @@ impl Pulse {
         };
         Self {
             link,
+            peer,
             key: secrets.key.clone(),
             to_peer,
             to_us,
@@ -558,7 +560,8 @@ impl Pulse {
                 return;
             }
             Output::Switch(road) => {
-                tracing::info!(to = %road.remote, "the peer is reached at another address now");
+                let (peer, via, relayed) = (self.peer, road.remote, road.flow.is_some());
+                tracing::debug!(%peer, link = self.link, %via, relayed, "another road is taken");
                 self.changes.fetch_add(1, Ordering::Relaxed);
                 self.socket.handles().switch(self.handle, road);
                 self.acks.switched(now());

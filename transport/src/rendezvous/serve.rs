@@ -11,6 +11,7 @@ use crate::{
     connection::Order,
     endpoint::Shared,
     identity::PeerId,
+    limits::prefix,
     link::Link,
     peer_ref::RendezvousPoint,
     relay::{forwarder::Spot, frame::FlowToken},
@@ -81,6 +82,19 @@ impl Shared {
                 Message::Observed { observed }
             }
         })
+    }
+
+    /// Says in the log that `answer` refuses something.
+    pub(crate) fn tell_refusal(&self, peer: PeerId, road: Road, answer: &Message) {
+        let (what, why) = match answer {
+            Message::Refused { why, .. } => ("a session", why),
+            Message::Unavailable { why, .. } => ("an introduction", why),
+            _ => return,
+        };
+        let network = prefix(road.remote.ip().to_canonical());
+        if let Some(left_out) = self.log_quota.take(network) {
+            tracing::debug!(%peer, what, %why, left_out, "refused as a rendezvous");
+        }
     }
 
     /// Has another rendezvous call `from` where it is seen here; whether one is there.

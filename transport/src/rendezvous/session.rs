@@ -27,6 +27,7 @@ use crate::{
         places::Places,
     },
     peer_ref::{PeerRef, RENDEZVOUS_ADDRESSES_MAX, RendezvousPoint, check_address},
+    printable::Excerpt,
     socket::handles::Road,
     tunnel::is_far_end,
 };
@@ -155,7 +156,7 @@ impl Sessions {
                 Known::Spent => Err(ConnectError::NoAddress),
             };
             if let Err(e) = &connected {
-                tracing::warn!("a rendezvous isn't reached: {e}");
+                tracing::warn!(why = %Excerpt(&e.to_string()), "a rendezvous isn't reached");
             }
             actor.do_send(News::Dialled { index, peer: connected.ok().map(|link| link.peer()) });
         });
@@ -234,6 +235,7 @@ impl Sessions {
                     observed.filter(|seen| plausible(*seen, shared.original(road.remote)));
                 self.client.reserved(peer, observed, terms.lifetime, now);
                 if new && self.client.standing().any(|(_, known, _)| known == peer) {
+                    tracing::info!(rendezvous = %peer, "a session with a rendezvous stands");
                     shared.attached_anew(peer);
                 }
             }
@@ -315,6 +317,9 @@ impl Handler<News> for Sessions {
                 }
             }
             News::Gone { peer } => {
+                if self.client.standing().any(|(_, known, _)| known == peer) {
+                    tracing::info!(rendezvous = %peer, "a session with a rendezvous has ended");
+                }
                 self.observers.remove(&peer);
                 self.client.gone(peer, now(), &mut self.rng);
             }

@@ -1,0 +1,163 @@
+//! What this mesh refuses its peers: counted by reason, and told in the log, as many lines as [`LogQuota`] allows.
+
+use crate::error::Fault;
+use crate::frame::FrameError;
+use crate::mesh::{DecodeScope, Mesh};
+use crate::objects::Exposed;
+use crate::wire_ref::ObjectId;
+use std::fmt::Display;
+use std::sync::atomic::{AtomicU64, Ordering};
+use webmesh_transport::{Excerpt, LogQuota, PeerId};
+
+/// Why a peer is refused something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Nothing is published under the name.
+    UnknownName,
+    /// What is published under it isn't for this peer, which is told that it is unknown.
+    ForbiddenName,
+    /// No published version meets the requirement.
+    NoMatchingVersion,
+    /// A name or a requirement isn't well-formed.
+    MalformedQuery,
+    /// There is no such actor.
+    UnknownActor,
+    /// There is, and it isn't for this peer, which is told that it is unknown.
+    ForbiddenActor,
+    /// The actor serves another protocol.
+    WrongProtocol,
+    /// The protocol has no such message.
+    UnknownMessage,
+    /// A message that doesn't decode.
+    BadPayload,
+    /// Messages of the peer, or of its network, made the actor panic.
+    Quarantined,
+    /// The peer keeps as many watches here as it may.
+    TooManyWatches,
+    /// What the peer sent is no frame, or none for this place; its connection is closed.
+    BrokenProtocol,
+}
+
+impl Reason {
+    const COUNT: usize = Self::BrokenProtocol as usize + 1;
+
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::UnknownName => "nothing is published under it",
+            Self::ForbiddenName => "what is published under it isn't for this peer",
+            Self::NoMatchingVersion => "no version meets the requirement",
+            Self::MalformedQuery => "it isn't well-formed",
+            Self::UnknownActor => "there is no such actor",
+            Self::ForbiddenActor => "the actor isn't for this peer",
+            Self::WrongProtocol => "the actor serves another protocol",
+            Self::UnknownMessage => "the actor doesn't know it",
+            Self::BadPayload => "it can't be decoded",
+            Self::Quarantined => "messages from there made the actor panic",
+            Self::TooManyWatches => "this peer has too many",
+            Self::BrokenProtocol => "it broke the protocol; its connection is closed",
+        }
+    }
+}
+
+/// The refusals of one mesh.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    counts: [AtomicU64; Reason::COUNT],
+    quota: LogQuota<PeerId>,
+}
+
+impl Refusals {
+    /// Something that `peer` wanted, `what`, is refused.
+    pub(crate) fn refuse(&self, peer: PeerId, what: impl Display, reason: Reason) {
+        self.count(reason);
+        self.tell(peer, what, reason);
+    }
+
+    fn count(&self, reason: Reason) {
+        self.counts[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn tell(&self, peer: PeerId, what: impl Display, reason: Reason) {
+        let broken = reason == Reason::BrokenProtocol;
+        if !broken && !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let Some(left_out) = self.quota.take(peer) else { return };
+        let why = reason.in_words();
+        if broken {
+            tracing::warn!(%peer, %what, why, left_out, "refused");
+        } else {
+            tracing::debug!(%peer, %what, why, left_out, "refused");
+        }
+    }
+
+    /// Something else that a peer brings about: whether a line about it may be written, and how many were left out before it.
+    pub(crate) fn quota(&self, peer: PeerId) -> Option<u64> {
+        tracing::enabled!(tracing::Level::DEBUG).then(|| self.quota.take(peer)).flatten()
+    }
+
+    /// `peer` sent what no frame is.
+    pub(crate) fn broken(&self, peer: PeerId, error: &FrameError) {
+        self.refuse(peer, error, Reason::BrokenProtocol);
+    }
+}
+
+impl Mesh {
+    /// `peer` may not have the stream that it opened to an object.
+    pub(crate) fn stream_refused(
+        &self,
+        peer: PeerId,
+        object: &ObjectId,
+        protocol: &str,
+        fault: &Fault,
+    ) {
+        let reason = match fault {
+            Fault::WrongProtocol => Reason::WrongProtocol,
+            Fault::Quarantined { .. } => Reason::Quarantined,
+            _ => self.why_hidden(object),
+        };
+        let what = format_args!("a stream of the protocol {}", Excerpt(protocol));
+        self.inner().refusals.refuse(peer, what, reason);
+    }
+
+    /// Why an object looks to a peer as if it weren't there.
+    pub(crate) fn why_hidden(&self, object: &ObjectId) -> Reason {
+        match self.objects().any(object) {
+            Some(_) => Reason::ForbiddenActor,
+            None => Reason::UnknownActor,
+        }
+    }
+}
+
+/// A lane of `peer` introduces a message that the actor doesn't know. The line is written now, for the messages themselves name it
+/// no more.
+pub(crate) fn unknown_message(peer: PeerId, object: &dyn Exposed, id: &str) {
+    if let Some((mesh, _)) = DecodeScope::current() {
+        let what = format_args!("the message {} of {}", Excerpt(id), object.protocol());
+        mesh.inner().refusals.tell(peer, what, Reason::UnknownMessage);
+    }
+}
+
+/// A message that this thread decodes, number `index` of its protocol, comes to nothing.
+pub(crate) fn message_failed(
+    peer: PeerId,
+    object: &dyn Exposed,
+    index: Option<u16>,
+    fault: &Fault,
+) {
+    let Some((mesh, _)) = DecodeScope::current() else { return };
+    match fault {
+        Fault::UnknownMessage => mesh.inner().refusals.count(Reason::UnknownMessage),
+        Fault::BadPayload(why) => {
+            let id = index.and_then(|index| object.message_id(index)).unwrap_or_default();
+            bad_payload(&mesh, peer, id, why);
+        }
+        _ => {}
+    }
+}
+
+/// The message `id` of `peer` doesn't decode.
+pub(crate) fn bad_payload(mesh: &Mesh, peer: PeerId, id: &str, why: &str) {
+    let what = format_args!("the message {id} ({})", Excerpt(why));
+    mesh.inner().refusals.refuse(peer, what, Reason::BadPayload);
+}
