@@ -111,6 +111,7 @@ mod tests {
             }
         }
         assert!(evicted.len() <= 3, "{evicted:?}");
-        assert!(evictions <= 2 * 20_000 / 65 + 2, "{evictions}");
+        // Each of those few, when it is its turn: if all took turns, it would be twenty times as many.
+        assert!(evictions <= 3 * 20_000 / 65 + 3, "{evictions}");
     }
 }

@@ -117,7 +117,10 @@ async fn large_replies_that_come_together_wait_for_room_and_none_fails() {
     // However many nobody takes, the one that is waited for comes, be it large or small.
     let kept = (0..40).map(|_| desk.ask(Fetch { len: LEN })).collect::<Vec<_>>();
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let (other, _) = far_desk(&far_host, &guest).await;
+    let other = far_host.spawn(|| crate::world::DeskActor { log: Default::default() });
+    far_host.publish("other", &other).allow(webmesh::Anyone).await.unwrap();
+    let other: webmesh::ActorRef<crate::world::Desk> =
+        guest.resolve("other").at(&far_host.peer_ref()).await.unwrap();
     for len in [LEN, 100, LEN] {
         assert_eq!(other.ask(Fetch { len }).await.map(|body| body.len()), Ok(len));
     }
