@@ -178,15 +178,9 @@ impl<A: RemoteActor> ActorCell<A> {
             child.stop();
         }
         let why = self.status.ended().unwrap_or(Fault::Stopped);
-        let left = self.inlet.close(hand, &why);
-        if left > 0 {
-            tracing::warn!(
-                actor = self.name_of(&links.published, links.object()),
-                kind = std::any::type_name::<A>(),
-                left,
-                "ended with messages in its inlet: asks were answered, tells are dead letters"
-            );
-        }
+        self.dead_letters(self.inlet.close(hand, &why), || {
+            self.name_of(&links.published, links.object())
+        });
         if let Some(mesh) = self.mesh() {
             for (_, facet) in &links.facets {
                 mesh.objects().remove(&facet.key().1);
@@ -201,6 +195,28 @@ impl<A: RemoteActor> ActorCell<A> {
         }
         for (_, unwatch) in links.watches {
             unwatch();
+        }
+    }
+
+    /// Refuses further messages, and those that wait. What the handlers have in hand goes on.
+    fn drain(&self) {
+        self.dead_letters(self.inlet.drain(), || self.name());
+    }
+
+    /// Refuses what the pump has in hand, once no further messages are taken.
+    pub(crate) fn drain_hand(&self, hand: &mut Hand<A>) {
+        self.dead_letters(self.inlet.drain_hand(hand), || self.name());
+    }
+
+    /// Says in the log that messages were left in the inlet.
+    fn dead_letters(&self, left: usize, name: impl FnOnce() -> String) {
+        if left > 0 {
+            tracing::warn!(
+                actor = name(),
+                kind = std::any::type_name::<A>(),
+                left,
+                "ended with messages in its inlet: asks were answered, tells are dead letters"
+            );
         }
     }
 
@@ -293,10 +309,6 @@ impl<A: RemoteActor> LocalTarget for Facet<A> {
         self.cell.inlet.send(WhenFull::Queue, |_| Some(Box::new(Some(Marker::Local(done)))))
     }
 
-    fn mesh(&self) -> Option<Mesh> {
-        self.cell.mesh()
-    }
-
     fn status(&self) -> &Status {
         &self.cell.status
     }
@@ -346,10 +358,18 @@ impl<A: RemoteActor> LocalTarget for Facet<A> {
         }
     }
 
+    fn drain(&self) {
+        self.cell.drain();
+    }
+
     fn stop(&self) {
         // First, so that whoever is woken by the request knows that it is for good.
         self.cell.status.tell_to_stop();
         self.cell.inlet.request_stop();
+    }
+
+    fn mesh(&self) -> WeakMesh {
+        self.cell.mesh.clone()
     }
 }
 

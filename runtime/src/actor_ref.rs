@@ -4,7 +4,7 @@ use crate::calls::{Ask, Flush, Tell};
 use crate::dispatch::Parcel;
 use crate::error::{AskError, Fault, TellError, TrySendError};
 use crate::fate::LocalReply;
-use crate::mesh::{DecodeScope, Mesh};
+use crate::mesh::{DecodeScope, WeakMesh};
 use crate::message::{Accepts, Message, Protocol, Streams};
 use crate::near;
 use crate::remote::{AskSlot, OutKind, OutMessage, Queued, RemoteTarget, WhenFull};
@@ -64,10 +64,12 @@ pub(crate) trait LocalTarget: Send + Sync {
     /// It can now be reached by this id too, which outlives the process. If it is `public`, refs carry that id from now
     /// on.
     fn published_as(&self, id: ObjectId, public: bool);
+    /// Has it refuse further messages, as if it had stopped. What its handlers have in hand goes on.
+    fn drain(&self);
     /// Tells the actor to stop.
     fn stop(&self);
-    /// Its mesh, if that is still there.
-    fn mesh(&self) -> Option<Mesh>;
+    /// The mesh that it lives in.
+    fn mesh(&self) -> WeakMesh;
 }
 
 impl<P: Protocol> ActorRef<P> {
@@ -123,8 +125,8 @@ impl<P: Protocol> ActorRef<P> {
     /// [`AskError`], when awaited. `Timeout`, `Unreachable`, `PeerGone` and `PeerRestarted` mean that the outcome is
     /// unknown.
     ///
-    /// # Panics
-    /// Awaiting panics outside of a tokio runtime, as its timers do.
+    /// It may be awaited on any thread, under any executor: where no tokio runtime is at hand, the mesh's own keeps the time. See
+    /// docs/embedding.md for what blocks a thread.
     pub fn ask<M: Message>(&self, message: M) -> Ask<M>
     where
         P: Accepts<M>,

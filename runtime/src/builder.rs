@@ -1,8 +1,9 @@
 //! Starting a mesh.
 
+use crate::departures;
 use crate::inlet::CAPACITY;
 use crate::links::{Links, Sizes};
-use crate::mesh::{Inner, Mesh};
+use crate::mesh::{Ending, Inner, LINGER, Mesh};
 use crate::near;
 use crate::objects::Objects;
 use crate::outbound::room::Limits;
@@ -99,6 +100,7 @@ pub struct MeshBuilder {
     #[cfg(feature = "sim")]
     memory: Option<MemoryNetwork>,
     inlet_capacity: usize,
+    linger: Duration,
     serve: bool,
     service: Service,
     join: Vec<PeerRef>,
@@ -131,6 +133,7 @@ impl MeshBuilder {
             #[cfg(feature = "sim")]
             memory: None,
             inlet_capacity: CAPACITY,
+            linger: LINGER,
             serve: true,
             service: Service::default(),
             join: Vec::new(),
@@ -416,7 +419,32 @@ impl MeshBuilder {
         self
     }
 
-    /// Starts it.
+    /// How long the mesh may go on once nobody holds it, until what it accepted has left; it ends as soon as that is so. It is the
+    /// longest that the end of `#[webmesh::main]` waits for it. Default: 500 ms. 0: the goodbye is all that leaves.
+    ///
+    /// A tell has *left* when the other side has it in its actor's inlet and has said so: only then a program may end without
+    /// taking it along. What hasn't by then is told in the log, with its count.
+    ///
+    /// ```
+    /// # use webmesh::Mesh;
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// let mesh = Mesh::builder()
+    ///     .listen("127.0.0.1:0".parse()?)
+    ///     .linger(Duration::from_secs(10)) // over slow lines
+    ///     .start()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn linger(mut self, limit: Duration) -> Self {
+        self.linger = limit;
+        self
+    }
+
+    /// Starts it. If a mesh that was dropped in this program still lingers under the same key file, waits for its end first.
     ///
     /// ```
     /// # use webmesh::Mesh;
@@ -445,8 +473,7 @@ impl MeshBuilder {
             Identity::File(path) => (SecretKey::load_or_create(path)?, Some(path.clone())),
             Identity::DataDir(path) => (identity_in(path)?, Some(path.join(KEY_FILE))),
         };
-        let key_lock = key_file.as_ref().map(KeyLock::take).transpose()?;
-        let versions = key_file.map_or_else(VersionCounter::in_memory, VersionCounter::beside);
+        let in_place = matches!(self.place, Place::InPlace);
         let (placement, random): (Arc<dyn Placement>, _) = match self.place {
             Place::Threads => {
                 let mut seed = [0; 32];
@@ -460,6 +487,11 @@ impl MeshBuilder {
                 (Arc::new(InPlace::new(self.seed)?), StdRng::seed_from_u64(self.seed ^ salt))
             }
         };
+        if key_file.is_some() {
+            departures::key_is_free(secret.peer_id(), placement.as_ref()).await;
+        }
+        let key_lock = key_file.as_ref().map(KeyLock::take).transpose()?;
+        let versions = key_file.map_or_else(VersionCounter::in_memory, VersionCounter::beside);
         let plain = EndpointConfig::new(SecretKey::from_bytes(secret.to_bytes()));
         // As many as a peer of the same setting opens, with HELLO and control, and what quinn announces only after an eighth has ended.
         let streams = self.lanes_max + 2 + (self.lanes_max / 8).max(2) + 4;
@@ -494,7 +526,8 @@ impl MeshBuilder {
         let sizes = Sizes { message_max: self.body_max, replies_max, lanes_max: self.lanes_max };
         let links = Links::new(placement.clone(), sizes);
         let endpoint = Endpoint::bind(config, placement.clone(), links.observer()).await?;
-        let mesh = Mesh::from_inner(Inner {
+        let ending = Ending::new(in_place, self.linger);
+        let mesh = Mesh::from_inner(|itself| Inner {
             peer: secret.peer_id(),
             secret,
             epoch: new_epoch(),
@@ -509,6 +542,8 @@ impl MeshBuilder {
             endpoint: endpoint.clone(),
             network: OnceLock::from(links.clone().network()),
             refusals: links.refusals().clone(),
+            ending,
+            itself,
         });
         links.start(mesh.downgrade(), endpoint);
         Ok(mesh)

@@ -9,13 +9,16 @@ use crate::message::Message;
 use crate::near;
 use crate::payload::DecodeError;
 use crate::remote::{AskAnswer, OwnedPayload, Queued, RemoteTarget, Ticket};
+use crate::turn::may_block;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
+use webmesh_transport::placement::Sleep;
 
 /// How long an ask may take unless set otherwise, as docs/guarantees.md promises.
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,7 +31,7 @@ pub struct Ask<M: Message> {
     asked: Instant,
     timeout: Duration,
     // Made at the first poll that has to wait; most asks of a local actor on the same thread never do.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<Sleep>,
 }
 
 enum AskState<M: Message> {
@@ -75,6 +78,26 @@ impl<M: Message> Ask<M> {
         self.timeout = timeout;
         self.timer = None;
         self
+    }
+
+    /// The timer of the runtime at hand; where there is none, or where it may stand still until the answer comes, that of the mesh's
+    /// network. `None`: the mesh is gone.
+    fn new_timer(&self, waker: &Waker) -> Option<Sleep> {
+        // A time too long for the clock is as good as a century.
+        let century = Duration::from_secs(100 * 365 * 24 * 3600);
+        let deadline = self.asked + self.timeout.min(century);
+        // Whether there is a runtime is cheaper to know in a task.
+        let has_runtime = || tokio::task::try_id().is_some() || Handle::try_current().is_ok();
+        if !may_block(waker) && has_runtime() {
+            return Some(Box::pin(tokio::time::sleep_until(deadline)));
+        }
+        let mesh = match &self.state {
+            AskState::Near { target, .. } => target.mesh(),
+            AskState::Far { target, .. } => target.mesh(),
+            AskState::Failed(_) => return None,
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        Some(mesh.upgrade()?.inner().placement.sleep(left))
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<M::Result, AskError>> {
@@ -125,11 +148,15 @@ impl<M: Message> Future for Ask<M> {
         if let Poll::Ready(answer) = this.poll_answer(cx) {
             return Poll::Ready(answer);
         }
-        let timer = this.timer.get_or_insert_with(|| {
-            // A time too long for the clock is as good as a century.
-            let century = Duration::from_secs(100 * 365 * 24 * 3600);
-            Box::pin(tokio::time::sleep_until(this.asked + this.timeout.min(century)))
-        });
+        let timer = match &mut this.timer {
+            Some(timer) => timer,
+            None => {
+                let Some(timer) = this.new_timer(cx.waker()) else {
+                    return Poll::Ready(Err(AskError::ShutDown));
+                };
+                this.timer.insert(timer)
+            }
+        };
         timer.as_mut().poll(cx).map(|()| Err(AskError::Timeout))
     }
 }

@@ -15,7 +15,7 @@ use crate::message::{Message, Protocol};
 use crate::objects::{RemoteReply, ReplyPort, WayBack};
 use crate::payload::{DecodeError, Payload};
 use crate::remote::OwnedPayload;
-use crate::status::Status;
+use crate::status::{InHand, Status};
 use actix::dev::MessageResponse;
 use actix::{Actor, Context, Handler};
 use std::any::Any;
@@ -252,7 +252,7 @@ where
     M: Message,
 {
     fn deliver(&mut self, actor: &mut A, ctx: &mut Context<A>, around: &Surroundings) {
-        let Some(Parcel { message, reply }) = self.take() else { return };
+        let Some(Parcel { message, mut reply }) = self.take() else { return };
         if let Some(reply) = &reply {
             reply.fate().handled_by(around.incarnation);
         }
@@ -260,7 +260,10 @@ where
             let _scope = CallerScope::enter(around.own, ctx);
             actor.handle(message, ctx)
         };
-        response.handle(ctx, reply.and_then(LocalReply::into_sender));
+        response.handle(ctx, reply.as_mut().and_then(LocalReply::take_sender));
+        if let Some(reply) = reply {
+            reply.handed_over(&around.status);
+        }
     }
 
     fn refuse(&mut self, why: Fault) {
@@ -323,10 +326,13 @@ fn reply_later<T: serde::Serialize + 'static>(
     match answer.watch(&status) {
         Poll::Ready(outcome) => send(reply, outcome),
         // A task of its own, as actix gives a `ResponseFuture`: it must outlive the actor's context.
-        Poll::Pending => drop(tokio::task::spawn_local(async move {
-            let outcome = poll_fn(|cx| answer.poll(cx, &status)).await;
-            send(reply, outcome);
-        })),
+        Poll::Pending => {
+            status.has_in_hand(InHand::far(answer.fate().clone(), &reply));
+            drop(tokio::task::spawn_local(async move {
+                let outcome = poll_fn(|cx| answer.poll(cx, &status)).await;
+                send(reply, outcome);
+            }));
+        }
     }
 }
 

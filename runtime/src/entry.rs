@@ -1,8 +1,10 @@
 //! The runtimes that `#[webmesh::main]` and `#[webmesh::test]` run their function in.
 //!
 //! Both are a tokio runtime with a `LocalSet` around the function: a Mesh placed *in place* and plain actix actors spawn on that set.
-//! Meshes in the *threads* placement bring their own threads and need nothing of it.
+//! Meshes in the *threads* placement bring their own threads and need nothing of it. At the end, the meshes that were started in it
+//! leave; a panic is passed on at once.
 
+use crate::departures::{self, Run};
 use std::future::Future;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
@@ -47,20 +49,44 @@ pub fn block_on_paused<F: Future>(future: F) -> F::Output {
 }
 
 fn run<F: Future>(builder: &mut Builder, future: F) -> F::Output {
+    let run = Run::new();
+    // All threads that its tasks may run on.
+    builder.on_thread_start(move || {
+        run.enter();
+    });
     let runtime: Runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => panic!("the runtime could not be started: {error}"),
     };
+    let outer = Outer(run.enter());
     let output = {
         // Entered until the end, for what is left in the set may still spawn when it is dropped.
         let _entered = runtime.enter();
         let local = LocalSet::new();
-        local.block_on(&runtime, future)
+        let output = local.block_on(&runtime, future);
+        // What a mesh in place accepted can leave only while its tasks run.
+        let departing = run.depart(true);
+        if !departing.is_empty() {
+            local.block_on(&runtime, departures::wait_in_place(&departing));
+        }
+        output
     };
     // Without waiting for blocking calls, for some never end: a read of a terminal would keep the program from ending
     // until somebody presses a key.
     runtime.shutdown_background();
+    // Those that tasks held have been dropped, or are now as good as that.
+    departures::wait(&run.depart(false));
+    drop(outer);
     output
+}
+
+/// To which run this thread belonged before.
+struct Outer(Run);
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        self.0.enter();
+    }
 }
 
 /// [`block_on_paused`], or a sentence that says what is missing for it. A feature of this crate is asked here, where it is known.

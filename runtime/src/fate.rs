@@ -3,13 +3,13 @@
 
 use crate::error::Fault;
 use crate::message::Message;
-use crate::status::Status;
+use crate::status::{InHand, Status};
 use actix::dev::OneshotSender;
 use futures_util::task::AtomicWaker;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker, ready};
 use tokio::sync::oneshot;
 
@@ -33,8 +33,15 @@ impl<M: Message> LocalReply<M> {
         &self.fate
     }
 
-    pub(crate) fn into_sender(mut self) -> Option<OneshotSender<M::Result>> {
+    pub(crate) fn take_sender(&mut self) -> Option<OneshotSender<M::Result>> {
         self.sender.take()
+    }
+
+    /// The handler has the responder: if it hasn't answered at once, the actor has the ask in hand.
+    pub(crate) fn handed_over(self, status: &Status) {
+        if !self.fate.is_settled() {
+            status.has_in_hand(InHand::near(self.fate.clone()));
+        }
     }
 }
 
@@ -60,7 +67,7 @@ impl<T> From<oneshot::Receiver<T>> for Answer<T> {
 }
 
 impl<T> Answer<T> {
-    pub(crate) fn fate(&self) -> &Fate {
+    pub(crate) fn fate(&self) -> &Arc<Fate> {
         &self.fate
     }
 
@@ -84,6 +91,7 @@ impl<T> Answer<T> {
 
 impl<T> Drop for Answer<T> {
     fn drop(&mut self) {
+        self.fate.settled.store(true, Ordering::Release);
         // An actor may keep its responder for ever, but not the asker's task with it.
         drop(self.fate.waiter.take());
     }
@@ -92,12 +100,18 @@ impl<T> Drop for Answer<T> {
 /// How far an ask came; read by the asker when its responder was dropped.
 pub(crate) struct Fate {
     stage: AtomicU64,
+    /// The responder has answered or is gone, or nobody waits for it.
+    settled: AtomicBool,
     waiter: AtomicWaker,
 }
 
 impl Default for Fate {
     fn default() -> Self {
-        Self { stage: AtomicU64::new(Self::QUEUED), waiter: AtomicWaker::new() }
+        Self {
+            stage: AtomicU64::new(Self::QUEUED),
+            settled: AtomicBool::new(false),
+            waiter: AtomicWaker::new(),
+        }
     }
 }
 
@@ -112,6 +126,7 @@ impl Wake for Fate {
         if std::thread::panicking() {
             self.refused(&Fault::Panicked);
         }
+        self.settled.store(true, Ordering::Release);
         self.waiter.wake();
     }
 }
@@ -124,6 +139,11 @@ impl Fate {
     /// The actor's instance of this number has it in hand.
     pub(crate) fn handled_by(&self, incarnation: u64) {
         self.stage.store(incarnation, Ordering::Release);
+    }
+
+    /// Whether nothing is waited for any more.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
     }
 
     /// There will be no answer: `Panicked`, or the actor stopped.

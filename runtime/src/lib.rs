@@ -62,9 +62,11 @@
 //! - `inlet`, `pump`, `cork`: the bounded queue in front of an actor, and what feeds the actor from it.
 //! - `actor_cell`, `supervise`, `restart`, `status`: what stays of an actor over its restarts, who restarts it, and when.
 //! - `quarantine`, `blame`: who is refused, for his messages made an actor panic, and how that is known.
+//! - `turn`: on which task's behalf this thread runs an actor.
 //! - `context`, `caller`, [`watch`](mod@watch), `attach`: what an actor can do from inside.
 //! - `mesh`, `builder`, `spawn`, `publish`: one node.
 //! - `refusals`: what it refuses its peers, counted and logged.
+//! - `departures`: nodes that are on their way out, and the way out of `main`.
 //! - `macros`, `entry`: the derives and attributes, and what `#[webmesh::main]` and `#[webmesh::test]` run in.
 //! - [`error`]: what can go wrong.
 
@@ -82,6 +84,7 @@ mod caller;
 mod calls;
 mod context;
 mod cork;
+mod departures;
 mod dispatch;
 mod entry;
 pub mod error;
@@ -113,6 +116,7 @@ mod spawn;
 mod status;
 mod stream;
 mod supervise;
+mod turn;
 pub mod watch;
 mod watches;
 mod wire_ref;
@@ -127,10 +131,11 @@ pub use context::{
     InMesh, OUTBOX_MAX, Serving, mesh, send, spawn_child, this, try_mesh, try_this, unwatch, watch,
     watch_events,
 };
+pub use departures::linger;
 pub use dispatch::{RemoteActor, ServedBy};
 pub use error::{AskError, TellError, TrySendError};
 pub use macros::{Message, Protocol, RemoteActor, Reply, main, test};
-pub use mesh::{Mesh, PingError, Pong};
+pub use mesh::{Mesh, MeshEnded, PingError, Pong};
 pub use message::{Accepts, Message, Protocol, Streams};
 pub use publish::{Publish, PublishError, Resolve, ResolveError};
 pub use restart::Restart;

@@ -4,7 +4,7 @@ use crate::error::Fault;
 use crate::inbound::budget::Budget;
 use crate::inbound::succession::Succession;
 use crate::mesh::{Mesh, WeakMesh};
-use crate::network::{Network, Query};
+use crate::network::{Drain, Network, Query};
 use crate::outbound::lane::Lane;
 use crate::outbound::pump;
 use crate::outbound::room::{Limits, Room};
@@ -50,9 +50,6 @@ const OPEN_TRIES: usize = 5;
 
 /// The longest wait for the last answers to arrive. A guess: two round trips between any two hosts with a fair connection.
 const FAREWELL_MAX: Duration = Duration::from_millis(500);
-
-/// How long a mesh that ends waits for what it sent to arrive.
-const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often a name is asked for while links end before they answer.
 const RESOLVE_TRIES: usize = 3;
@@ -415,6 +412,30 @@ impl Links {
         self.watches.peer_gone(peer, reason);
     }
 
+    /// Has each lane end its stream behind what was accepted; says whether all of it has arrived.
+    fn drain(&self, how: Drain, refuse: bool) -> bool {
+        let mut lanes_have = true;
+        for lane in self.lanes_where(|_| true) {
+            lanes_have &= lane.change(|state, fx| {
+                if refuse {
+                    state.core.refuse_new(&Fault::ShutDown);
+                }
+                state.core.drain(fx);
+                state.core.owed() == 0 && (how == Drain::Promised || !state.core.is_open())
+            });
+        }
+        lanes_have
+            && self.sessions.iter().all(|session| match how {
+                Drain::All => session.is_settled(),
+                Drain::Promised => session.has_sent_answers(),
+            })
+    }
+
+    /// Ends all lanes for good. Returns how many tells were accepted and may not have arrived.
+    fn end_lanes(&self) -> u64 {
+        self.lanes_where(|_| true).iter().map(Lane::end).sum()
+    }
+
     fn silence(&self, peer: PeerId) {
         self.silent.insert(peer);
         for lane in self.lanes_to(peer) {
@@ -436,17 +457,10 @@ impl Links {
     }
 }
 
-/// A mesh that is dropped without a shutdown: refs may live on, and who waits for an answer to one must not wait in vain.
+/// Refs may live on, and who waits for an answer to one must not wait in vain.
 impl Drop for Links {
     fn drop(&mut self) {
-        for lane in self.lanes_where(|_| true) {
-            lane.change(|state, fx| {
-                state.core.shut_down(&Fault::ShutDown, fx);
-                // Its tasks may have gone with their thread; a lane and its session must not keep each other.
-                state.session = None;
-                state.express = None;
-            });
-        }
+        self.end_lanes();
     }
 }
 
@@ -529,32 +543,23 @@ impl Network for LinkNetwork {
         })
     }
 
-    fn shutdown(&self) -> BoxFuture<'static, ()> {
-        let links = self.0.clone();
-        Box::pin(async move {
-            let lanes = links.lanes_where(|_| true);
-            for lane in &lanes {
-                lane.change(|state, fx| state.core.drain(fx));
-            }
-            // A lane's stream is over when all of it is in its object's inlet.
-            let deadline = links.placement.now() + DRAIN_WITHIN;
-            while links.placement.now() < deadline
-                && lanes.iter().any(|lane| lane.look(|s| s.core.is_open()))
-            {
-                links.placement.sleep(Duration::from_millis(2)).await;
-            }
-            // The actors have ended, so every ask is answered; the answers must be on their way before the connections end.
-            let sessions: Vec<_> = links.sessions.iter().map(|entry| entry.clone()).collect();
-            while links.placement.now() < deadline && !sessions.iter().all(|s| s.is_settled()) {
-                links.placement.sleep(Duration::from_millis(2)).await;
-            }
-            // QUIC doesn't tell what has arrived of a stream that goes on: two round trips cover what isn't lost on the way.
-            let trips = sessions.iter().map(|session| 2 * session.link().rtt()).max();
-            links.placement.sleep(trips.unwrap_or_default().min(FAREWELL_MAX)).await;
-            for lane in &lanes {
-                lane.change(|state, fx| state.core.shut_down(&Fault::ShutDown, fx));
-            }
-            links.watches.shut_down();
-        })
+    fn drain(&self, how: Drain, refuse: bool) -> bool {
+        self.0.drain(how, refuse)
+    }
+
+    fn farewell(&self) -> Duration {
+        // QUIC doesn't tell what has arrived of a stream that goes on: two round trips cover what isn't lost on the way.
+        let spoken = self.0.sessions.iter();
+        let trips = spoken.filter(|s| s.has_spoken()).map(|s| 2 * s.link().rtt()).max();
+        trips.unwrap_or_default().min(FAREWELL_MAX)
+    }
+
+    fn owed(&self) -> u64 {
+        self.0.lanes.iter().map(|lane| lane.look(|state| state.core.owed())).sum()
+    }
+
+    fn end(&self) -> u64 {
+        self.0.watches.shut_down();
+        self.0.end_lanes()
     }
 }

@@ -106,7 +106,9 @@ pub use webmesh_macros::RemoteActor;
 /// ```
 pub use webmesh_macros::Reply;
 
-/// Runs an `async fn main()` to its end.
+/// Runs an `async fn main()` to its end, and then waits until the meshes that were started in it have left: what they accepted is where it
+/// goes and peers were told goodbye, or their [`linger`](crate::MeshBuilder::linger) is over. That holds for meshes that were dropped, and for those that a
+/// task or a static still holds. A panic is passed on at once, and [`std::process::exit`] waits for nothing: [`linger`](crate::linger) before it.
 ///
 /// ```no_run
 /// use webmesh::Mesh;

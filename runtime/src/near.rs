@@ -37,7 +37,7 @@ pub(crate) fn codec(target: &dyn LocalTarget) -> Option<Codec> {
 
 #[cold]
 fn of_mesh(target: &dyn LocalTarget) -> Option<Codec> {
-    let mesh = target.mesh()?;
+    let mesh = target.mesh().upgrade()?;
     let limit = mesh.inner().near.as_ref()?.0;
     Some(Codec { mesh, limit })
 }

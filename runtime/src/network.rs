@@ -5,6 +5,7 @@ use crate::remote::RemoteTarget;
 use crate::wire_ref::WireRef;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
+use std::time::Duration;
 use webmesh_transport::{Origin, PeerId, PeerRef};
 
 /// The connections of one mesh.
@@ -22,9 +23,24 @@ pub(crate) trait Network: Send + Sync {
         at: PeerRef,
         query: Query,
     ) -> BoxFuture<'static, Result<WireRef, ResolveError>>;
-    /// Takes no new messages and waits until those accepted so far are on their way, 1 s at the most. The endpoint is
-    /// closed right afterwards.
-    fn shutdown(&self) -> BoxFuture<'static, ()>;
+    /// Has what was accepted leave for good, and with `refuse` takes nothing new. To be called again and again: whether
+    /// there is nothing left to wait for.
+    fn drain(&self, how: Drain, refuse: bool) -> bool;
+    /// How long what was said to peers may still be on its way.
+    fn farewell(&self) -> Duration;
+    /// Tells that were accepted and aren't known to have arrived.
+    fn owed(&self) -> u64;
+    /// Ends everything that is under way. Returns how many tells were accepted and may not have arrived; 0 the next time.
+    fn end(&self) -> u64;
+}
+
+/// For what a mesh that ends waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drain {
+    /// For each lane to be at its end, and for an answer to each ask that is in hand here.
+    All,
+    /// For tells that were accepted to be where they go, and for the answers that were given.
+    Promised,
 }
 
 /// What a name is asked for.

@@ -11,8 +11,8 @@ use crate::remote::OwnedPayload;
 use crate::watch::{WatchId, WatchSink};
 use crate::wire_ref::ObjectId;
 use dashmap::DashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use webmesh_transport::PeerId;
 
@@ -85,6 +85,8 @@ pub(crate) trait ReplyPort: Send + Sync {
     fn fault(&self, ask: u64, fault: Fault);
     /// Says that so many tells reached no handler.
     fn undelivered(&self, tells: u64, fault: Fault);
+    /// Whether nobody is there any more to be answered.
+    fn is_closed(&self) -> bool;
 }
 
 /// How the sender of one message hears of it.
@@ -122,6 +124,11 @@ pub(crate) struct RemoteReply {
 impl RemoteReply {
     pub(crate) fn new(port: Arc<dyn ReplyPort>, ask: u64) -> Self {
         Self { port: Some(port), ask }
+    }
+
+    /// The way that it will take.
+    pub(crate) fn port(&self) -> Option<Weak<dyn ReplyPort>> {
+        self.port.as_ref().map(Arc::downgrade)
     }
 
     /// Sends the reply that `encode` writes.
@@ -233,14 +240,29 @@ impl Objects {
         (object.protocol() == protocol).then(|| object.local())
     }
 
+    /// Has every object's actor refuse further messages. What its handlers have in hand goes on.
+    pub(crate) fn drain_all(&self) {
+        self.each(|object| object.local().drain());
+    }
+
+    /// How many asks their handlers have in hand; those of an actor of several ids count several times.
+    pub(crate) fn asks_in_hand(&self) -> usize {
+        let all: Vec<_> = self.table.iter().map(|entry| entry.object.clone()).collect();
+        all.into_iter().map(|object| object.local().status().asks_in_hand()).sum()
+    }
+
     /// Tells every object's actor to stop.
     pub(crate) fn stop_all(&self) {
+        self.each(|object| object.local().stop());
+    }
+
+    fn each(&self, act: impl Fn(Arc<dyn Exposed>)) {
         let mut all: Vec<_> =
             self.table.iter().map(|entry| (entry.key().0, entry.object.clone())).collect();
         // The table's own order is another one in each run.
         all.sort_unstable_by_key(|(id, _)| *id);
         for (_, object) in all {
-            object.local().stop();
+            act(object);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::context::Current;
 use crate::cork::Cork;
 use crate::dispatch::{RemoteActor, Surroundings};
 use crate::inlet::Hand;
+use crate::turn::Turn;
 use crate::watch::DownReason;
 use actix::fut::ActorFuture;
 use actix::{AsyncContext, Context};
@@ -49,6 +50,13 @@ impl<A: RemoteActor> Feed<A> {
     }
 }
 
+impl<A: RemoteActor> Feed<A> {
+    /// Refuses what is in hand, if the actor takes no further messages.
+    pub(crate) fn refuse_rest(&mut self, cell: &ActorCell<A>) {
+        cell.drain_hand(&mut self.hand);
+    }
+}
+
 /// The future in the context.
 pub(crate) struct Pump<A: RemoteActor> {
     cell: Arc<ActorCell<A>>,
@@ -83,7 +91,8 @@ impl<A: RemoteActor> ActorFuture<A> for Pump<A> {
         cx: &mut task::Context<'_>,
     ) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let _current = this.alone.then(|| Current::enter(this.cell.clone(), ctx));
+        let _current =
+            this.alone.then(|| (Current::enter(this.cell.clone(), ctx), Turn::enter(cx.waker())));
         // Borrowed across handlers, which cannot reach it.
         let feed = &mut *this.feed.borrow_mut();
         if this.alone {
@@ -95,6 +104,9 @@ impl<A: RemoteActor> ActorFuture<A> for Pump<A> {
         if this.alone && inlet.stop_requested() {
             // The mesh ends; the actor was there before it and goes on.
             return Poll::Ready(());
+        }
+        if this.alone {
+            feed.refuse_rest(&this.cell);
         }
         loop {
             if ctx.waiting() {

@@ -53,7 +53,12 @@ impl Spawner {
             // Dropped, it ends the actor.
             return reference;
         }
-        let task = Box::new(move || Box::pin(supervisor.run()) as _);
+        let run = self.mesh.run();
+        let task = Box::new(move || {
+            // What an actor starts, a mesh of its own say, belongs where its mesh belongs.
+            run.enter();
+            Box::pin(supervisor.run()) as _
+        });
         self.mesh.inner().placement.spawn_actor(task, name);
         reference
     }

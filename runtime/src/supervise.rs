@@ -12,6 +12,7 @@ use crate::dispatch::RemoteActor;
 use crate::inlet::Hand;
 use crate::pump::{Feed, Pump, SHARE};
 use crate::restart::{Life, Record, Restart, Verdict};
+use crate::turn::Turn;
 use crate::watch::DownReason;
 use actix::dev::{AsyncContextParts, ContextFut};
 use actix::{ActorContext, ActorState, AsyncContext, Context};
@@ -106,7 +107,11 @@ where
         Blame::take();
         let panic = match &mut this.instance {
             Some(instance) => {
-                this.feed.borrow_mut().share = SHARE;
+                let mut feed = this.feed.borrow_mut();
+                feed.share = SHARE;
+                // Here rather than in the pump, which actix doesn't poll while the actor waits for an `AtomicResponse`.
+                feed.refuse_rest(&this.ending.cell);
+                drop(feed);
                 ready!(instance.poll(cx))
             }
             None => match this.make_instance() {
@@ -216,6 +221,7 @@ impl<A: RemoteActor> Instance<A> {
     fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Option<Box<dyn Any + Send>>> {
         let Some(context) = &mut self.context else { return Poll::Ready(None) };
         let _current = Current::enter(self.cell.clone(), context.ctx());
+        let _turn = Turn::enter(cx.waker());
         // Here rather than in the pump, which actix doesn't poll while the actor waits for an `AtomicResponse`.
         if self.cell.inlet.stop_requested() {
             context.ctx().stop();

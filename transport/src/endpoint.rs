@@ -68,6 +68,10 @@ use crate::{
 /// How long [`Endpoint::close`] waits for peers to acknowledge.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// How long [`Endpoint::leave`] waits for the drivers of its connections to write their last packet, and tunnels theirs. A guess:
+/// on a busy machine the network's thread has had its turn by then.
+const LEAVE_TIME: Duration = Duration::from_millis(10);
+
 /// How long before that hosts with a session here are told to go elsewhere. A guess: it leaves this host at once, and
 /// whoever misses it learns the same from the end of the connection.
 const FAREWELL: Duration = Duration::from_millis(50);
@@ -379,6 +383,23 @@ impl Endpoint {
     /// Ends all links, telling peers `reason` as `LinkDown::Shutdown`, and stops accepting. Hosts that have a session here
     /// are told first which rendezvous else there are. Waits up to a second for that to arrive.
     pub async fn close(&self, reason: &str) {
+        self.close_within(reason, CLOSE_TIME_MAX).await;
+    }
+
+    /// The same, but waits no longer than it takes to hand the last words to the system, whether or not they arrive.
+    pub async fn leave(&self, reason: &str) {
+        self.close_within(reason, LEAVE_TIME).await;
+    }
+
+    /// Ends all links at once and tells nobody, as if the process had been killed: from now on nothing is sent.
+    pub fn abort(&self) {
+        let shared = self.shared();
+        let _ = shared.closing.set("aborted".to_owned());
+        shared.socket.fall_silent();
+        shared.quic.endpoint.close(code::SHUTDOWN, b"");
+    }
+
+    async fn close_within(&self, reason: &str, limit: Duration) {
         let shared = self.shared();
         let _ = shared.closing.set(reason.to_owned());
         #[cfg(feature = "port-mapping")]
@@ -387,7 +408,7 @@ impl Endpoint {
             shared.socket.sleep(FAREWELL).await;
         }
         shared.quic.endpoint.close(code::SHUTDOWN, reason.as_bytes());
-        let sleep = shared.socket.sleep(CLOSE_TIME_MAX);
+        let sleep = shared.socket.sleep(limit);
         tokio::select! {
             biased;
             () = shared.quic.endpoint.wait_idle() => {}

@@ -60,6 +60,9 @@ pub trait Placement: Send + Sync + 'static {
         Box::pin(tokio::time::sleep(length))
     }
 
+    /// Ends what runs here, if it has threads of its own. Never blocks.
+    fn stop(&self) {}
+
     /// The seed from which all randomness that decides the order of events is drawn, if the run is to
     /// be repeatable.
     fn seed(&self) -> Option<u64> {
@@ -260,6 +263,10 @@ impl Placement for Threads {
 
     fn network(&self) -> &Handle {
         &self.runtime
+    }
+
+    fn stop(&self) {
+        self.system.stop();
     }
 }
 

@@ -154,6 +154,12 @@ impl Replies {
         state.closed || (state.unanswered == 0 && state.backlog() == 0)
     }
 
+    /// Whether every answer that was given has been handed to QUIC.
+    pub(crate) fn has_sent(&self) -> bool {
+        let state = self.state.lock();
+        state.closed || state.backlog() == 0
+    }
+
     /// Ends the stream after what is in the buffer.
     pub(crate) fn finish(&self) {
         let waker = {
@@ -325,6 +331,10 @@ impl ReplyPort for Replies {
             // The next stream is refused, so that its sender is told why.
             self.send(&Backward::Reclaim);
         }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.state.lock().closed
     }
 }
 

@@ -138,6 +138,8 @@ pub(crate) struct Inlet<A: Actor> {
     news: AtomicBool,
     /// Whether anybody stands in line, for the pump to see without the lock.
     line_waits: AtomicBool,
+    /// Whether nothing is handed out any more.
+    drains: AtomicBool,
     /// Whether the actor was told to stop from outside.
     stop: AtomicBool,
 }
@@ -261,6 +263,7 @@ impl<A: Actor> Inlet<A> {
             in_hand: AtomicUsize::new(0),
             news: AtomicBool::new(false),
             line_waits: AtomicBool::new(false),
+            drains: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         })
     }
@@ -468,16 +471,40 @@ impl<A: Actor> Inlet<A> {
         self.stop.load(Ordering::Relaxed) && self.stop.swap(false, Ordering::AcqRel)
     }
 
+    /// The actor takes no further messages, though it hasn't ended: refuses what is in the queue and in line, now and from now on, as
+    /// [`Fault::Stopped`]. The pump is woken, and refuses what it has in hand. Returns how many messages were in
+    /// the queue.
+    pub(crate) fn drain(&self) -> usize {
+        self.drains.store(true, Ordering::Release);
+        self.refuse_all(&mut Hand::default(), &Fault::Stopped, false)
+    }
+
+    /// Refuses what the pump has in hand, once nothing is handed out any more. Returns how many messages that were.
+    pub(crate) fn drain_hand(&self, hand: &mut Hand<A>) -> usize {
+        let drains = self.drains.load(Ordering::Relaxed) && hand.left > 0;
+        if drains { self.refuse_all(hand, &Fault::Stopped, false) } else { 0 }
+    }
+
     /// The actor has ended: refuses everything in the queue and in line, now and from now on. Returns how many messages
     /// were in the queue.
     pub(crate) fn close(&self, hand: &mut Hand<A>, why: &Fault) -> usize {
+        self.refuse_all(hand, why, true)
+    }
+
+    fn refuse_all(&self, hand: &mut Hand<A>, why: &Fault, for_good: bool) -> usize {
         let mut wakes = Wakes::default();
         let (queue, queued, line) = {
             let mut shared = self.shared.lock();
             if shared.closed.is_none() {
                 shared.closed = Some(why.clone());
             }
-            (shared.pump, shared.waiting) = (None, None);
+            if for_good {
+                (shared.pump, shared.waiting) = (None, None);
+            } else {
+                // Both stay, for a stop: actix doesn't poll the pump while the actor waits.
+                wakes.pump = shared.pump.clone();
+                wakes.lanes.extend(shared.waiting.clone());
+            }
             report(&mut shared, hand, &mut wakes);
             let queue = std::mem::take(&mut shared.queue);
             for item in hand.items.iter().chain(&queue) {

@@ -1,9 +1,11 @@
 //! A mesh: one identity, its objects, where its actors run, and its connections to other meshes.
 
 mod decode_scope;
+mod ending;
 mod peers;
 
 pub(crate) use decode_scope::DecodeScope;
+pub(crate) use ending::{Departing, Ending, LINGER, WeakDeparting};
 pub use peers::{PingError, Pong};
 
 use crate::access::Access;
@@ -12,6 +14,7 @@ use crate::actor_ref::{ActorRef, Target};
 use crate::attach::Attach;
 use crate::builder::MeshBuilder;
 use crate::context::Current;
+use crate::departures;
 use crate::dispatch::RemoteActor;
 use crate::inlet::Hand;
 use crate::message::Protocol;
@@ -24,6 +27,7 @@ use crate::spawn::Spawner;
 use crate::watch::DownReason;
 use crate::wire_ref::{ObjectId, WireRef};
 use actix::{Addr, AsyncContext};
+use ending::Hold;
 use parking_lot::Mutex;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -31,22 +35,21 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
 use webmesh_registry::Directory;
 use webmesh_transport::identity::KeyLock;
-use webmesh_transport::placement::Placement;
+use webmesh_transport::placement::{Named, Placement};
 use webmesh_transport::{Endpoint, Origin, PeerId, PeerRef, SecretKey};
-
-/// How long `shutdown` waits for the actors to stop. A guess: as long as a service manager waits without complaint.
-const ACTORS_STOP_MAX: Duration = Duration::from_secs(5);
 
 /// One node of the mesh, embedded in this program: an identity, the actors that it hosts, and its connections.
 ///
-/// Cheap to clone; all clones are the same node. It ends with [`Mesh::shutdown`], or abruptly when the last clone is
-/// dropped. A program may have several.
+/// Cheap to clone; all clones are the same node. A program may have several.
+///
+/// It ends with [`Mesh::shutdown`], or by itself when the last clone is dropped: its actors are stopped, and it lingers, 500 ms at
+/// the most ([`MeshBuilder::linger`]), until every tell that was accepted is in its actor's inlet and all peers were told goodbye. A
+/// drop doesn't wait for that; the end of `#[webmesh::main]` does. What couldn't leave is told in the log (`tracing`), with its count.
 #[derive(Clone)]
 pub struct Mesh {
-    inner: Arc<Inner>,
+    hold: Arc<Hold>,
 }
 
 pub(crate) struct Inner {
@@ -67,6 +70,9 @@ pub(crate) struct Inner {
     pub(crate) endpoint: Endpoint,
     pub(crate) network: OnceLock<Arc<dyn Network>>,
     pub(crate) refusals: Arc<Refusals>,
+    pub(crate) ending: Ending,
+    /// As those who wait for its end know it.
+    pub(crate) itself: WeakDeparting,
 }
 
 impl Mesh {
@@ -90,13 +96,15 @@ impl Mesh {
         MeshBuilder::new()
     }
 
-    pub(crate) fn from_inner(inner: Inner) -> Self {
-        Self { inner: Arc::new(inner) }
+    pub(crate) fn from_inner(inner: impl FnOnce(WeakDeparting) -> Inner) -> Self {
+        let inner = Arc::new_cyclic(|itself| inner(WeakDeparting::new(itself.clone())));
+        departures::add(inner.itself.clone());
+        Self { hold: Arc::new(Hold { inner }) }
     }
 
     /// The identity of this mesh.
     pub fn peer_id(&self) -> PeerId {
-        self.inner.peer
+        self.inner().peer
     }
 
     /// Spawns a supervised actor on the least loaded of the mesh's threads. The factory makes its first instance and,
@@ -147,6 +155,8 @@ impl Mesh {
     /// Gives a running actix actor an inlet, so that it can be reached through refs as well as through its `Addr`. It
     /// isn't supervised: a panic is its end. FIFO between refs and `Addr`s isn't promised.
     ///
+    /// For an actor to be there, `Actor::start()` needs a `LocalSet`: see [`start_exposed`](Self::start_exposed) where there is none.
+    ///
     /// Being exposed keeps the actor running after its last `Addr` is dropped. Inside its handlers `this`, `mesh` and
     /// the others work as soon as it has been exposed. When the mesh shuts down, the actor goes on without it.
     ///
@@ -178,7 +188,7 @@ impl Mesh {
     /// # }
     /// ```
     pub fn expose<A: RemoteActor>(&self, address: &Addr<A>) -> ActorRef<A::Main> {
-        let cell = ActorCell::<A>::new(self, self.inner.inlet_capacity);
+        let cell = ActorCell::<A>::new(self, self.inner().inlet_capacity);
         let reference = cell.reference::<A::Main>(self);
         let mut arrival = Arrival(Some(cell));
         address.do_send(Attach::new(move |ctx| {
@@ -188,6 +198,56 @@ impl Mesh {
             }
         }));
         reference
+    }
+
+    /// Starts a plain actix actor on the least loaded of the mesh's threads, and [exposes](Self::expose) it: for programs whose own
+    /// threads can't have one. `Actor::start()` needs a `LocalSet` around it, which `#[webmesh::main]` and `#[actix::main]` bring;
+    /// under `#[tokio::main]` it panics, and the text is tokio's.
+    ///
+    /// ```
+    /// # #![allow(unused_imports)]
+    /// # use webmesh::{prelude::*, ActorRef, Anyone, Mesh};
+    /// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+    /// # #[message(id = "add", reply = u64)]
+    /// # struct Add(u64);
+    /// # #[derive(webmesh::Protocol)]
+    /// # #[protocol(id = "sum/1", accepts(Add))]
+    /// # struct Sum;
+    /// # #[derive(Default, webmesh::RemoteActor)]
+    /// # #[remote(serves(Sum))]
+    /// # struct SumActor(u64);
+    /// # impl Actor for SumActor { type Context = Context<Self>; }
+    /// # impl Handler<Add> for SumActor {
+    /// #     type Result = u64;
+    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
+    /// # }
+    /// #[tokio::main]
+    /// async fn main() -> webmesh::Result<()> {
+    ///     let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    ///     let (address, sum) = mesh.start_exposed(|| SumActor(40)).await?;
+    ///     assert_eq!(sum.ask(Add(2)).await?, 42);
+    ///     # drop(address);
+    ///     mesh.shutdown().await;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`MeshEnded`]; nothing was started.
+    pub async fn start_exposed<A: RemoteActor>(
+        &self,
+        make: impl FnOnce() -> A + Send + 'static,
+    ) -> Result<(Addr<A>, ActorRef<A::Main>), MeshEnded> {
+        if self.inner().shut_down.load(Ordering::Acquire) {
+            return Err(MeshEnded);
+        }
+        let (started, start) = tokio::sync::oneshot::channel();
+        let task =
+            Box::new(move || Box::pin(async move { drop(started.send(make().start())) }) as _);
+        self.inner().placement.spawn_actor(task, Arc::new(OfType(std::any::type_name::<A>())));
+        let address = start.await.map_err(|_| MeshEnded)?;
+        let reference = self.expose(&address);
+        Ok((address, reference))
     }
 
     /// Publishes an actor under a name: `mesh.publish("chat/rust", &room).version("1.2.0").allow(Anyone).await?`.
@@ -277,7 +337,7 @@ impl Mesh {
         match reference.wire() {
             Some(wire) => {
                 if origin == Origin::User
-                    && let Some(network) = self.inner.network.get()
+                    && let Some(network) = self.inner().network.get()
                 {
                     network.look_for(&wire);
                 }
@@ -292,12 +352,12 @@ impl Mesh {
     ///
     /// It changes as addresses come and go; hand out a fresh one.
     pub fn peer_ref(&self) -> PeerRef {
-        self.inner.endpoint.peer_ref()
+        self.inner().endpoint.peer_ref()
     }
 
     /// The addresses of its sockets, with their real ports.
     pub fn listen_addresses(&self) -> Vec<SocketAddr> {
-        self.inner.endpoint.local_addrs()
+        self.inner().endpoint.local_addrs()
     }
 
     /// Waits for SIGINT (ctrl-c) or, on Unix, SIGTERM. Signals are caught from this call on, not only once it is awaited,
@@ -318,15 +378,19 @@ impl Mesh {
     /// ```
     ///
     /// # Errors
-    /// If the system refuses to listen for signals.
+    /// If the system refuses to listen for signals, or this is called outside of a tokio runtime.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// In a tokio runtime without I/O (`enable_all` is missing).
     pub fn until_ctrl_c(&self) -> impl Future<Output = std::io::Result<()>> + Send + 'static {
+        let has_runtime = tokio::runtime::Handle::try_current().map_err(|_| {
+            std::io::Error::other("signals are caught by a tokio runtime, and this thread has none")
+        });
         #[cfg(unix)]
         {
             use tokio::signal::unix::{SignalKind, signal};
-            let signals = signal(SignalKind::interrupt())
+            let signals = has_runtime
+                .and_then(|_| signal(SignalKind::interrupt()))
                 .and_then(|interrupt| Ok((interrupt, signal(SignalKind::terminate())?)));
             async move {
                 let (mut interrupt, mut terminate) = signals?;
@@ -337,72 +401,28 @@ impl Mesh {
             }
         }
         #[cfg(not(unix))]
-        tokio::signal::ctrl_c()
-    }
-
-    /// Ends the mesh gracefully: its actors are stopped (which answers what is queued with `Stopped`), then all peers
-    /// are told goodbye. Waits at most 5 s for the actors.
-    ///
-    /// ```
-    /// # #![allow(unused_imports)]
-    /// # use webmesh::{prelude::*, ActorRef, Anyone, Mesh};
-    /// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
-    /// # #[message(id = "add", reply = u64)]
-    /// # struct Add(u64);
-    /// # #[derive(webmesh::Protocol)]
-    /// # #[protocol(id = "sum/1", accepts(Add))]
-    /// # struct Sum;
-    /// # #[derive(Default, webmesh::RemoteActor)]
-    /// # #[remote(serves(Sum))]
-    /// # struct SumActor(u64);
-    /// # impl Actor for SumActor { type Context = Context<Self>; }
-    /// # impl Handler<Add> for SumActor {
-    /// #     type Result = u64;
-    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
-    /// # }
-    /// # #[webmesh::main]
-    /// # async fn main() -> webmesh::Result<()> {
-    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
-    /// let sum = mesh.spawn(SumActor::default);
-    /// mesh.shutdown().await;
-    /// assert!(sum.ask(Add(1)).await.is_err()); // stopped, and nothing starts anew
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn shutdown(&self) {
-        self.inner.shut_down.store(true, Ordering::Release);
-        let deadline = tokio::time::Instant::now() + ACTORS_STOP_MAX;
-        self.inner.objects.stop_all();
-        while !self.inner.objects.is_empty() && tokio::time::Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(2)).await;
+        async move {
+            has_runtime?;
+            tokio::signal::ctrl_c().await
         }
-        let left = self.inner.objects.len();
-        if left > 0 {
-            tracing::warn!(left, "actors did not stop in time");
-        }
-        if let Some(network) = self.inner.network.get() {
-            network.shutdown().await;
-        }
-        self.inner.endpoint.close("shut down").await;
-        *self.inner.key_lock.lock() = None;
     }
 
     pub(crate) fn inner(&self) -> &Inner {
-        &self.inner
+        &self.hold.inner
     }
 
     pub(crate) fn epoch(&self) -> u64 {
-        self.inner.epoch
+        self.inner().epoch
     }
 
     pub(crate) fn objects(&self) -> &Objects {
-        &self.inner.objects
+        &self.inner().objects
     }
 
     /// A fresh id, which nobody can guess.
     pub(crate) fn new_object_id(&self) -> ObjectId {
         let mut id = [0; 16];
-        self.inner.random.lock().fill_bytes(&mut id);
+        self.inner().random.lock().fill_bytes(&mut id);
         ObjectId(id)
     }
 
@@ -414,7 +434,7 @@ impl Mesh {
         protocol: impl Into<Cow<'static, str>>,
     ) -> WireRef {
         let mut wire = WireRef {
-            peer: self.inner.peer,
+            peer: self.inner().peer,
             object,
             epoch,
             protocol: protocol.into(),
@@ -422,28 +442,28 @@ impl Mesh {
             hints: Vec::new(),
             rendezvous: Vec::new(),
         };
-        wire.add_whereabouts(&self.inner.endpoint.peer_ref());
+        wire.add_whereabouts(&self.inner().endpoint.peer_ref());
         wire
     }
 
     /// Where the word of `sender` may lead this mesh.
     pub(crate) fn origin_of(&self, sender: PeerId) -> Origin {
-        if sender == self.inner.peer {
+        if sender == self.inner().peer {
             return Origin::User;
         }
-        self.inner.network.get().map_or(Origin::Internet, |network| network.origin_of(&sender))
+        self.inner().network.get().map_or(Origin::Internet, |network| network.origin_of(&sender))
     }
 
     /// What a ref of this name points to, by the word of `origin`.
     pub(crate) fn target(&self, wire: WireRef, origin: Origin) -> Target {
-        if wire.peer == self.inner.peer {
-            if let Some(target) = self.inner.objects.local(&wire.object, &wire.protocol) {
+        if wire.peer == self.inner().peer {
+            if let Some(target) = self.inner().objects.local(&wire.object, &wire.protocol) {
                 return Target::Local(target);
             }
             let reason = self.absent(wire.epoch);
             return Target::Gone(Arc::new((wire, reason)));
         }
-        match self.inner.network.get() {
+        match self.inner().network.get() {
             Some(network) => Target::Remote(network.target(wire, origin)),
             None => Target::Unbound(Arc::new(wire)),
         }
@@ -451,7 +471,7 @@ impl Mesh {
 
     /// What a watcher of an object that isn't there is told, by the epoch of its ref.
     pub(crate) fn absent(&self, epoch: u64) -> DownReason {
-        if epoch == 0 || epoch == self.inner.epoch {
+        if epoch == 0 || epoch == self.inner().epoch {
             DownReason::NoSuchActor
         } else {
             DownReason::Stale
@@ -459,15 +479,29 @@ impl Mesh {
     }
 
     pub(crate) fn downgrade(&self) -> WeakMesh {
-        WeakMesh { inner: Arc::downgrade(&self.inner) }
+        WeakMesh { hold: Arc::downgrade(&self.hold), inner: Arc::downgrade(&self.hold.inner) }
     }
 }
 
 impl std::fmt::Debug for Mesh {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mesh").field("peer", &self.inner.peer).finish_non_exhaustive()
+        f.debug_struct("Mesh").field("peer", &self.inner().peer).finish_non_exhaustive()
     }
 }
+
+/// An actor that is only just being started, by the name of its type.
+struct OfType(&'static str);
+
+impl Named for OfType {
+    fn name(&self) -> String {
+        self.0.to_owned()
+    }
+}
+
+/// The mesh has ended, and with it the threads that an actor could run on. Start another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this mesh is shut down")]
+pub struct MeshEnded;
 
 /// A cell on its way to a running actor. If it never arrives (the actor is gone already), it ends.
 struct Arrival<A: RemoteActor>(Option<Arc<ActorCell<A>>>);
@@ -483,12 +517,17 @@ impl<A: RemoteActor> Drop for Arrival<A> {
 /// A mesh that this holder doesn't keep alive.
 #[derive(Clone, Default)]
 pub(crate) struct WeakMesh {
+    hold: Weak<Hold>,
     inner: Weak<Inner>,
 }
 
 impl WeakMesh {
-    /// `None` when it's gone.
+    /// `None` when it's gone. While it lingers it is still there.
     pub(crate) fn upgrade(&self) -> Option<Mesh> {
-        self.inner.upgrade().map(|inner| Mesh { inner })
+        let hold = match self.hold.upgrade() {
+            Some(hold) => hold,
+            None => Arc::new(Hold { inner: self.inner.upgrade()? }),
+        };
+        Some(Mesh { hold })
     }
 }

@@ -56,19 +56,19 @@ impl Mesh {
     /// # Errors
     /// [`JoinError`] if it is this mesh itself, or its reference has expired.
     pub fn join(&self, node: PeerRef) -> Result<(), JoinError> {
-        self.inner.endpoint.join(node)
+        self.inner().endpoint.join(node)
     }
 
     /// Waits until sessions with as many rendezvous stand as are wanted, or as were named; a second after the first one
     /// stands, the others are no longer waited for. From then on [`Mesh::peer_ref`] leads strangers here. Returns at once if none was named; tries for ever if none can be reached:
     /// bound it by a time-out.
     pub async fn attached(&self) {
-        self.inner.endpoint.attached().await;
+        self.inner().endpoint.attached().await;
     }
 
     /// The rendezvous with which a session stands.
     pub fn attached_to(&self) -> Vec<PeerId> {
-        self.inner.endpoint.attached_to()
+        self.inner().endpoint.attached_to()
     }
 
     /// Connects to a peer, or finds the connection that is there. Needed only to learn whether it works: a ref connects
@@ -95,7 +95,7 @@ impl Mesh {
     /// # Errors
     /// [`ConnectError`].
     pub async fn connect(&self, peer: &PeerRef) -> Result<PeerId, ConnectError> {
-        Ok(self.inner.endpoint.connect(peer).await?.peer())
+        Ok(self.inner().endpoint.connect(peer).await?.peer())
     }
 
     /// Ends the connection to a peer, also one that is silent. Pending asks end as `PeerGone`, tells that aren't confirmed are told as lost
@@ -121,7 +121,7 @@ impl Mesh {
     /// # }
     /// ```
     pub async fn disconnect(&self, peer: &PeerId) -> bool {
-        self.inner.endpoint.disconnect(peer, "disconnected").await
+        self.inner().endpoint.disconnect(peer, "disconnected").await
     }
 
     /// Connects to a peer if need be, and measures one round trip of our own outside of QUIC's streams.
@@ -144,7 +144,7 @@ impl Mesh {
     /// # Errors
     /// [`PingError`]; no answer comes for 5 s at the most.
     pub async fn ping(&self, peer: &PeerRef) -> Result<Pong, PingError> {
-        let link = self.inner.endpoint.connect(peer).await?;
+        let link = self.inner().endpoint.connect(peer).await?;
         let rtt = link.ping().await.map_err(|_| PingError::NoAnswer)?;
         Ok(Pong {
             peer: link.peer(),
@@ -177,7 +177,7 @@ impl Mesh {
     /// # Errors
     /// [`ConnectError`].
     pub async fn explain(&self, peer: &PeerRef) -> Result<crate::Explanation, ConnectError> {
-        let link = self.inner.endpoint.connect(peer).await?;
-        self.inner.endpoint.explain(&link.peer()).await.ok_or(ConnectError::Closed)
+        let link = self.inner().endpoint.connect(peer).await?;
+        self.inner().endpoint.explain(&link.peer()).await.ok_or(ConnectError::Closed)
     }
 }

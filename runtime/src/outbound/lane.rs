@@ -141,9 +141,25 @@ impl Lane {
         if fx.open {
             match self.links.upgrade() {
                 Some(links) => links.open(self.clone()),
-                None => self.change(|state, fx| state.core.shut_down(&Fault::ShutDown, fx)),
+                None => {
+                    let lost = self.end();
+                    if lost > 0 {
+                        tracing::warn!(peer = %self.peer, lost, "accepted tells are lost: the mesh had ended");
+                    }
+                }
             }
         }
+    }
+
+    /// The mesh has ended. Returns how many tells were accepted and may not have arrived.
+    pub(crate) fn end(self: &Arc<Self>) -> u64 {
+        self.change(|state, fx| {
+            let owed = state.core.shut_down(&Fault::ShutDown, fx);
+            // Its tasks may have gone with their thread; a lane and its session must not keep each other.
+            state.session = None;
+            state.express = None;
+            owed
+        })
     }
 
     /// The housekeeping's round; says for how many rounds the lane has been idle.

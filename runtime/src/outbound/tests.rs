@@ -509,3 +509,35 @@ fn a_drained_stream_cannot_reclaim_its_successor() {
     lane.with(|core, fx| core.reclaimed(next, fx));
     assert!(!lane.core.is_flowing());
 }
+
+#[test]
+fn what_was_accepted_is_owed_until_it_has_arrived_and_counted_if_it_never_does() {
+    for arrives in [true, false] {
+        let mut lane = Lane::new();
+        // Before there is a stream: who waits in line was promised nothing.
+        assert!(matches!(lane.tell(0), Ok(Submitted::Waiting(_))));
+        for n in 1..=3 {
+            assert!(matches!(lane.try_tell(n), Ok(Submitted::Accepted)));
+        }
+        assert_eq!(lane.core.owed(), 3);
+        lane.core.refuse_new(&Fault::ShutDown);
+        assert_eq!(lane.try_tell(4).unwrap_err(), Fault::ShutDown);
+        let stream = lane.open();
+        assert_eq!(lane.core.owed(), 3);
+        lane.with(|core, fx| core.accepted(stream, u64::MAX, fx));
+        // The first one's sender has its `Ok` now.
+        assert_eq!(lane.core.owed(), 4);
+        lane.credit(stream, 1000, 1 << 20, 1);
+        assert_eq!(lane.core.owed(), 3);
+        lane.with(|core, fx| core.drain(fx));
+        assert_eq!(lane.seen(stream).last(), Some(&Seen::Finish));
+        if arrives {
+            lane.with(|core, fx| core.drained(stream, fx)).unwrap();
+        }
+        let lost = if arrives { 0 } else { 3 };
+        assert_eq!(lane.core.owed(), lost);
+        assert_eq!(lane.with(|core, fx| core.shut_down(&Fault::ShutDown, fx)), lost);
+        assert_eq!(lane.with(|core, fx| core.shut_down(&Fault::ShutDown, fx)), 0);
+        assert_eq!(lane.lost, 0);
+    }
+}

@@ -92,6 +92,7 @@ impl Session {
         let Some(links) = self.links.upgrade() else { return Ok(()) };
         match frame {
             Control::Resolve { request, name, requirement, protocol } => {
+                self.spoken.store(true, Ordering::Relaxed);
                 let Some(mesh) = links.mesh() else { return Ok(()) };
                 match mesh.answer_query(name, requirement, protocol, self.link.peer()) {
                     Ok(wire) => match rmp_serde::to_vec_named(&wire) {
@@ -141,6 +142,7 @@ impl Session {
                 }),
             ),
             Control::Watch { watch, object, epoch } => {
+                self.spoken.store(true, Ordering::Relaxed);
                 self.watch_for_peer(&links, watch, ObjectId(object), epoch)?
             }
             Control::Unwatch { watch } => {

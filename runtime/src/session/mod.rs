@@ -76,6 +76,8 @@ pub(crate) struct Session {
     /// The ways back of the peer's lanes, by the ids of their streams.
     replies: Mutex<HashMap<u64, Arc<Replies>>>,
     draining: AtomicBool,
+    /// The peer has opened a lane, watched an actor, or asked for one by name.
+    spoken: AtomicBool,
     down: watch::Sender<Option<Fault>>,
     refusals: Arc<Refusals>,
 }
@@ -107,6 +109,7 @@ impl Session {
             lanes_in: AtomicUsize::new(0),
             replies: Mutex::default(),
             draining: AtomicBool::new(false),
+            spoken: AtomicBool::new(false),
             down: watch::Sender::new(None),
             refusals: links.refusals().clone(),
         });
@@ -260,6 +263,17 @@ impl Session {
             Ok(Ok(fault)) => fault.clone().unwrap_or(Fault::PeerGone),
             _ => Fault::PeerGone,
         }
+    }
+
+    /// Whether every answer that was given has been handed to QUIC.
+    pub(crate) fn has_sent_answers(&self) -> bool {
+        self.replies.lock().values().all(|replies| replies.has_sent())
+    }
+
+    /// Whether there may be something on its way to the peer that it has to read before the link ends: answers, or news of an
+    /// actor that it watched.
+    pub(crate) fn has_spoken(&self) -> bool {
+        self.spoken.load(Ordering::Relaxed)
     }
 
     /// Whether every ask of the peer's has been answered and every answer handed to QUIC.

@@ -113,6 +113,7 @@ impl Session {
         }
         let term = links.succession().begin(caller, id_of_object);
         drop((mesh, links));
+        self.spoken.store(true, Ordering::Relaxed);
         match opened {
             Err(fault) => {
                 replies.send(&Backward::Refused(fault));

@@ -7,6 +7,7 @@
 #[allow(dead_code)]
 mod actors;
 mod elsewhere;
+mod ending;
 mod hoarding;
 mod hostile_refs;
 mod losses;

@@ -1,6 +1,7 @@
 //! The process that hosts actors, and the means to start and kill it.
 
 use crate::scenario::{Gate, Worker, WorkerActor};
+use crate::teller::TickingActor;
 use std::{
     io::{BufRead, BufReader, Read, Write},
     path::Path,
@@ -36,6 +37,8 @@ fn host_process() {
             let _: &webmesh::ActorRef<Worker> = &worker;
             mesh.publish(name, &worker).allow(Anyone).await.unwrap();
         }
+        let sink = mesh.spawn(TickingActor::default);
+        mesh.publish("sink", &sink).allow(Anyone).await.unwrap();
         println!("\nHOST {}", mesh.peer_ref());
         // The test holds the other end of standard input: when it ends, so does this process.
         tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()))
@@ -79,6 +82,12 @@ impl Host {
 
     pub(crate) fn address(&self) -> String {
         self.peer_ref.addresses()[0].to_string()
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
     /// SIGKILL: no goodbye.

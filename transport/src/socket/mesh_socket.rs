@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -165,6 +165,8 @@ pub(crate) struct MeshSocket {
     nat: Mutex<Classifier>,
     /// The socket that only tells others where they are seen.
     observatory: Option<usize>,
+    /// Nothing is sent any more.
+    pub(super) silent: AtomicBool,
     pub(crate) counters: Counters,
 }
 
@@ -198,6 +200,7 @@ impl MeshSocket {
             relay: relay.map(Mutex::new),
             nat: Mutex::default(),
             observatory,
+            silent: AtomicBool::new(false),
             counters: Counters::default(),
         }
     }
@@ -258,6 +261,11 @@ impl MeshSocket {
         let bound = self.wires.get(road.wire)?.local_addr();
         let ip = road.local.unwrap_or(bound.ip()).to_canonical();
         Some(SocketAddr::new(ip, bound.port()))
+    }
+
+    /// From now on nothing is sent.
+    pub(crate) fn fall_silent(&self) {
+        self.silent.store(true, Ordering::Relaxed);
     }
 
     /// Sleeps by the clock of the network.

@@ -1,6 +1,6 @@
 //! How the socket sends: our own frames, what QUIC sends, and that in pieces or through a flow.
 
-use std::io;
+use std::{io, sync::atomic::Ordering};
 
 use quinn::udp::Transmit;
 
@@ -26,6 +26,9 @@ impl MeshSocket {
 
     /// Sends one of our own frames along a direct road, no further than `reach`.
     pub(crate) fn send_short(&self, road: Road, frame: &[u8], reach: Reach) {
+        if self.silent.load(Ordering::Relaxed) {
+            return;
+        }
         let transmit = one(road, frame);
         match self.wires.get(road.wire) {
             Some(Wire::Udp(wire)) => wire.send_short(&transmit, reach),
@@ -73,6 +76,9 @@ impl MeshSocket {
     /// Errors other than WouldBlock are counted and swallowed: one would kill a connection's driver,
     /// and QUIC repairs a lost packet anyway.
     pub(super) fn send_along(&self, road: Road, transmit: &Transmit<'_>) -> io::Result<()> {
+        if self.silent.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let adopted = self.adopted.get(road.wire.wrapping_sub(self.wires.len()));
         if self.wires.get(road.wire).is_none() && adopted.is_none() {
             count(&self.counters.send_nowhere);

@@ -23,6 +23,13 @@ pub(super) struct Waiting<S> {
     pub(super) bodies: Vec<Bytes>,
 }
 
+impl<S> Waiting<S> {
+    /// Whether it is a tell whose sender was told that it is on its way. Who waits in line knows of it.
+    pub(super) fn is_accepted_tell(&self) -> bool {
+        matches!(self.want, Want::Nothing) && self.ticket.is_none()
+    }
+}
+
 /// A message in hand.
 struct Message<'a, S> {
     era: u64,

@@ -107,16 +107,33 @@ impl<S> Core<S> {
         self.advance(fx);
     }
 
-    /// Ends everything, for good.
-    pub(crate) fn shut_down(&mut self, fault: &Fault, fx: &mut Effects<S>) {
+    /// Takes nothing new; what was taken before still leaves.
+    pub(crate) fn refuse_new(&mut self, fault: &Fault) {
+        self.over.get_or_insert_with(|| fault.clone());
+    }
+
+    /// Tells that were accepted and aren't known to have reached the other side's inlet.
+    pub(crate) fn owed(&self) -> u64 {
+        let in_line = self.queue.iter().filter(|waiting| waiting.is_accepted_tell()).count();
+        let early = self.stream.early.len() as u64;
+        in_line as u64 + self.stream.unconfirmed.tells().saturating_sub(early)
+    }
+
+    /// Ends everything, for good. Returns how many tells were accepted and may not have arrived: those are not among the
+    /// effects, for nobody can be told of them through this lane.
+    pub(crate) fn shut_down(&mut self, fault: &Fault, fx: &mut Effects<S>) -> u64 {
+        let (owed, lost) = (self.owed(), fx.lost);
         self.fail_asks(fault, fx);
         self.fail_queue(fault, fx);
+        fx.lost = lost;
         for ticket in std::mem::take(&mut self.stream.early) {
             fx.wake.extend(ticket.decide(Err(fault.clone())));
         }
         self.state = State::Closed;
+        self.stream = self.next_stream();
         self.over = Some(fault.clone());
         fx.writer = self.writer.take().or(fx.writer.take());
+        owed
     }
 
     /// The object's name was resolved, to this publication of it. Returns the era of the ref: what it sends goes to that

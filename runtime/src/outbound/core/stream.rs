@@ -92,7 +92,7 @@ impl<S> Core<S> {
         self.stream_number
     }
 
-    fn next_stream(&self) -> Stream {
+    pub(super) fn next_stream(&self) -> Stream {
         Stream::new((self.era, self.publication))
     }
 

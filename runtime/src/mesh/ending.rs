@@ -1,0 +1,337 @@
+//! How a mesh ends: by a shutdown, by itself once nobody holds it, or at once.
+//!
+//! A handle that is dropped never waits. The last one hands the mesh over to its network thread, where it lingers until what it
+//! accepted has left; who waits for that is the end of `main` ([`departures`]).
+
+use super::{Inner, Mesh};
+use crate::departures::{self, Run};
+use crate::network::Drain;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::{oneshot, watch};
+use webmesh_transport::PeerId;
+
+/// How long [`Mesh::shutdown`] waits for the asks in hand and the actors. A guess: as long as a service manager waits without
+/// complaint.
+const SHUTDOWN_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a mesh that nobody holds lingers unless set otherwise. A guess: some round trips between any two hosts, and nothing
+/// that a person waits for.
+pub(crate) const LINGER: Duration = Duration::from_millis(500);
+
+/// What the actors have at least for their stop, however long the asks in hand took. A guess.
+const STOP_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long a mesh that is shut down waits for what it sent to arrive.
+const DRAIN_WITHIN: Duration = Duration::from_secs(1);
+
+/// How often a mesh that ends looks whether it can.
+const STEP: Duration = Duration::from_millis(2);
+
+/// What a mesh knows of its own end.
+pub(crate) struct Ending {
+    run: Run,
+    in_place: bool,
+    /// How long it lingers once nobody holds it.
+    linger: Duration,
+    /// When it was handed over.
+    begun: OnceLock<Instant>,
+    handed_over: AtomicBool,
+    over: watch::Sender<bool>,
+}
+
+impl Ending {
+    pub(crate) fn new(in_place: bool, linger: Duration) -> Self {
+        Self {
+            run: Run::current(),
+            in_place,
+            linger,
+            begun: OnceLock::new(),
+            handed_over: AtomicBool::new(false),
+            over: watch::Sender::new(false),
+        }
+    }
+}
+
+/// Whoever holds the mesh. When the last one goes, the mesh ends by itself.
+pub(crate) struct Hold {
+    pub(super) inner: Arc<Inner>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.inner.hand_over();
+    }
+}
+
+impl Mesh {
+    /// Ends the mesh gracefully: [`shutdown_within`](Self::shutdown_within) 5 s.
+    ///
+    /// ```
+    /// # #![allow(unused_imports)]
+    /// # use webmesh::{prelude::*, ActorRef, Anyone, Mesh};
+    /// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+    /// # #[message(id = "add", reply = u64)]
+    /// # struct Add(u64);
+    /// # #[derive(webmesh::Protocol)]
+    /// # #[protocol(id = "sum/1", accepts(Add))]
+    /// # struct Sum;
+    /// # #[derive(Default, webmesh::RemoteActor)]
+    /// # #[remote(serves(Sum))]
+    /// # struct SumActor(u64);
+    /// # impl Actor for SumActor { type Context = Context<Self>; }
+    /// # impl Handler<Add> for SumActor {
+    /// #     type Result = u64;
+    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
+    /// # }
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// let sum = mesh.spawn(SumActor::default);
+    /// mesh.shutdown().await;
+    /// assert!(sum.ask(Add(1)).await.is_err()); // stopped, and nothing starts anew
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn shutdown(&self) {
+        self.shutdown_within(SHUTDOWN_WITHIN).await;
+    }
+
+    /// Ends the mesh gracefully. Its actors take no further messages: those that wait are answered as `Stopped`, as are later ones.
+    /// Asks that a handler has in hand, of near and far askers alike, have so long to be answered; then the actors are stopped, what
+    /// was sent leaves, and all peers are told goodbye. A handler's future that is still at work by then is dropped.
+    ///
+    /// Takes the given time at the most for the asks in hand and the actors (who have 1 s for their stop at least), and 1 s each for
+    /// what was sent to arrive and for the goodbye. Goes on though the future should be dropped.
+    ///
+    /// ```
+    /// # use webmesh::Mesh;
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// mesh.shutdown_within(std::time::Duration::from_secs(30)).await; // some asks take long
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn shutdown_within(&self, limit: Duration) {
+        let (done, ended) = oneshot::channel::<()>();
+        let inner = self.hold.inner.clone();
+        self.inner().placement.spawn_network(Box::new(move || {
+            Box::pin(async move {
+                inner.shut_down_within(limit).await;
+                drop(done);
+            })
+        }));
+        let _ = ended.await;
+        // If its threads had ended already.
+        self.inner().mark_over();
+    }
+
+    /// Ends the mesh at once, as a crash would: nothing leaves any more, peers are told nothing and find out by its silence, asks in
+    /// flight end as `ShutDown`. Never blocks. The port is free when the last handle has been dropped.
+    ///
+    /// ```
+    /// # use webmesh::Mesh;
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// mesh.abort();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn abort(&self) {
+        let inner = self.inner();
+        inner.ending.handed_over.store(true, Ordering::Release);
+        inner.shut_down.store(true, Ordering::Release);
+        inner.endpoint.abort();
+        inner.objects.stop_all();
+        inner.cut_off();
+        inner.mark_over();
+        inner.placement.stop();
+    }
+}
+
+impl Mesh {
+    /// To which run it belongs.
+    pub(crate) fn run(&self) -> Run {
+        self.inner().ending.run
+    }
+}
+
+impl Inner {
+    /// Nobody holds it any more: it leaves by itself, unless it has ended.
+    fn hand_over(self: &Arc<Self>) {
+        if self.ending.handed_over.swap(true, Ordering::AcqRel) || *self.ending.over.borrow() {
+            return;
+        }
+        let _ = self.ending.begun.set(Instant::now());
+        let leaving = Leaving(self.clone());
+        self.placement.spawn_network(Box::new(move || Box::pin(leaving.leave())));
+    }
+
+    async fn shut_down_within(&self, limit: Duration) {
+        let placement = &self.placement;
+        let begun = placement.now();
+        self.shut_down.store(true, Ordering::Release);
+        self.objects.drain_all();
+        while self.objects.asks_in_hand() > 0 {
+            if placement.now() >= begun + limit {
+                let asks = self.objects.asks_in_hand();
+                tracing::warn!(asks, "asks in hand were not answered in time");
+                break;
+            }
+            placement.sleep(STEP).await;
+        }
+        self.objects.stop_all();
+        let stopped_by = (begun + limit).max(placement.now() + STOP_WITHIN);
+        while !self.objects.is_empty() && placement.now() < stopped_by {
+            placement.sleep(STEP).await;
+        }
+        let left = self.objects.len();
+        if left > 0 {
+            tracing::warn!(left, "actors did not stop in time");
+        }
+        self.drain(Drain::All, placement.now() + DRAIN_WITHIN).await;
+        self.cut_off();
+        self.endpoint.close("shut down").await;
+        self.mark_over();
+    }
+
+    /// Waits until what was accepted has left, `deadline` by the placement's clock at the latest.
+    async fn drain(&self, how: Drain, deadline: Instant) {
+        let Some(network) = self.network.get() else { return };
+        let placement = &self.placement;
+        loop {
+            // What actors send while they stop is accepted still.
+            let stopped = how == Drain::All || self.objects.is_empty();
+            if network.drain(how, stopped) && stopped {
+                tracing::debug!(peer = %self.peer, "all that was accepted has left");
+                break;
+            }
+            if placement.now() >= deadline {
+                return;
+            }
+            placement.sleep(STEP).await;
+        }
+        let farewell = network.farewell().min(deadline.saturating_duration_since(placement.now()));
+        if farewell > Duration::ZERO {
+            placement.sleep(farewell).await;
+        }
+    }
+
+    /// Ends what is under way, and says in the log what doesn't leave any more.
+    fn cut_off(&self) {
+        let lost = self.network.get().map_or(0, |network| network.end());
+        self.report_lost(lost);
+    }
+
+    fn report_lost(&self, lost: u64) {
+        if lost > 0 {
+            tracing::warn!(
+                peer = %self.peer,
+                lost,
+                "the mesh ended before these accepted tells were known to have arrived"
+            );
+        }
+    }
+
+    /// It has ended: another one may use its key.
+    fn mark_over(&self) {
+        *self.key_lock.lock() = None;
+        self.ending.over.send_replace(true);
+        departures::remove(&self.itself);
+    }
+}
+
+/// A mesh that is leaving. Dropped before it has, it is cut off: its thread has ended, or the runtime that it is placed in.
+struct Leaving(Arc<Inner>);
+
+impl Leaving {
+    async fn leave(self) {
+        let inner = &self.0;
+        let deadline = inner.placement.now() + inner.ending.linger;
+        inner.shut_down.store(true, Ordering::Release);
+        inner.objects.stop_all();
+        inner.drain(Drain::Promised, deadline).await;
+        inner.cut_off();
+        inner.endpoint.leave("nobody holds it any more").await;
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let Self(inner) = self;
+        inner.cut_off();
+        inner.mark_over();
+        inner.placement.stop();
+    }
+}
+
+/// A mesh on its way out, as [`departures`] sees it. Holding it doesn't keep it from ending.
+pub(crate) struct Departing(Arc<Inner>);
+
+impl Departing {
+    /// Has it leave, whoever holds it.
+    pub(crate) fn begin(&self) {
+        self.0.hand_over();
+    }
+
+    pub(crate) fn run(&self) -> Run {
+        self.0.ending.run
+    }
+
+    /// Whether it keeps others from using the file of this key.
+    pub(crate) fn has_locked(&self, peer: PeerId) -> bool {
+        self.0.peer == peer && self.0.key_lock.lock().is_some()
+    }
+
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.0.ending.in_place
+    }
+
+    /// Whether it is leaving already.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.0.ending.handed_over.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        *self.0.ending.over.borrow()
+    }
+
+    /// Resolves when it has ended.
+    pub(crate) async fn over(&self) {
+        // Its sender is held here.
+        let _ = self.0.ending.over.subscribe().wait_for(|over| *over).await;
+    }
+
+    /// How long it may still linger.
+    pub(crate) fn left(&self) -> Duration {
+        let begun = self.0.ending.begun.get().copied().unwrap_or_else(Instant::now);
+        self.0.ending.linger.saturating_sub(begun.elapsed())
+    }
+
+    /// It is waited for no longer, and the process ends.
+    pub(crate) fn give_up(&self) {
+        self.0.report_lost(self.0.network.get().map_or(0, |network| network.owed()));
+    }
+}
+
+/// A mesh, as [`departures`] lists it.
+#[derive(Clone)]
+pub(crate) struct WeakDeparting(Weak<Inner>);
+
+impl WeakDeparting {
+    pub(super) fn new(inner: Weak<Inner>) -> Self {
+        Self(inner)
+    }
+
+    pub(crate) fn upgrade(&self) -> Option<Departing> {
+        self.0.upgrade().map(Departing)
+    }
+
+    /// Whether both are the same mesh.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.0.ptr_eq(&other.0)
+    }
+}
