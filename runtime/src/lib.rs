@@ -65,7 +65,7 @@
 //! - `turn`: on which task's behalf this thread runs an actor.
 //! - `context`, `caller`, [`watch`](mod@watch), `attach`: what an actor can do from inside.
 //! - `mesh`, `builder`, `spawn`, `publish`: one node.
-//! - `refusals`: what it refuses its peers, counted and logged.
+//! - `refusals`, `stats`: what it refuses its peers, counted and logged; a snapshot of all that it does.
 //! - `departures`: nodes that are on their way out, and the way out of `main`.
 //! - `macros`, `entry`: the derives and attributes, and what `#[webmesh::main]` and `#[webmesh::test]` run in.
 //! - [`error`]: what can go wrong.
@@ -113,6 +113,7 @@ mod restart;
 mod scratch;
 mod session;
 mod spawn;
+mod stats;
 mod status;
 mod stream;
 mod supervise;
@@ -140,14 +141,16 @@ pub use message::{Accepts, Message, Protocol, Streams};
 pub use publish::{Publish, PublishError, Resolve, ResolveError};
 pub use restart::Restart;
 pub use spawn::Spawner;
+pub use stats::{LinkStats, RefusalStats, Stats};
 pub use watch::{Down, DownReason, Event, WatchEvent, WatchId};
 #[cfg(feature = "port-mapping")]
 pub use webmesh_transport::nat::Router;
 pub use webmesh_transport::nat::{Mapping, NatClass, Ports, Reachability};
 pub use webmesh_transport::peer_ref::AddressRef;
 pub use webmesh_transport::{
-    Candidate, ConnectError, Explanation, JoinError, KeyFileError, PathKind, PeerId, PeerRef,
-    Relaying, SecretKey, Service, peer_ref,
+    BindError, Candidate, ConnectError, Drops, Explanation, JoinError, KeyFileError, PathKind,
+    PeerId, PeerRef, PeerRefChanges, PlacementError, Relaying, SecretKey, Served, Service,
+    peer_ref,
 };
 #[cfg(feature = "sim")]
 pub use webmesh_transport::{MemoryNetwork, sim};

@@ -18,6 +18,7 @@ use crate::watches::Watches;
 use crate::wire_ref::WireRef;
 use dashmap::{DashMap, DashSet};
 use futures_util::future::BoxFuture;
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -503,6 +504,10 @@ impl Observer for Eyes {
 struct LinkNetwork(Arc<Links>);
 
 impl Network for LinkNetwork {
+    fn silent(&self) -> HashSet<PeerId> {
+        self.0.silent.iter().map(|peer| *peer).collect()
+    }
+
     fn target(&self, wire: WireRef, origin: Origin) -> Arc<dyn RemoteTarget> {
         let mesh = self.0.mesh.get().cloned().unwrap_or_default();
         Arc::new(FarTarget::new(&self.0, wire, origin, mesh))

@@ -4,6 +4,7 @@ use crate::publish::ResolveError;
 use crate::remote::RemoteTarget;
 use crate::wire_ref::WireRef;
 use futures_util::future::BoxFuture;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use webmesh_transport::{Origin, PeerId, PeerRef};
@@ -23,6 +24,8 @@ pub(crate) trait Network: Send + Sync {
         at: PeerRef,
         query: Query,
     ) -> BoxFuture<'static, Result<WireRef, ResolveError>>;
+    /// The connected peers that don't answer at the moment.
+    fn silent(&self) -> HashSet<PeerId>;
     /// Has what was accepted leave for good, and with `refuse` takes nothing new. To be called again and again: whether
     /// there is nothing left to wait for.
     fn drain(&self, how: Drain, refuse: bool) -> bool;

@@ -158,8 +158,12 @@ impl<A: RemoteActor> Drop for Pump<A> {
     fn drop(&mut self) {
         if self.alone {
             Current::forget_alone(&self.cell);
-            let reason =
-                if std::thread::panicking() { DownReason::Panicked } else { DownReason::Stopped };
+            let mut reason = DownReason::Stopped;
+            if std::thread::panicking() {
+                reason = DownReason::Panicked;
+                let (actor, kind) = (self.cell.name(), std::any::type_name::<A>());
+                tracing::error!(actor, kind, "an exposed actor panicked, which is its end");
+            }
             self.cell.end(&mut self.feed.borrow_mut().hand, reason);
         }
     }

@@ -73,6 +73,11 @@ impl Refusals {
         self.tell(peer, what, reason);
     }
 
+    /// How often that was a reason.
+    pub(crate) fn counted(&self, reason: Reason) -> u64 {
+        self.counts[reason as usize].load(Ordering::Relaxed)
+    }
+
     fn count(&self, reason: Reason) {
         self.counts[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -160,4 +165,22 @@ pub(crate) fn message_failed(
 pub(crate) fn bad_payload(mesh: &Mesh, peer: PeerId, id: &str, why: &str) {
     let what = format_args!("the message {id} ({})", Excerpt(why));
     mesh.inner().refusals.refuse(peer, what, Reason::BadPayload);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use webmesh_transport::SecretKey;
+
+    #[test]
+    fn each_refusal_is_counted_under_its_reason_whether_or_not_a_line_is_written() {
+        let (refusals, peer) = (Refusals::default(), SecretKey::from_bytes([1; 32]).peer_id());
+        for _ in 0..1000 {
+            refusals.refuse(peer, "a name", Reason::ForbiddenName);
+        }
+        refusals.broken(peer, &FrameError::EndsWithinFrame);
+        assert_eq!(refusals.counted(Reason::ForbiddenName), 1000);
+        assert_eq!(refusals.counted(Reason::BrokenProtocol), 1);
+        assert_eq!(refusals.counted(Reason::UnknownName), 0);
+    }
 }

@@ -26,6 +26,20 @@ fn objects(output: &Output) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// The code of an object that says how a command failed.
+#[track_caller]
+fn failure_of(object: &Value) -> &str {
+    assert_eq!(object["event"], "error", "{object}");
+    assert!(object["message"].as_str().is_some_and(|message| !message.is_empty()), "{object}");
+    object["code"].as_str().unwrap()
+}
+
+/// Its last object, which must be that.
+#[track_caller]
+fn code_of(output: &Output) -> String {
+    failure_of(objects(output).last().unwrap()).to_owned()
+}
+
 fn complaint(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -170,6 +184,23 @@ fn a_node_ends_on_an_interrupt_too() {
     assert_eq!(Node::start(dir.path(), "127.0.0.1:0").signal("-INT"), Some(0));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_hang_up_ends_a_node_unless_it_was_started_to_ignore_it() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(Node::start(dir.path(), "127.0.0.1:0").signal("-HUP"), Some(0));
+    let mut command = Command::new("nohup");
+    command.arg(env!("CARGO_BIN_EXE_webmesh")).stdin(Stdio::null()).stderr(Stdio::null());
+    command.args(["--json", "node", "--listen", "127.0.0.1:0", "--data"]).arg(dir.path());
+    let mut node = Node::read(command);
+    let pid = node.process.id().to_string();
+    assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    // Still there to be asked.
+    let status = run(&["--json", "status", "--data", dir.path().to_str().unwrap()]);
+    assert!(status.status.success(), "{}", complaint(&status));
+    assert_eq!(node.process.try_wait().unwrap(), None);
+}
+
 #[test]
 fn a_restarted_node_keeps_its_identity_and_signs_a_higher_version() {
     let dir = tempfile::tempdir().unwrap();
@@ -219,9 +250,12 @@ fn a_silent_address_fails_with_a_summary() {
     // Bound and never read: nothing answers there.
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let target = silent.local_addr().unwrap().to_string();
-    let output = run(&["--json", "ping", &target, "--count", "1"]);
+    let output = run(&["--json", "ping", &target, "--count", "1", "--timeout", "1"]);
     assert_eq!(output.status.code(), Some(1));
-    let summary = objects(&output).pop().unwrap();
+    let mut lines = objects(&output);
+    assert_eq!(failure_of(&lines.pop().unwrap()), "no-answer");
+    let (lost, summary) = (&lines[0], &lines[1]);
+    assert_eq!((&lost["event"], &lost["code"]), (&"lost".into(), &"no-answer".into()));
     assert_eq!((&summary["sent"], &summary["received"]), (&1.into(), &0.into()));
     assert_eq!((&summary["loss_percent"], &summary["p95_ms"]), (&100.0.into(), &Value::Null));
 }
@@ -300,7 +334,16 @@ fn wrong_usage_exits_with_2_and_malformed_input_too() {
         let output = run(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", complaint(&output));
         assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}");
+        let output = run(&[&["--json"], args].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let lines = objects(&output);
+        let malformed = args.iter().any(|arg| arg.starts_with("not-a") || arg.starts_with("wm1"));
+        let code = if malformed { "bad-reference" } else { "usage" };
+        assert_eq!((lines.len(), failure_of(&lines[0])), (1, code), "{args:?}: {lines:?}");
     }
+    // Help that was asked for is no failure.
+    let help = run(&["--json", "ping", "--help"]);
+    assert!(help.status.success() && !help.stdout.is_empty() && help.stderr.is_empty());
 }
 
 #[test]
@@ -557,4 +600,244 @@ fn an_expiry_is_told_in_words() {
     let printed = String::from_utf8(output.stdout.clone()).unwrap();
     assert!(printed.contains(" d ago (Unix time "), "{printed}");
     assert!(complaint(&output).contains(" d ago; ask for a newer one"), "{}", complaint(&output));
+}
+
+#[test]
+fn failures_of_one_kind_have_one_code_whichever_command_meets_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let node = Node::start(dir.path(), "127.0.0.1:0");
+    let code = |args: &[&str]| code_of(&run(&[&["--json"], args].concat()));
+    let local = ["--listen", "127.0.0.1:0"];
+    let other = tempfile::tempdir().unwrap();
+    let other = other.path().to_str().unwrap();
+    assert_eq!(code(&["node", "--data", data, local[0], local[1]]), "key-in-use");
+    assert_eq!(code(&["node", "--data", other, "--listen", node.address()]), "listen");
+    let mistyped = format!("{}a", node.text("peer_ref"));
+    for command in ["ping", "explain", "inspect"] {
+        assert_eq!(code(&[command, &mistyped]), "bad-reference", "{command}");
+        assert_eq!(code(&[command, &expired()]), "expired", "{command}");
+    }
+    assert_eq!(code(&["node", "--data", other, "--join", &mistyped]), "bad-reference");
+    let file = dir.path().join("identity.key").join("deeper");
+    assert_eq!(code(&["id", "--data", file.to_str().unwrap()]), "data-dir");
+    assert_eq!(code(&["status", "--data", other]), "not-running");
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let silent = silent.local_addr().unwrap().to_string();
+    for command in ["ping", "explain"] {
+        assert_eq!(code(&[command, &silent, "--timeout", "1"]), "no-answer", "{command}");
+    }
+    // The same for people: what happened, and what to do about it.
+    let output = run(&["status", "--data", other]);
+    assert!(output.stdout.is_empty());
+    assert!(complaint(&output).contains("; start a node with this directory"), "{output:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_that_its_group_may_read_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["--json", "id", "--data", dir.path().to_str().unwrap()];
+    let peer = objects(&run(&args))[0]["peer"].clone();
+    let key = dir.path().join("identity.key");
+    for (mode, taken) in
+        [(0o440, true), (0o640, true), (0o400, true), (0o444, false), (0o641, false)]
+    {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+        let output = run(&args);
+        assert_eq!(output.status.success(), taken, "{mode:o}: {}", complaint(&output));
+        if taken {
+            assert_eq!(objects(&output)[0]["peer"], peer);
+        } else {
+            assert_eq!(code_of(&output), "key-file");
+        }
+    }
+}
+
+#[cfg(unix)]
+mod status {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    fn status(data: &Path) -> Output {
+        run(&["--json", "status", "--data", data.to_str().unwrap()])
+    }
+
+    #[track_caller]
+    fn told(data: &Path) -> Value {
+        let output = status(data);
+        assert!(output.status.success(), "{}", complaint(&output));
+        objects(&output).pop().unwrap()
+    }
+
+    #[test]
+    fn a_running_node_says_what_it_does_and_one_that_has_ended_is_not_running() {
+        let (dir, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let node = Node::start(dir.path(), "127.0.0.1:0");
+        let joins = ["--private", "--join", node.text("peer_ref")];
+        let guest = Node::start_with(own.path(), "127.0.0.1:0", &joins);
+        let status = told(dir.path());
+        assert_eq!(status["event"], "status");
+        for name in ["peer", "peer_ref", "listen"] {
+            assert_eq!(status[name], node.ready[name], "{name}");
+        }
+        assert_eq!(status["served"]["sessions"], 1);
+        assert_eq!(
+            (&status["links_total"], &status["sessions"]),
+            (&1.into(), &Value::Array(vec![]))
+        );
+        let link = &status["links"][0];
+        assert_eq!((&link["peer"], &link["path"]), (&guest.ready["peer"], &"direct".into()));
+        assert_eq!((&link["reachable"], &link["dialled"]), (&true.into(), &false.into()));
+        assert_eq!(link["via"], guest.address());
+        assert_eq!(link["roads"][0]["in_use"], true, "{link}");
+        assert_eq!(status["refusals"]["forbidden_name"], 0);
+        assert_eq!(status["drops"]["throttled"], 0);
+        assert!(status["uptime_s"].is_u64() && status["actors"] == 0);
+        assert_eq!(told(own.path())["sessions"][0], node.ready["peer"]);
+        let human = run(&["status", "--data", dir.path().to_str().unwrap()]);
+        let human = String::from_utf8(human.stdout).unwrap();
+        for part in [node.text("peer_ref"), guest.text("peer"), "direct via", "refused    nothing"]
+        {
+            assert!(human.contains(part), "{part} is missing in\n{human}");
+        }
+        assert_eq!(node.signal("-TERM"), Some(0));
+        assert_eq!(code_of(&super::status::status(dir.path())), "not-running");
+        assert!(!dir.path().join("status.sock").exists());
+    }
+
+    #[test]
+    fn the_socket_of_a_killed_node_is_replaced_and_what_is_no_socket_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("status.sock");
+        let mut killed = Node::start(dir.path(), "127.0.0.1:0");
+        killed.process.kill().unwrap();
+        killed.process.wait().unwrap();
+        assert_eq!(code_of(&status(dir.path())), "not-running");
+        let node = Node::start(dir.path(), "127.0.0.1:0");
+        assert_eq!(told(dir.path())["peer"], node.ready["peer"]);
+        assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(node.signal("-TERM"), Some(0));
+        std::fs::write(&socket, "precious").unwrap();
+        let node = Node::start(dir.path(), "127.0.0.1:0");
+        assert!(!status(dir.path()).status.success());
+        assert_eq!(std::fs::read_to_string(&socket).unwrap(), "precious");
+        assert_eq!(node.signal("-TERM"), Some(0), "it runs all the same");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_path_too_long_for_a_socket_is_reached_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("d".repeat(100)).join("e".repeat(100));
+        let node = Node::start(&deep, "127.0.0.1:0");
+        assert_eq!(told(&deep)["peer"], node.ready["peer"]);
+        assert_eq!(node.signal("-TERM"), Some(0));
+        assert!(!deep.join("status.sock").exists());
+    }
+
+    #[test]
+    fn garbage_and_clients_that_never_read_hold_up_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Node::start(dir.path(), "127.0.0.1:0");
+        let socket = dir.path().join("status.sock");
+        let mut held = Vec::new();
+        for _ in 0..50 {
+            let mut client = UnixStream::connect(&socket).unwrap();
+            let _ = client.write_all(&[0xff; 10_000]);
+            held.push(client);
+        }
+        let asked = std::time::Instant::now();
+        while !status(dir.path()).status.success() {
+            assert!(asked.elapsed().as_secs() < 60, "it answers no more");
+        }
+        let mut answer = String::new();
+        UnixStream::connect(&socket).unwrap().read_to_string(&mut answer).unwrap();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["peer"], node.ready["peer"]);
+    }
+
+    #[test]
+    fn what_answers_in_the_place_of_a_node_is_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(dir.path().join("status.sock"));
+        let listener = listener.unwrap();
+        let impostor = std::thread::spawn(move || {
+            for answer in [&b"\x1b[2J{\"event\":"[..], b"{\"event\":\"other\"}\n", b""] {
+                listener.accept().unwrap().0.write_all(answer).unwrap();
+            }
+        });
+        for code in ["bad-answer", "bad-answer", "not-allowed"] {
+            assert_eq!(code_of(&status(dir.path())), code);
+        }
+        impostor.join().unwrap();
+    }
+
+    /// As root alone can it be shown what another user gets.
+    #[test]
+    fn another_user_is_hung_up_on_though_the_directory_should_be_open_to_all() {
+        use std::os::unix::{fs::MetadataExt, process::CommandExt};
+        let dir = tempfile::tempdir().unwrap();
+        if std::fs::metadata(dir.path()).unwrap().uid() != 0 {
+            eprintln!("skipped: not root");
+            return;
+        }
+        let _node = Node::start(dir.path(), "127.0.0.1:0");
+        let open = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let data = dir.path().to_str().unwrap();
+        let ask = || webmesh(&["--json", "status", "--data", data]).uid(65534).output();
+        let Ok(refused) = ask() else {
+            eprintln!("skipped: another user can't run the command here");
+            return;
+        };
+        assert_eq!(code_of(&refused), "not-allowed");
+        open(dir.path(), 0o755);
+        assert_eq!(code_of(&ask().unwrap()), "not-allowed");
+        open(&dir.path().join("status.sock"), 0o666);
+        assert_eq!(code_of(&ask().unwrap()), "not-allowed");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_changed_reference_is_told_and_kept() {
+    let (dir, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let kept = || std::fs::read_to_string(own.path().join("peer_ref")).unwrap();
+    let rendezvous = Node::start(dir.path(), "127.0.0.1:0");
+    let joins = ["--private", "--join", rendezvous.text("peer_ref")];
+    let mut node = Node::start_with(own.path(), "127.0.0.1:0", &joins);
+    assert_eq!(kept(), format!("{}\n", node.text("peer_ref")));
+    assert_eq!(rendezvous.signal("-TERM"), Some(0));
+    let mut line = String::new();
+    node.out.read_line(&mut line).unwrap();
+    let changed: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(changed["event"], "peer_ref");
+    let changed = changed["peer_ref"].as_str().unwrap();
+    assert_ne!(changed, node.text("peer_ref"));
+    assert_eq!(kept(), format!("{changed}\n"));
+    let inspected = &objects(&run(&["--json", "inspect", changed]))[0];
+    assert_eq!(inspected["rendezvous"], Value::Array(vec![]), "{inspected}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_way_that_takes_less_than_quic_needs_is_told() {
+    // In a network of its own, whose loopback is narrow.
+    let script = r#"ip link set lo up mtu 1000 && exec "$0" --json ping 127.0.0.1:9 --count 1"#;
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--net", "sh", "-c", script]);
+    let output = command.arg(env!("CARGO_BIN_EXE_webmesh")).stdin(Stdio::null()).output();
+    let Ok(output) = output else {
+        eprintln!("skipped: no unshare");
+        return;
+    };
+    if output.stdout.is_empty() {
+        eprintln!("skipped: no network of its own: {}", complaint(&output));
+        return;
+    }
+    assert_eq!(code_of(&output), "mtu", "{}", complaint(&output));
+    assert!(complaint(&output).contains("raise the MTU"), "{}", complaint(&output));
 }

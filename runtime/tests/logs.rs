@@ -150,6 +150,22 @@ async fn each_refusal_and_each_end_has_one_line_on_either_side() {
     assert!(matches!(bad, Err(AskError::BadPayload(_))), "{bad:?}");
     Lines::one(&log.take(), &["refused", &by_guest, "the message test.plain", "can't be decoded"]);
 
+    // The same is counted, by reason.
+    let counted = serde_json::to_value(host.stats()).unwrap();
+    for (reason, count) in [
+        ("forbidden_name", 1),
+        ("unknown_name", 1),
+        ("no_matching_version", 1),
+        ("wrong_protocol", 1),
+        ("unknown_message", 1),
+        ("bad_payload", 2),
+        ("broken_protocol", 0),
+    ] {
+        assert_eq!(counted["refusals"][reason], count, "{reason} in {counted}");
+    }
+    assert_eq!(counted["links"][0]["peer"], guest.peer_id().to_string());
+    assert_eq!(counted["links"][0]["path"], "direct");
+
     let _heard = watcher(&guest, &far).await;
     let lines = log.take();
     Lines::one(&lines, &["a watch begins", &by_host, "test.probe/1"]);

@@ -4,7 +4,11 @@
 //! answered. When a handshake ends by anything unauthenticated (another host at one of the addresses, a forged Close), one handshake per
 //! road starts, and the first that completes is taken.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::{mpsc, watch};
@@ -65,6 +69,15 @@ pub enum ConnectError {
     /// Nobody answered in time at any address.
     #[error("no answer from the peer within {0:?}")]
     Timeout(Duration),
+    /// Nobody answered over UDP, and this host's proxy let no tunnel through; the text says what it did.
+    #[error("no answer over UDP, and {0}")]
+    Proxy(String),
+    /// The path to the peer takes less than the 1,200 bytes that QUIC's first packets have (RFC 9000, section 14.1): raise the MTU of the
+    /// interface or tunnel that it leads through.
+    #[error(
+        "the way to {0} takes no datagram of 1,200 bytes; raise the MTU of the interface that it leads through"
+    )]
+    TooNarrow(SocketAddr),
     /// Somebody answered and ended the handshake.
     #[error("the handshake failed: {0}")]
     Handshake(String),
@@ -83,6 +96,15 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether another failure of the same dial says more.
+    fn yields_to(&self, other: &Self) -> bool {
+        match self {
+            Self::WrongPeer { .. } => false,
+            Self::Proxy(_) => matches!(other, Self::WrongPeer { .. }),
+            _ => true,
+        }
+    }
+
     /// Whether it says more than that nobody was reached.
     pub(crate) fn is_telling(&self) -> bool {
         !matches!(self, Self::NoAddress | Self::Timeout(_))
@@ -96,6 +118,8 @@ pub(crate) enum Late {
     Road(Road),
     /// Every rendezvous of the peer says that it isn't there.
     Absent,
+    /// The proxy of this host gives no tunnel, for this reason.
+    NoTunnel(String),
 }
 
 /// How long the addresses of a peer still have to answer after that: its rendezvous may be the ones who are wrong. A guess; three
@@ -135,13 +159,15 @@ pub(crate) async fn dial(
     let limit = shared.config.limits.handshake_time_max;
     let sleep = shared.socket.sleep(limit);
     let mut worst = None;
+    let named = addresses.clone();
     tokio::select! {
         biased;
         outcome = authenticate(shared, peer, (addresses, insist), late, wanted, &mut worst) => return outcome,
         () = sleep => {}
     }
     // That somebody else lives there says more than that nobody answered elsewhere.
-    Err(worst.unwrap_or(ConnectError::Timeout(limit)))
+    let narrow = shared.socket.too_narrow(&named).map(ConnectError::TooNarrow);
+    Err(worst.or(narrow).unwrap_or(ConnectError::Timeout(limit)))
 }
 
 async fn authenticate(
@@ -231,7 +257,7 @@ async fn race(
                 // Dropping the others ends them.
                 Ok(proven) => return Ok(proven),
                 Err(e) => {
-                    if !matches!(worst, Some(ConnectError::WrongPeer { .. })) {
+                    if worst.as_ref().is_none_or(|worst| worst.yields_to(&e)) {
                         *worst = Some(e);
                     }
                     true
@@ -241,6 +267,9 @@ async fn race(
                 match news {
                     Some(Late::Road(road)) => {
                         attempts.push(Box::pin(attempt(shared, peer, vec![road])));
+                    }
+                    Some(Late::NoTunnel(why)) => {
+                        worst.get_or_insert(ConnectError::Proxy(why));
                     }
                     Some(Late::Absent) => absent = Some(Box::pin(shared.socket.sleep(ABSENT_TIME))),
                     None => more = false,
@@ -344,6 +373,7 @@ pub(crate) async fn accept(
     match outcome {
         Ok(authenticated) => Some(authenticated),
         Err(e) => {
+            shared.refused.handshakes.fetch_add(1, Ordering::Relaxed);
             if let Some(left_out) = shared.log_quota.take(prefix(from.ip().to_canonical())) {
                 tracing::debug!(%from, why = %Excerpt(&e), left_out, "a handshake from outside failed");
             }

@@ -2,13 +2,16 @@
 
 mod dialling;
 mod start;
+mod stats;
+
+pub use stats::{Drops, PeerRefChanges, RefusedByEndpoint, Served};
 
 use std::{
     collections::HashMap,
     fmt,
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
@@ -18,7 +21,7 @@ use actix::{Actor, Addr};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use rand::RngExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 #[cfg(feature = "port-mapping")]
 use crate::nat::port_mapping;
@@ -79,25 +82,6 @@ const FAREWELL: Duration = Duration::from_millis(50);
 /// Peers whose addresses are remembered, at up to ~3 KB each. A guess.
 const KNOWN_PEERS_MAX: usize = 4096;
 
-/// What was dropped since the start, and why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Drops {
-    /// Datagrams that are nothing we know.
-    pub garbage: u64,
-    /// First packets of handshakes beyond the limits.
-    pub initials_refused: u64,
-    /// Datagrams of mixed batches beyond the staging ring.
-    pub staging_full: u64,
-    /// Datagrams that the system refused to send, and errors on receiving.
-    pub io_errors: u64,
-    /// Datagrams for connections that are gone.
-    pub nowhere: u64,
-    /// Datagrams of tunnels that were too slow.
-    pub tunnels_full: u64,
-    /// Runs of relayed datagrams whose hosts sent more than they may.
-    pub throttled: u64,
-}
-
 /// A running endpoint. Clones are the same; the last one dropped closes it.
 #[derive(Clone)]
 pub struct Endpoint {
@@ -153,6 +137,7 @@ pub(crate) struct Shared {
     pub(crate) seed: Option<u64>,
     /// Lines about strangers, by the prefixes of their addresses.
     pub(crate) log_quota: LogQuota<IpAddr>,
+    pub(crate) refused: stats::RefusedCounters,
     /// Why this endpoint is being closed.
     closing: OnceLock<String>,
 }
@@ -234,25 +219,6 @@ impl Endpoint {
             _ => None,
         };
         self.shared().socket.wires().iter().filter_map(buffers).collect()
-    }
-
-    /// What was dropped since the start.
-    pub fn drops(&self) -> Drops {
-        let counters = &self.shared().socket.counters;
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Drops {
-            garbage: get(&counters.garbage),
-            initials_refused: get(&counters.initials_refused),
-            staging_full: get(&counters.staging_full),
-            io_errors: get(&counters.send_errors) + get(&counters.receive_errors),
-            nowhere: get(&counters.send_nowhere),
-            tunnels_full: self
-                .shared()
-                .socket
-                .tunnels()
-                .map_or(0, |(_, tunnels)| tunnels.dropped()),
-            throttled: get(&counters.throttled),
-        }
     }
 
     /// How others reach this host, signed and current.
@@ -540,6 +506,7 @@ impl Shared {
 async fn accept_all(shared: Arc<Shared>) {
     while let Some(incoming) = shared.quic.endpoint.accept().await {
         if shared.quic.endpoint.open_connections() >= shared.config.limits.connections_max {
+            shared.refused.connections.fetch_add(1, Ordering::Relaxed);
             let from = incoming.remote_address();
             if let Some(left_out) = shared.log_quota.take(prefix(from.ip().to_canonical())) {
                 tracing::debug!(%from, left_out, "a handshake is refused: there are as many connections as may be");

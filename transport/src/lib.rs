@@ -55,7 +55,7 @@ mod wire;
 
 pub use config::{BindError, EndpointConfig, RelayTls};
 pub use dial::ConnectError;
-pub use endpoint::{Drops, Endpoint};
+pub use endpoint::{Drops, Endpoint, PeerRefChanges, RefusedByEndpoint, Served};
 pub use hello::InstanceId;
 pub use identity::{KeyFileError, PeerId, PeerIdError, SecretKey, SignatureError};
 pub use inline::{Inline, is_inline};

@@ -11,6 +11,7 @@ use std::{
 };
 
 use quinn::{ConnectionError, VarInt};
+use serde::Serialize;
 
 use crate::{
     connection::Order,
@@ -30,7 +31,8 @@ use crate::{
 };
 
 /// How a peer is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum PathKind {
     /// Datagrams go straight to an address that the peer names.

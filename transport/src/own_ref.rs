@@ -5,6 +5,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use tokio::sync::watch;
+
 use crate::{
     config::BindError,
     identity::{SecretKey, VersionCounter},
@@ -31,6 +33,7 @@ pub(crate) struct OwnRef {
     rendezvous: Vec<RendezvousPoint>,
     signed: SignedRef,
     at: SystemTime,
+    news: watch::Sender<PeerRef>,
 }
 
 impl OwnRef {
@@ -57,7 +60,8 @@ impl OwnRef {
         let signed = sign(&secret, version, &addresses, &rendezvous, at)?;
         let advertised = !advertise.is_empty();
         let mapped = None;
-        Ok(Self { secret, versions, addresses, mapped, advertised, rendezvous, signed, at })
+        let news = watch::Sender::new(PeerRef::Signed(signed.clone()));
+        Ok(Self { secret, versions, addresses, mapped, advertised, rendezvous, signed, at, news })
     }
 
     /// The reference to hand out now.
@@ -67,6 +71,11 @@ impl OwnRef {
             self.renew(now);
         }
         PeerRef::Signed(self.signed.clone())
+    }
+
+    /// Tells of each new signature from now on.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<PeerRef> {
+        self.news.subscribe()
     }
 
     /// Where else this host can be met, from now on: the reference is signed anew if that changes it.
@@ -122,6 +131,7 @@ impl OwnRef {
             match sign(&self.secret, version, addresses, points, now) {
                 Ok(signed) => {
                     (self.signed, self.at) = (signed, now);
+                    self.news.send_replace(PeerRef::Signed(self.signed.clone()));
                     return;
                 }
                 Err(ContentError::TooLarge { .. }) if addresses.len() > 1 => {

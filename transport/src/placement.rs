@@ -5,7 +5,7 @@
 //! multi-thread runtime) and a pool of arbiters for application actors. [`InPlace`] runs everything on
 //! the caller's `LocalSet`, so that a paused tokio clock and a seed make a run repeatable.
 //!
-//! Actors keep to their thread, so a handler that blocks it stops its neighbours. New ones are placed elsewhere then ([`turns`]).
+//! Actors keep to their thread, so a handler that blocks it stops its neighbours. New ones are placed elsewhere then.
 
 mod turns;
 

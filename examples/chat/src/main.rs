@@ -51,7 +51,7 @@ const LAST_LINES_MAX: Duration = Duration::from_millis(500);
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// The invite (wm1…) of the room to enter, or a public node (wm1… or IP:PORT) through which others reach this one;
+    /// The invite of the room to enter (wm1…, or the command that was printed with it, in quotation marks), or a public node (wm1… or IP:PORT) through which others reach this one;
     /// repeatable. White space in it is ignored, for an invite that was copied from a screen may hold some. Without an
     /// invite, a room is opened here.
     #[arg(long, value_name = "INVITE", value_parser = target)]
@@ -89,7 +89,7 @@ fn name(text: &str) -> Result<String, String> {
 
 /// A PeerRef, or an address whose owner is not known.
 fn target(text: &str) -> Result<PeerRef, String> {
-    let mut text = text.to_owned();
+    let mut text = text.trim().trim_start_matches("chat --join").to_owned();
     text.retain(|c| !c.is_ascii_whitespace());
     match text.parse::<SocketAddr>() {
         Ok(address) => {
@@ -175,7 +175,7 @@ async fn chat(mesh: &Mesh, args: &Args, ending: &mut Ending) -> anyhow::Result<(
             complain(format!("chat: {note}"));
         }
         let greeting = match invite {
-            Some(invite) => format!("invite {invite}"),
+            Some(invite) => invite.clone(),
             None => format!("joined {}", welcome.room),
         };
         plain::run(&seat, greeting, welcome, news, &out).await.map(Left::LostRoom)
@@ -212,7 +212,7 @@ struct Entered {
     seat: Seat,
     welcome: Welcome,
     news: mpsc::Receiver<News>,
-    /// How others get into the room, if it is here.
+    /// The command by which others get into the room, if it is here.
     invite: Option<String>,
     /// What turned out otherwise than one may have expected.
     notes: Vec<String>,
@@ -240,7 +240,7 @@ async fn enter(mesh: &Mesh, args: &Args) -> anyhow::Result<Entered> {
                     "there is no room where --join leads to; the room {name} was opened here"
                 ));
             }
-            (room, Some(mesh.peer_ref().to_string()))
+            (room, Some(format!("chat --join {}", mesh.peer_ref())))
         }
     };
     let (seat, welcome, news) = Seat::take(mesh, room, &args.name).await?;

@@ -5,8 +5,18 @@ use crate::{
     clean,
     protocol::{Change, Dismissed, Join, Leave, Line, Member, Post, Presence, Room, Said, Welcome},
 };
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::sync::mpsc;
-use webmesh::{ActorRef, AskError, Down, Mesh, RemoteActor, prelude::*, watch};
+use webmesh::{
+    ActorRef, AskError, Down, Event, Mesh, RemoteActor, WatchEvent, prelude::*, this, watch_events,
+};
 
 /// News that wait for the screen; when it is slower, the room's messages wait in line behind them.
 const NEWS_MAX: usize = 256;
@@ -18,15 +28,26 @@ pub(crate) enum News {
     Said(Line),
     /// Somebody came or went.
     Presence(String, Change),
+    /// The room was started anew, empty, and one is in it again.
+    Back(Welcome),
     /// There will be no more news, for this reason.
     Over(String),
 }
+
+/// What members are told who are back in a room.
+pub(crate) const BACK: &str = "the room failed and was started anew; what was said before is gone";
+
+/// How long the way back into a room that was started anew may take. A guess, as long as an ask of a far actor is worth waiting for.
+const BACK_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(RemoteActor)]
 #[remote(serves(Member))]
 struct MemberActor {
     room: ActorRef<Room>,
     news: mpsc::Sender<News>,
+    /// The name to go by, and what one posts with.
+    name: String,
+    seat: Arc<AtomicU64>,
 }
 
 impl MemberActor {
@@ -45,7 +66,43 @@ impl Actor for MemberActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        watch(ctx, &self.room);
+        watch_events(ctx, &self.room);
+    }
+}
+
+/// After a panic a room knows nobody any more: whoever was in it joins again.
+impl Handler<WatchEvent> for MemberActor {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(&mut self, event: WatchEvent, ctx: &mut Context<Self>) -> Self::Result {
+        if !matches!(event.event, Event::Restarted { .. }) {
+            return AtomicResponse::new(Box::pin(std::future::ready(()).into_actor(self)));
+        }
+        let join = Join { name: self.name.clone(), member: this(ctx) };
+        let answer = self.room.ask(join).timeout(BACK_WITHIN);
+        let (sender, seat) = (self.news.clone(), self.seat.clone());
+        // What the room says to its new member is handled after the welcome.
+        let back = async move {
+            let news = match answer.await {
+                Ok(Ok(welcome)) => {
+                    let welcome = clean::welcome(welcome);
+                    seat.store(welcome.seat, Ordering::Relaxed);
+                    News::Back(welcome)
+                }
+                Ok(Err(why)) => {
+                    let why = clean::text(&why);
+                    News::Over(format!("the room was started anew and does not let you in: {why}"))
+                }
+                // It has panicked again, and tells so again.
+                Err(AskError::Panicked) => return,
+                Err(why) => {
+                    let why = clean::text(&why.to_string());
+                    News::Over(format!("the room was started anew and is not reached: {why}"))
+                }
+            };
+            let _ = sender.send(news).await;
+        };
+        AtomicResponse::new(Box::pin(back.into_actor(self)))
     }
 }
 
@@ -84,7 +141,45 @@ impl Handler<Dismissed> for MemberActor {
 /// A seat in a room.
 pub(crate) struct Seat {
     room: ActorRef<Room>,
-    seat: u64,
+    seat: Arc<AtomicU64>,
+}
+
+/// Why something was not posted, clean.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unposted {
+    /// Nobody has got it.
+    Refused(String),
+    /// It may have been posted, or may yet be.
+    Unknown(String),
+}
+
+impl From<AskError> for Unposted {
+    fn from(error: AskError) -> Self {
+        let why = clean::text(&error.to_string());
+        match error {
+            AskError::NoSuchActor
+            | AskError::WrongProtocol
+            | AskError::UnknownMessage
+            | AskError::BadPayload(_)
+            | AskError::Unencodable(_)
+            | AskError::Connect(_)
+            | AskError::LostTells { .. }
+            | AskError::Unbound
+            | AskError::ShutDown
+            | AskError::Unsupported => Self::Refused(why),
+            // The handler had it, or may have had it: docs/guarantees.md.
+            _ => Self::Unknown(why),
+        }
+    }
+}
+
+impl fmt::Display for Unposted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(why) => write!(f, "not posted: {why}"),
+            Self::Unknown(why) => write!(f, "perhaps posted, perhaps not: {why}"),
+        }
+    }
 }
 
 impl Seat {
@@ -95,9 +190,15 @@ impl Seat {
         name: &str,
     ) -> anyhow::Result<(Seat, Welcome, mpsc::Receiver<News>)> {
         let (news, receiver) = mpsc::channel(NEWS_MAX);
+        let seat = Arc::new(AtomicU64::new(0));
         let member = mesh.spawn({
-            let room = room.clone();
-            move || MemberActor { room: room.clone(), news: news.clone() }
+            let (room, name, seat) = (room.clone(), name.to_owned(), seat.clone());
+            move || MemberActor {
+                room: room.clone(),
+                news: news.clone(),
+                name: name.clone(),
+                seat: seat.clone(),
+            }
         });
         let join = Join { name: name.to_owned(), member };
         let answer = room.ask(join).await.map_err(|why| clean::text(&why.to_string()));
@@ -105,19 +206,103 @@ impl Seat {
             Ok(welcome) => clean::welcome(welcome),
             Err(why) => anyhow::bail!("the room does not let you in: {}", clean::text(&why)),
         };
-        Ok((Seat { room, seat: welcome.seat }, welcome, receiver))
+        seat.store(welcome.seat, Ordering::Relaxed);
+        Ok((Seat { room, seat }, welcome, receiver))
     }
 
-    /// Says something; an error says, clean, why the room did not take it.
-    pub(crate) async fn post(&self, text: String) -> Result<(), String> {
-        match self.room.ask(Post { seat: self.seat, text }).await {
-            Ok(answer) => answer.map(|_| ()).map_err(|why| clean::text(&why)),
-            Err(error) => Err(clean::text(&error.to_string())),
+    /// Says something; an error says why the room did not take it, or that nobody knows.
+    pub(crate) async fn post(&self, text: String) -> Result<(), Unposted> {
+        let seat = self.seat.load(Ordering::Relaxed);
+        match self.room.ask(Post { seat, text }).await? {
+            Ok(_) => Ok(()),
+            Err(why) => Err(Unposted::Refused(clean::text(&why))),
         }
     }
 
     /// Says goodbye, so that the others need not wonder.
     pub(crate) async fn leave(self) -> Result<(), AskError> {
-        self.room.ask(Leave { seat: self.seat }).await
+        self.room.ask(Leave { seat: self.seat.load(Ordering::Relaxed) }).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A room of one that panics when somebody says so, and then knows nobody.
+    #[derive(RemoteActor)]
+    #[remote(serves(Room))]
+    struct Shaky {
+        seat: u64,
+        taken: bool,
+    }
+
+    impl Actor for Shaky {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Join> for Shaky {
+        type Result = Result<Welcome, String>;
+        fn handle(&mut self, join: Join, _: &mut Context<Self>) -> Self::Result {
+            self.taken = true;
+            let (room, name, seat) = ("shaky".to_owned(), join.name, self.seat);
+            Ok(Welcome { room, members: vec![name.clone()], name, seat, history: Vec::new() })
+        }
+    }
+
+    impl Handler<Post> for Shaky {
+        type Result = Result<u64, String>;
+        fn handle(&mut self, post: Post, _: &mut Context<Self>) -> Self::Result {
+            assert_ne!(post.text, "panic", "as asked");
+            (self.taken && post.seat == self.seat).then_some(1).ok_or("join the room first".into())
+        }
+    }
+
+    impl Handler<Leave> for Shaky {
+        type Result = ();
+        fn handle(&mut self, _: Leave, _: &mut Context<Self>) {}
+    }
+
+    async fn mesh() -> Mesh {
+        Mesh::builder().listen("127.0.0.1:0".parse().unwrap()).start().await.unwrap()
+    }
+
+    #[webmesh::test(clock = "real")]
+    async fn members_near_and_far_are_back_in_their_room_after_it_panicked() {
+        let (host, guest) = (mesh().await, mesh().await);
+        let mut next = 1;
+        let near = host.spawn(move || {
+            next += 1;
+            Shaky { seat: next, taken: false }
+        });
+        host.publish("room", &near).allow(webmesh::Anyone).await.unwrap();
+        let far = guest.resolve("room").at(&host.peer_ref()).await.unwrap();
+        for (mesh, room) in [(&host, near), (&guest, far)] {
+            let (seat, welcome, mut news) = Seat::take(mesh, room, "ann").await.unwrap();
+            assert_eq!(seat.post("hello".into()).await, Ok(()));
+            let panicked = seat.post("panic".into()).await.unwrap_err();
+            assert!(matches!(&panicked, Unposted::Unknown(why) if why.contains("panicked")));
+            match news.recv().await.unwrap() {
+                News::Back(back) => {
+                    assert!(back.seat > welcome.seat && back.members == ["ann"], "{back:?}");
+                }
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(seat.post("hello again".into()).await, Ok(()));
+        }
+        guest.shutdown().await;
+        host.shutdown().await;
+    }
+
+    #[test]
+    fn what_is_not_known_is_never_called_not_posted() {
+        let unknown =
+            [AskError::Timeout, AskError::Unreachable, AskError::PeerGone, AskError::NoReply];
+        for error in unknown {
+            let said = Unposted::from(error).to_string();
+            assert!(!said.contains("not posted"), "{said}");
+        }
+        let refused = Unposted::from(AskError::Connect("no way".into())).to_string();
+        assert_eq!(refused, "not posted: cannot connect to the peer: no way");
     }
 }

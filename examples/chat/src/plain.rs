@@ -1,7 +1,7 @@
 //! Chat by lines: what is said goes to standard output, each line of standard input is posted.
 
 use crate::{
-    member::{News, Seat},
+    member::{BACK, News, Seat},
     printer::Printer,
     protocol::{Line, TEXT_BYTES_MAX, Welcome},
 };
@@ -43,6 +43,7 @@ async fn listen(mut news: mpsc::Receiver<News>, out: &Printer) -> io::Result<Str
         match news.recv().await {
             Some(News::Said(line)) => print_line(out, &line).await?,
             Some(News::Presence(name, change)) => out.print(format!("* {name} {change}")).await?,
+            Some(News::Back(_)) => out.print(format!("* {BACK}")).await?,
             Some(News::Over(why)) => return Ok(why),
             None => return Ok("the member actor ended".to_owned()),
         }
@@ -66,7 +67,7 @@ async fn speak(seat: &Seat, complaints: &Printer) -> Infallible {
             continue;
         }
         if let Err(why) = seat.post(text).await {
-            let _ = complaints.print(format!("not posted: {why}")).await;
+            let _ = complaints.print(why.to_string()).await;
         }
     }
     pending().await

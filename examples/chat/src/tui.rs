@@ -5,7 +5,7 @@ mod scrollback;
 
 use crate::{
     Left,
-    member::{News, Seat},
+    member::{BACK, News, Seat, Unposted},
     protocol::{Change, Line, MEMBERS_MAX, TEXT_BYTES_MAX, Welcome},
 };
 use anyhow::Context as _;
@@ -44,6 +44,10 @@ const SCROLL_ROWS: usize = 10;
 /// A window lower than this gets an input line without a frame.
 const FRAMED_ROWS_MIN: u16 = 6;
 
+/// What an input line without a frame begins with, and the columns below which there is no room for it.
+const PROMPT: &str = "> ";
+const PROMPT_COLUMNS_MIN: u16 = 4;
+
 /// A window narrower than this does not show who is there: what is said comes first.
 const MEMBERS_COLUMNS_MIN: u16 = 48;
 
@@ -70,7 +74,7 @@ pub(crate) async fn run(
     if let Some(invite) = &invite {
         // On the screen that the terminal goes back to: there a terminal knows where the line ends, however many rows it
         // takes.
-        writeln!(io::stdout(), "invite {invite}").context("the terminal can't be written")?;
+        writeln!(io::stdout(), "{invite}").context("the terminal can't be written")?;
     }
     let mut screen = Screen::new(welcome, invite);
     for note in notes {
@@ -106,7 +110,7 @@ impl Drop for Restore {
 /// What comes from the room and the keys, and goes there.
 struct Talk {
     news: mpsc::Receiver<News>,
-    refusals: mpsc::Receiver<String>,
+    refusals: mpsc::Receiver<Unsaid>,
     events: mpsc::Receiver<io::Result<Event>>,
     say: mpsc::Sender<String>,
 }
@@ -114,8 +118,8 @@ struct Talk {
 /// What the screen has to show or to do.
 enum Happening {
     News(News),
-    /// The room did not take what was said, for this reason.
-    Refusal(String),
+    /// What was said is not known to have been taken.
+    Refusal(Unsaid),
     Event(io::Result<Event>),
     /// There are no more keys.
     NoTerminal,
@@ -136,7 +140,7 @@ impl Talk {
         tokio::select! {
             news = self.news.recv() => Happening::news(news),
             event = self.events.recv() => Happening::event(event),
-            Some(why) = self.refusals.recv() => Happening::Refusal(why),
+            Some(unsaid) = self.refusals.recv() => Happening::Refusal(unsaid),
         }
     }
 
@@ -147,8 +151,8 @@ impl Talk {
             Err(TryRecvError::Disconnected) => return Some(Happening::NoTerminal),
             Err(TryRecvError::Empty) => {}
         }
-        if let Ok(why) = self.refusals.try_recv() {
-            return Some(Happening::Refusal(why));
+        if let Ok(unsaid) = self.refusals.try_recv() {
+            return Some(Happening::Refusal(unsaid));
         }
         match self.news.try_recv() {
             Ok(news) => Some(Happening::News(news)),
@@ -158,11 +162,17 @@ impl Talk {
     }
 }
 
+/// A text that the room is not known to have taken, and why.
+struct Unsaid {
+    text: String,
+    why: Unposted,
+}
+
 /// Posts one text after the other, in their order; ends with the screen.
-async fn speak(seat: &Seat, mut texts: mpsc::Receiver<String>, refuse: mpsc::Sender<String>) {
+async fn speak(seat: &Seat, mut texts: mpsc::Receiver<String>, refuse: mpsc::Sender<Unsaid>) {
     while let Some(text) = texts.recv().await {
-        if let Err(why) = seat.post(text).await {
-            let _ = refuse.send(why).await;
+        if let Err(why) = seat.post(text.clone()).await {
+            let _ = refuse.send(Unsaid { text, why }).await;
         }
     }
 }
@@ -181,14 +191,14 @@ async fn drive(
             match happening {
                 Happening::News(News::Over(why)) => return Ok(Left::LostRoom(why)),
                 Happening::News(news) => screen.take_news(news),
-                Happening::Refusal(why) => screen.notice(&format!("not posted: {why}")),
+                Happening::Refusal(Unsaid { text, why }) => screen.take_back(text, &why),
                 Happening::Event(event) => match screen.take_event(event?) {
                     Action::Nothing => {}
                     Action::Quit => return Ok(Left::Room),
                     Action::Post(text) => {
                         if let Err(unsaid) = talk.say.try_send(text) {
-                            screen.input.put_back(unsaid.into_inner());
-                            screen.notice("not posted: the room takes nothing at the moment");
+                            let why = "the room takes nothing at the moment".to_owned();
+                            screen.take_back(unsaid.into_inner(), &Unposted::Refused(why));
                         }
                     }
                 },
@@ -252,6 +262,12 @@ impl Screen {
         self.history.add(TextLine::from(format!("* {text}")).dim());
     }
 
+    /// A text comes back that is not known to have been posted: it can be sent again.
+    fn take_back(&mut self, text: String, why: &Unposted) {
+        self.input.put_back(text);
+        self.notice(&why.to_string());
+    }
+
     fn take_news(&mut self, news: News) {
         match news {
             News::Said(line) => self.said(line),
@@ -262,6 +278,10 @@ impl Screen {
                 if change == Change::Joined && self.members.len() < MEMBERS_MAX {
                     self.members.push(name);
                 }
+            }
+            News::Back(welcome) => {
+                self.notice(BACK);
+                (self.me, self.members) = (welcome.name, welcome.members);
             }
             News::Over(_) => {}
         }
@@ -324,7 +344,7 @@ impl Screen {
     fn draw(&mut self, frame: &mut Frame) {
         let area = frame.area();
         let framed = area.height >= FRAMED_ROWS_MIN;
-        let input_rows = if framed { 3 } else { 1 };
+        let input_rows = if framed { 3 } else { area.height.min(1) };
         // Without a border, so that a terminal's selection takes the invite and nothing else; whole or not at all, and
         // only where as much is left for the chat.
         let invite = self.invite.as_ref().and_then(|invite| {
@@ -333,9 +353,11 @@ impl Screen {
             (rows.checked_add(2 * FRAMED_ROWS_MIN)? <= area.height).then_some((invite, rows))
         });
         let invite_rows = invite.as_ref().map_or(0, |(_, rows)| *rows);
-        let parts =
-            [Constraint::Length(invite_rows), Constraint::Min(0), Constraint::Length(input_rows)];
-        let [top, main, below] = Layout::vertical(parts).areas(area);
+        // By hand: of a window of a few rows the input line is the last thing to go.
+        let main_rows = area.height - input_rows - invite_rows;
+        let rows = |from: u16, height| Rect { y: area.y + from, height, ..area };
+        let (top, main) = (rows(0, invite_rows), rows(invite_rows, main_rows));
+        let below = rows(invite_rows + main_rows, input_rows);
         if let Some((invite, _)) = invite {
             frame.render_widget(invite, top);
         }
@@ -372,7 +394,11 @@ impl Screen {
             frame.render_widget(block, area);
             inner
         } else {
-            area
+            // Without a frame, something must say that this is where one writes.
+            let prompt = if area.width > PROMPT_COLUMNS_MIN { PROMPT } else { "" };
+            frame.render_widget(Paragraph::new(prompt), area);
+            let columns = prompt.len() as u16;
+            Rect { x: area.x + columns, width: area.width - columns, ..area }
         };
         // The last column is the cursor's.
         let (shown, columns) = self.input.tail(inner.width.saturating_sub(1));
@@ -435,6 +461,13 @@ mod tests {
             assert!(picture.contains("hello"), "{picture}");
             assert!(!picture.contains("www"), "{picture}");
         }
+        // Down to a single row, whatever there is room for besides.
+        for height in 1..=5 {
+            for width in [10, 20, 80, 300] {
+                let picture = shown(&mut screen, width, height);
+                assert!(picture.contains("> typing"), "{width}x{height}\n{picture}");
+            }
+        }
         for (width, height) in [(1, 1), (2, 30), (300, 1), (7, 2), (3, 3)] {
             shown(&mut screen, width, height);
         }
@@ -451,6 +484,49 @@ mod tests {
         assert_eq!(press(&mut screen, KeyCode::Enter, KeyModifiers::NONE), Action::Nothing);
         screen.take_event(Event::Paste("x".repeat(2 * TEXT_BYTES_MAX)));
         assert!(shown(&mut screen, 80, 14).contains("* the paste was cut"));
+    }
+
+    #[test]
+    fn a_text_that_was_not_posted_comes_back_before_what_was_typed_since() {
+        let mut screen = screen("wm1abc");
+        screen.take_event(Event::Paste("lost words".into()));
+        let Action::Post(text) = press(&mut screen, KeyCode::Enter, KeyModifiers::NONE) else {
+            panic!("nothing is posted");
+        };
+        screen.take_event(Event::Paste("and more".into()));
+        screen.take_back(text, &Unposted::Refused("join the room first".into()));
+        assert_eq!(typed(&screen), "lost words and more");
+        assert!(shown(&mut screen, 80, 14).contains("* not posted: join the room first"));
+        let Action::Post(text) = press(&mut screen, KeyCode::Enter, KeyModifiers::NONE) else {
+            panic!("nothing is posted");
+        };
+        screen.take_back(text, &Unposted::Unknown("the outcome is unknown".into()));
+        assert_eq!(typed(&screen), "lost words and more");
+        let picture = shown(&mut screen, 120, 14);
+        assert!(
+            picture.contains("* perhaps posted, perhaps not: the outcome is unknown"),
+            "{picture}"
+        );
+        // As much as can be posted, of two that are each as long as a message may be.
+        let long = "x".repeat(TEXT_BYTES_MAX);
+        screen.take_back(long.clone(), &Unposted::Refused("full".into()));
+        assert_eq!(typed(&screen).len(), TEXT_BYTES_MAX);
+        assert!(typed(&screen).starts_with("xxx"));
+    }
+
+    #[test]
+    fn a_room_that_was_started_anew_shows_who_is_in_it_now() {
+        let mut screen = screen("wm1abc");
+        let welcome = Welcome {
+            room: "attic".into(),
+            name: "bob".into(),
+            seat: 2,
+            members: vec!["bob".into()],
+            history: Vec::new(),
+        };
+        screen.take_news(News::Back(welcome));
+        assert_eq!(screen.members, ["bob"]);
+        assert!(shown(&mut screen, 120, 14).contains("started anew"));
     }
 
     #[test]

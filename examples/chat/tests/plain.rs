@@ -50,7 +50,7 @@ impl Chat {
     /// A room, and its invite.
     fn host(room: &str) -> (Chat, String) {
         let host = Chat::start(&["--name", "host", "--room", room]);
-        let invite = host.line().strip_prefix("invite ").unwrap().to_owned();
+        let invite = host.line().strip_prefix("chat --join ").unwrap().to_owned();
         (host, invite)
     }
 
@@ -189,7 +189,7 @@ fn a_guest_who_reads_nothing_has_to_go_and_learns_it() {
 #[test]
 fn a_host_whose_output_nobody_reads_ends_when_it_is_asked() {
     let mut host = Chat::start_read_ahead(&["--name", "host", "--room", "attic"], 1);
-    let invite = host.line().strip_prefix("invite ").unwrap().to_owned();
+    let invite = host.line().strip_prefix("chat --join ").unwrap().to_owned();
     let mut guest = Chat::guest(&invite, "ann", "attic");
     // More than a pipe holds, so that the host's output is full long before the end; its room goes on.
     let text = "x".repeat(4_000);
@@ -207,7 +207,7 @@ fn a_host_whose_output_nobody_reads_ends_when_it_is_asked() {
 fn a_chat_goes_on_when_its_complaints_cannot_be_written() {
     let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into();
     let mut host = Chat::start_with(&["--name", "host"], 100, full());
-    assert!(host.line().starts_with("invite wm1"));
+    assert!(host.line().starts_with("chat --join wm1"));
     for text in ["first", &"too long ".repeat(1_000), "last"] {
         host.say(text);
     }
@@ -243,7 +243,7 @@ async fn who_joins_a_node_without_a_room_learns_that_one_was_opened() {
         // No session is wanted, so that none is waited for.
         let args = ["--join", &address, "--name", "bob", "--rendezvous", "0"];
         let mut bob = Chat::start_with(&args, 100, Stdio::piped());
-        assert!(bob.line().starts_with("invite wm1"));
+        assert!(bob.line().starts_with("chat --join wm1"));
         let mut errors = bob.process.stderr.take().unwrap();
         bob.signal("-TERM");
         assert_eq!(bob.code(), Some(0));
@@ -261,6 +261,20 @@ fn an_invite_may_be_copied_with_line_ends_in_it() {
     let (_host, invite) = Chat::host("lobby");
     let (head, rest) = invite.split_at(80);
     Chat::guest(&format!("  {head}\r\n{rest}\n"), "ann", "lobby");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_printed_invite_is_a_command_that_can_be_pasted() {
+    let host = Chat::start(&["--name", "host"]);
+    let command = host.line();
+    let binaries = std::path::Path::new(env!("CARGO_BIN_EXE_chat")).parent().unwrap();
+    let mut pasted = std::process::Command::new("sh");
+    pasted.args(["-c", &command]).env("PATH", format!("{}:/usr/bin:/bin", binaries.display()));
+    let mut pasted = pasted.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    assert_eq!(host.line(), "* guest joined");
+    host.signal("-TERM");
+    pasted.wait().unwrap();
 }
 
 #[test]
@@ -311,5 +325,5 @@ fn the_cost_of_being_met_can_be_chosen() {
     // No session is wanted, so that none is waited for.
     let joins = ["--room", "attic", "--join", &invite, "--rendezvous", "0"];
     let hermit = Chat::start(&joins);
-    assert!(hermit.line().starts_with("invite wm1"));
+    assert!(hermit.line().starts_with("chat --join wm1"));
 }

@@ -3,7 +3,7 @@
 use super::Mesh;
 use std::net::SocketAddr;
 use std::time::Duration;
-use webmesh_transport::{ConnectError, JoinError, PathKind, PeerId, PeerRef};
+use webmesh_transport::{ConnectError, JoinError, PathKind, PeerId, PeerRef, PeerRefChanges};
 
 /// The answer to [`Mesh::ping`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,25 @@ impl Mesh {
     /// The rendezvous with which a session stands.
     pub fn attached_to(&self) -> Vec<PeerId> {
         self.inner().endpoint.attached_to()
+    }
+
+    /// The changes of [`Mesh::peer_ref`] from now on: other addresses, other rendezvous, or a new signature before the old one expires.
+    ///
+    /// ```no_run
+    /// # use webmesh::Mesh;
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+    /// let mut changes = mesh.peer_ref_changes();
+    /// println!("find me at {}", mesh.peer_ref());
+    /// while let Some(reference) = changes.next().await {
+    ///     println!("find me now at {reference}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn peer_ref_changes(&self) -> PeerRefChanges {
+        self.inner().endpoint.peer_ref_changes()
     }
 
     /// Connects to a peer, or finds the connection that is there. Needed only to learn whether it works: a ref connects

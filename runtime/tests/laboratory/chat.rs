@@ -71,7 +71,7 @@ pub(crate) fn two_hosts_behind_nats_chat_by_the_printed_invite_alone(internet: &
     {
         let (here, there) = (internet.site(host), internet.site(guest));
         let mut host = Chat::start(&here, &["--name", "ada", "--join", &node.peer_ref]);
-        let invite = host.line().strip_prefix("invite ").unwrap().to_owned();
+        let invite = host.line().strip_prefix("chat --join ").unwrap().to_owned();
         let mut guest = Chat::start(&there, &["--name", "bob", "--join", &invite]);
         assert_eq!(guest.line(), "joined lobby");
         guest.says("hello from behind my router");

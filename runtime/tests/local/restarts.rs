@@ -241,4 +241,9 @@ async fn a_panic_names_the_actor_by_what_it_is_published_as_or_by_its_object() {
     hidden.ask(Panic::InHandler).await.unwrap_err();
     let lines = spy.take();
     assert!(lines.iter().any(|line| line.contains("actor=probe/one 1.2.0")), "{lines:?}");
+    let exposed = mesh.expose(&ProbeActor::new(&Log::default()).start());
+    mesh.publish("probe/two", &exposed).allow(Anyone).await.unwrap();
+    exposed.ask(Panic::InHandler).await.unwrap_err();
+    let lines = spy.take();
+    assert!(lines.iter().any(|line| line.contains("actor=probe/two 1.0.0")), "{lines:?}");
 }

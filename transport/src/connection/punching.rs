@@ -71,20 +71,8 @@ impl Connection {
     /// How the peer is reached over the link that is up.
     pub(super) fn explain(&self) -> Option<Explanation> {
         let link = &self.entries[self.position(self.up?)?].link;
-        let known = link.pulse().describe();
         let own_nat = self.shared.socket.nat().class(now());
-        let tunnels = self.shared.socket.tunnels().map(|(_, tunnels)| tunnels);
-        // A tunnel is where it leads, not what stands for it here.
-        let shown = |address| tunnels.and_then(|t| t.remote(address)).unwrap_or(address);
-        let candidates: Vec<_> = known
-            .iter()
-            .map(|known| {
-                let path = link.kind(&known.road);
-                let address = shown(known.road.remote);
-                let original = self.shared.nat64.lock().original(address);
-                Candidate::new(known, address, path, original)
-            })
-            .collect();
+        let candidates = self.shared.roads(link);
         let direct = |c: &&Candidate| matches!(c.path, PathKind::Direct | PathKind::Punched);
         let tried = candidates.iter().filter(direct).count();
         let here = |c: &Candidate| self.shared.socket.nat().is_outside(c.address.ip());
@@ -99,8 +87,8 @@ impl Connection {
         Some(Explanation {
             peer: self.peer,
             path: link.path(),
-            via: shown(link.via()),
-            rtt: known.iter().find(|known| known.active).and_then(|known| known.rtt),
+            via: self.shared.shown(link.via()),
+            rtt: candidates.iter().find(|road| road.in_use).and_then(|road| road.rtt),
             own_nat,
             peer_nat: self.nat,
             reason,

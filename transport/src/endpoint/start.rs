@@ -122,6 +122,7 @@ impl Shared {
             started: now,
             seed,
             log_quota: LogQuota::default(),
+            refused: stats::RefusedCounters::default(),
             closing: OnceLock::new(),
         });
         tracing::info!(%peer, listen = ?locals, serves = shared.host.lock().serves(), "started");

@@ -34,7 +34,7 @@ pub enum KeyFileError {
         /// The link.
         path: PathBuf,
     },
-    /// Other users of this computer can get at the file.
+    /// Users can get at the file who are neither its owner nor of its group, or its group can write it.
     #[error("other users can get at the key file (mode {mode:03o}); run: chmod 600 {}", path.display())]
     Exposed {
         /// The file.
@@ -124,7 +124,8 @@ pub(super) fn load(path: &Path) -> Result<SecretKey, KeyFileError> {
 fn check_mode(path: &Path, file: &File) -> io::Result<Result<(), KeyFileError>> {
     use std::os::unix::fs::PermissionsExt;
     let mode = file.metadata()?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+    // A secret that is mounted for a group is nobody else's; who can write it can put another identity in its place.
+    if mode & 0o027 != 0 {
         return Ok(Err(KeyFileError::Exposed { path: path.into(), mode }));
     }
     Ok(Ok(()))
@@ -327,7 +328,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.key");
         SecretKey::load_or_create(&path).unwrap();
-        for exposed in [0o640, 0o604, 0o660, 0o644] {
+        for exposed in [0o604, 0o660, 0o644, 0o641, 0o420] {
             fs::set_permissions(&path, fs::Permissions::from_mode(exposed)).unwrap();
             let error = SecretKey::load_or_create(&path).unwrap_err();
             assert!(matches!(error, KeyFileError::Exposed { mode, .. } if mode == exposed));

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use serde::{Serialize, Serializer};
+
 use super::roads::Described;
 use crate::{
     identity::PeerId,
@@ -31,7 +33,7 @@ pub struct Explanation {
 }
 
 /// A road to the peer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Candidate {
     /// Where it leads: the peer's address, or that of the relay.
     pub address: SocketAddr,
@@ -40,9 +42,14 @@ pub struct Candidate {
     /// Whether it is in use.
     pub in_use: bool,
     /// Its round-trip time, if it ever answered.
+    #[serde(rename = "rtt_ms", serialize_with = "milliseconds")]
     pub rtt: Option<Duration>,
     /// Why it is, or isn't, in use.
     pub why: String,
+}
+
+fn milliseconds<S: Serializer>(rtt: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+    rtt.map(|rtt| rtt.as_micros() as f64 / 1000.0).serialize(to)
 }
 
 impl Candidate {

@@ -101,7 +101,12 @@ pub(crate) fn tunnels(
                         let road = Road { wire, remote, local: None, flow: None };
                         let _ = late.send(Late::Road(road));
                     }
-                    Some(Err(e)) => tracing::debug!("no tunnel: {e}"),
+                    Some(Err(e)) => {
+                        tracing::debug!("no tunnel: {e}");
+                        if shared.config.proxy.is_some() {
+                            let _ = late.send(Late::NoTunnel(e.to_string()));
+                        }
+                    }
                     None => return,
                 },
             }

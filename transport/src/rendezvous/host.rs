@@ -208,6 +208,11 @@ impl Host {
         }
     }
 
+    /// How many hosts have a session here.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// Who has a session here.
     pub(crate) fn hosts(&self) -> Vec<PeerId> {
         let mut hosts: Vec<_> = self.sessions.keys().copied().collect();

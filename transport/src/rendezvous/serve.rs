@@ -1,6 +1,10 @@
 //! What an endpoint does for the hosts that use it as their rendezvous and relay.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use super::{
     host::meaningful,
@@ -84,13 +88,16 @@ impl Shared {
         })
     }
 
-    /// Says in the log that `answer` refuses something.
+    /// Counts and logs it if `answer` refuses something.
     pub(crate) fn tell_refusal(&self, peer: PeerId, road: Road, answer: &Message) {
-        let (what, why) = match answer {
-            Message::Refused { why, .. } => ("a session", why),
-            Message::Unavailable { why, .. } => ("an introduction", why),
+        let (what, why, count) = match answer {
+            Message::Refused { why, .. } => ("a session", why, &self.refused.sessions),
+            Message::Unavailable { why, .. } => {
+                ("an introduction", why, &self.refused.introductions)
+            }
             _ => return,
         };
+        count.fetch_add(1, Ordering::Relaxed);
         let network = prefix(road.remote.ip().to_canonical());
         if let Some(left_out) = self.log_quota.take(network) {
             tracing::debug!(%peer, what, %why, left_out, "refused as a rendezvous");

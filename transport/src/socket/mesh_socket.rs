@@ -26,6 +26,7 @@ use super::{
     cid::Cids,
     forward::Forwarded,
     handles::{Handles, Road, Sending, Source, Way},
+    narrow::Narrow,
     pieces::{PieceIds, Pieces},
     sift::Staged,
     udp::UdpWire,
@@ -168,6 +169,8 @@ pub(crate) struct MeshSocket {
     /// Nothing is sent any more.
     pub(super) silent: AtomicBool,
     pub(crate) counters: Counters,
+    /// Where the system refuses to send what QUIC needs.
+    pub(super) narrow: Mutex<Narrow>,
 }
 
 impl MeshSocket {
@@ -202,12 +205,18 @@ impl MeshSocket {
             observatory,
             silent: AtomicBool::new(false),
             counters: Counters::default(),
+            narrow: Mutex::default(),
         }
     }
 
     /// Gives it the means to start tasks that use it.
     pub(crate) fn with(self, this: &Weak<Self>) -> Self {
         Self { this: this.clone(), ..self }
+    }
+
+    /// The first of these addresses to which QUIC's first packets are too long for the system to send them.
+    pub(crate) fn too_narrow(&self, addresses: &[SocketAddr]) -> Option<SocketAddr> {
+        self.narrow.lock().among(addresses)
     }
 
     pub(crate) fn wires(&self) -> &[Wire] {

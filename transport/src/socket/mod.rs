@@ -6,6 +6,7 @@
 //! - `table`: the maps that are asked for every datagram
 //! - `sift`: sorts received batches
 //! - `forward`: passes on what is for others
+//! - `narrow`: where this host cannot send what QUIC needs
 //! - `pieces`: datagrams that are too long for a road
 //! - `cid`: connection ids that survive a restart
 //! - `unknown`: what is said of flows and connections of before a restart
@@ -20,6 +21,7 @@ mod forward;
 pub(crate) mod handles;
 mod incoming;
 pub(crate) mod mesh_socket;
+mod narrow;
 mod outgoing;
 pub(crate) mod pieces;
 pub(crate) mod sift;

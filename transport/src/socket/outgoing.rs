@@ -7,6 +7,7 @@ use quinn::udp::Transmit;
 use super::{
     handles::Road,
     mesh_socket::{MeshSocket, Wire, count},
+    narrow::{NEEDED, TOO_LONG},
     pieces::{self, WHOLE_BYTES_MAX},
     udp::Reach,
 };
@@ -121,7 +122,11 @@ impl MeshSocket {
         }
         match sent {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(e),
-            Err(_) => {
+            Err(e) => {
+                let size = on_road.segment_size.unwrap_or(on_road.contents.len());
+                if e.raw_os_error() == Some(TOO_LONG) && size <= NEEDED {
+                    self.narrow.lock().add(road.remote);
+                }
                 count(&self.counters.send_errors);
                 Ok(())
             }

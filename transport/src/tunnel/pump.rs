@@ -15,7 +15,10 @@ use super::{
     frame::Splitter,
     wire::{Place, Tunnels},
 };
-use crate::tls::{self, TunnelTls};
+use crate::{
+    printable::Excerpt,
+    tls::{self, TunnelTls},
+};
 
 /// A tunnel through which nothing came for so long is closed. Twice the pause between probes and more.
 const IDLE_MAX: Duration = Duration::from_secs(60);
@@ -35,8 +38,12 @@ const READ_BYTES: usize = 16 * 1024;
 /// How long to wait when no connection can be accepted: no file descriptors left, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What the answer of a proxy may take.
+/// What the answer of a proxy may take, and how it begins.
 const PROXY_ANSWER_MAX: usize = 4096;
+const HTTP: &[u8] = b"HTTP/1.";
+
+/// How long a proxy may take to connect. A guess: half of a dial, so that its silence is told before the dial ends.
+const PROXY_WITHIN: Duration = Duration::from_secs(5);
 
 /// Makes a tunnel to `remote`, by way of an HTTP proxy if one is set. Its far end.
 pub(crate) async fn dial(
@@ -49,11 +56,11 @@ pub(crate) async fn dial(
         return Ok(far_end);
     }
     let connect = async {
-        let mut stream = TcpStream::connect(proxy.unwrap_or(remote)).await?;
+        let stream = match proxy {
+            Some(proxy) => by_way_of(proxy, remote).await?,
+            None => TcpStream::connect(remote).await?,
+        };
         stream.set_nodelay(true)?;
-        if proxy.is_some() {
-            pass_proxy(&mut stream, remote).await?;
-        }
         let name = ServerName::try_from(tls::server_name(None)).map_err(io::Error::other)?;
         TlsConnector::from(tls.client.clone()).connect(name, stream).await
     };
@@ -65,6 +72,30 @@ pub(crate) async fn dial(
     Ok(far_end)
 }
 
+/// A stream to `remote` by way of a proxy; an error says what the proxy did.
+async fn by_way_of(proxy: SocketAddr, remote: SocketAddr) -> io::Result<TcpStream> {
+    let said = |error: io::Error| {
+        let what = match error.kind() {
+            io::ErrorKind::UnexpectedEof => "it hung up without an answer".to_owned(),
+            _ => error.to_string(),
+        };
+        io::Error::new(error.kind(), format!("the proxy {proxy} is of no use: {what}"))
+    };
+    let asked = async {
+        let mut stream = TcpStream::connect(proxy).await?;
+        pass_proxy(&mut stream, remote).await?;
+        Ok(stream)
+    };
+    match timeout(PROXY_WITHIN, asked).await {
+        Ok(asked) => asked.map_err(said),
+        Err(_) => {
+            let within = PROXY_WITHIN.as_secs();
+            let silence = format!("the proxy {proxy} is of no use: it is silent for {within} s");
+            Err(io::Error::new(io::ErrorKind::TimedOut, silence))
+        }
+    }
+}
+
 /// Has a proxy connect the stream to `remote` (RFC 9110, section 9.3.6).
 async fn pass_proxy(stream: &mut TcpStream, remote: SocketAddr) -> io::Result<()> {
     let request = format!("CONNECT {remote} HTTP/1.1\r\nHost: {remote}\r\n\r\n");
@@ -72,15 +103,22 @@ async fn pass_proxy(stream: &mut TcpStream, remote: SocketAddr) -> io::Result<()
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
         if answer.len() >= PROXY_ANSWER_MAX {
-            return Err(io::Error::other("the proxy's answer is too long"));
+            return Err(io::Error::other("its answer is too long"));
         }
         // One by one, lest bytes of TLS be taken.
         answer.push(stream.read_u8().await?);
+        if !answer.starts_with(&HTTP[..answer.len().min(HTTP.len())]) {
+            return Err(io::Error::other("what it answers isn't HTTP"));
+        }
     }
-    let status = answer.split(|byte| *byte == b' ').nth(1);
-    match status {
-        Some([b'2', _, _]) => Ok(()),
-        _ => Err(io::Error::other("the proxy refused the connection")),
+    let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line);
+    match line.split(' ').nth(1) {
+        Some(code) if code.len() == 3 && code.starts_with('2') => Ok(()),
+        Some("407") => Err(io::Error::other(
+            "it wants a login (407), which Webmesh has none for; name a proxy without one",
+        )),
+        _ => Err(io::Error::other(format!("it refused ({})", Excerpt(&line)))),
     }
 }
 
@@ -260,6 +298,44 @@ mod tests {
         send(&here, far_end, b"through", None);
         assert_eq!(receive(&there).await.1, b"through");
         let (other, tls) = side(3);
-        assert!(dial(&other, &tls, address, Some(at)).await.is_err());
+        let refused = dial(&other, &tls, address, Some(at)).await.unwrap_err().to_string();
+        assert!(refused.contains("HTTP/1.1 403 Forbidden"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_is_of_no_use_is_told_with_what_it_did() {
+        let (here, tls) = side(3);
+        let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let answers: [(&[u8], &str); 5] = [
+            (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "wants a login (407)"),
+            (b"HTTP/1.1 502 \x1b[2JBad\r\n\r\n", "it refused (HTTP/1.1 502 \u{fffd}[2JBad)"),
+            (b"SSH-2.0-garbage", "isn't HTTP"),
+            (b"HTTP/1.1 200", "hung up without an answer"),
+            (b"", "hung up without an answer"),
+        ];
+        for (answer, told) in answers {
+            let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let at = proxy.local_addr().unwrap();
+            let answering = tokio::spawn(async move {
+                let (mut client, _) = proxy.accept().await.unwrap();
+                let mut request = [0; 1000];
+                let _ = client.read(&mut request).await;
+                client.write_all(answer).await.unwrap();
+            });
+            let error = dial(&here, &tls, dead, Some(at)).await.unwrap_err().to_string();
+            assert!(error.contains(&at.to_string()) && error.contains(told), "{error}");
+            answering.await.unwrap();
+        }
+        let error = dial(&here, &tls, dead, Some(dead)).await.unwrap_err().to_string();
+        assert!(error.contains(&format!("the proxy {dead} is of no use")), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_proxy_is_told_before_a_dial_ends() {
+        let (here, tls) = side(3);
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = silent.local_addr().unwrap();
+        let error = dial(&here, &tls, at, Some(at)).await.unwrap_err().to_string();
+        assert!(error.contains("it is silent for 5 s"), "{error}");
     }
 }

@@ -54,8 +54,12 @@ impl Input {
         (!self.text.trim().is_empty()).then(|| std::mem::take(&mut self.text))
     }
 
-    /// Puts back what could not be posted.
-    pub(super) fn put_back(&mut self, text: String) {
+    /// Puts back what could not be posted, before what was written since; what is too long for a message is cut off.
+    pub(super) fn put_back(&mut self, mut text: String) {
+        if !self.text.is_empty() {
+            text = format!("{text} {}", self.text);
+        }
+        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
         self.text = text;
     }
 

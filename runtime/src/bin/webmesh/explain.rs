@@ -1,8 +1,9 @@
 //! `webmesh explain`: by which road a peer is reached, and why by no better one.
 
 use crate::{
-    joining::{Joining, target},
-    output::{Failure, Output},
+    failure::{Code, Failure},
+    joining::{Joining, Patience, target},
+    output::Output,
 };
 use serde_json::{Value, json};
 use std::{fmt::Write, process::ExitCode, time::Duration};
@@ -22,17 +23,22 @@ pub(crate) struct Args {
     #[arg(value_parser = target)]
     target: PeerRef,
     #[command(flatten)]
+    patience: Patience,
+    #[command(flatten)]
     joining: Joining,
 }
 
 pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
     let builder = args.joining.apply(Mesh::builder().serve(false));
-    let mesh = builder.start().await.map_err(Failure::failed)?;
+    let mesh = builder.start().await?;
     let result = tokio::select! {
         explained = settled(&mesh, args) => explained.and_then(|explanation| {
             output.print(object(&explanation), text(&explanation)).map(|()| ExitCode::SUCCESS)
         }),
-        signal = mesh.until_ctrl_c() => signal.map_err(Failure::failed).map(|()| ExitCode::FAILURE),
+        signal = mesh.until_ctrl_c() => Err(match signal {
+            Ok(()) => Failure::new(Code::Interrupted, "interrupted before the peer was reached"),
+            Err(error) => Failure::new(Code::System, error),
+        }),
     };
     mesh.shutdown().await;
     result
@@ -43,7 +49,7 @@ async fn settled(mesh: &Mesh, args: &Args) -> Result<Explanation, Failure> {
     args.joining.attached(mesh).await?;
     let started = tokio::time::Instant::now();
     loop {
-        let explanation = mesh.explain(&args.target).await.map_err(Failure::failed)?;
+        let explanation = args.patience.wait(mesh.explain(&args.target)).await?;
         let best = matches!(explanation.path, PathKind::Direct | PathKind::Punched);
         if best || started.elapsed() >= SETTLED_MAX {
             return Ok(explanation);

@@ -1,9 +1,6 @@
 //! `webmesh id`: who this host is.
 
-use crate::{
-    DataDir,
-    output::{Failure, Output},
-};
+use crate::{DataDir, failure::Failure, output::Output};
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -14,7 +11,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
-    let peer = webmesh::identity_in(args.data.path()?).map_err(Failure::failed)?.peer_id();
+    let peer = webmesh::identity_in(args.data.path()?)?.peer_id();
     output.print(json!({ "peer": peer.to_string() }), peer)?;
     Ok(ExitCode::SUCCESS)
 }

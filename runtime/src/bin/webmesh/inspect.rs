@@ -1,9 +1,6 @@
 //! `webmesh inspect`: what a PeerRef says, and whether that may be believed.
 
-use crate::{
-    joining::unbroken,
-    output::{Failure, Output},
-};
+use crate::{failure::Failure, joining::unbroken, output::Output};
 use serde_json::{Value, json};
 use std::{
     fmt::Write,
@@ -30,9 +27,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
     }
     match inspection.verdict {
         Verdict::Valid | Verdict::Unsigned => Ok(ExitCode::SUCCESS),
-        Verdict::Expired(_) | Verdict::BadSignature => Err(Failure::failed(inspection.verdict)),
-        // Whatever else there is, the input isn't a whole PeerRef.
-        malformed => Err(Failure::usage(malformed)),
+        verdict => Err(verdict.into()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The options of every command that uses the network: through whom others reach this host.
 
-use crate::output::Failure;
+use crate::failure::{Code, Failure};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
@@ -23,13 +23,53 @@ pub(crate) struct Joining {
     proxy: Option<SocketAddr>,
 }
 
+/// How long an answer is waited for: of the commands that ask one peer.
+#[derive(clap::Args)]
+pub(crate) struct Patience {
+    /// Seconds after which an answer is no longer waited for; making the connection counts too, which takes up to 10.
+    #[arg(long, value_name = "SECONDS", default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+}
+
+impl Patience {
+    /// What `asked` brings in time.
+    pub(crate) async fn wait<T, E: Into<Failure>>(
+        &self,
+        asked: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
+        match tokio::time::timeout(Duration::from_secs(self.timeout), asked).await {
+            Ok(answered) => answered.map_err(Into::into),
+            Err(_) => Err(Failure::new(
+                Code::NoAnswer,
+                format_args!("no answer within {} s", self.timeout),
+            )),
+        }
+    }
+}
+
 /// What was meant by a reference that a terminal or a mail broke into lines.
 pub(crate) fn unbroken(text: &str) -> String {
     text.lines().map(str::trim).collect()
 }
 
+/// A text that is neither a PeerRef nor an address.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct BadReference(String);
+
+impl std::fmt::Display for BadReference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadReference {}
+
 /// A PeerRef, or an address whose owner is not known.
-pub(crate) fn target(text: &str) -> Result<PeerRef, String> {
+pub(crate) fn target(text: &str) -> Result<PeerRef, BadReference> {
+    read_target(text).map_err(BadReference)
+}
+
+fn read_target(text: &str) -> Result<PeerRef, String> {
     let text = &unbroken(text);
     if text.parse::<SocketAddr>().is_ok() {
         let address = reachable(text)?;
@@ -96,10 +136,13 @@ impl Joining {
             return Ok(());
         }
         match mesh.attached_to().len() {
-            0 => Err(Failure::failed(format!(
-                "none of the nodes named by --join gave a session within {} s: is one running there, and does it serve?",
-                ATTACHED_MAX.as_secs()
-            ))),
+            0 => Err(Failure::new(
+                Code::NoSession,
+                format_args!(
+                    "none of the nodes named by --join gave a session within {} s: is one running there, and does it serve?",
+                    ATTACHED_MAX.as_secs()
+                ),
+            )),
             standing => {
                 tracing::warn!(
                     standing,
@@ -123,7 +166,7 @@ mod tests {
         let (begin, end) = text.split_at(9);
         assert_eq!(target(&format!("  {begin}\r\n   {end} \n")), Ok(whole));
         assert_eq!(target(" 192.0.2.1:1\n").map(|target| target.to_string()), Ok(text.clone()));
-        assert!(target(&format!("{begin} {end}")).unwrap_err().contains("mistyped"));
+        assert!(target(&format!("{begin} {end}")).unwrap_err().to_string().contains("mistyped"));
     }
 
     #[test]

@@ -1,19 +1,23 @@
 //! The `webmesh` command: a small daemon and the tools around it.
 //!
-//! One file a subcommand: [`id`], [`node`], [`ping`], [`explain`], [`inspect`]; [`joining`] has the options that they share, [`output`] prints for people or, with `--json`, for
-//! programs (one object a line on standard output). Logs go to standard error, filtered by `RUST_LOG`.
-//! Exit codes: 0 done, 1 failed, 2 wrong usage or malformed input.
+//! One file a subcommand: [`id`], [`node`], [`status`], [`ping`], [`explain`], [`inspect`]; [`joining`] has the options that they share, [`output`] prints for people or, with `--json`, for
+//! programs (one object a line on standard output), [`failure`] has the codes of what can go wrong. Logs go to standard error, filtered by `RUST_LOG`.
+//! docs/cli.md has all of it.
 
 mod explain;
+mod failure;
 mod id;
 mod inspect;
 mod joining;
 mod node;
 mod output;
 mod ping;
+mod status;
 
 use clap::{Parser, Subcommand};
-use output::{Failure, Output};
+use failure::{Code, Failure};
+use joining::BadReference;
+use output::Output;
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 use tracing_subscriber::EnvFilter;
 
@@ -32,11 +36,13 @@ struct Cli {
 enum Command {
     /// Print the identity of this host, creating it on first use.
     Id(id::Args),
-    /// Run a node until SIGINT or SIGTERM.
+    /// Run a node until SIGINT, SIGTERM or SIGHUP.
     Node(node::Args),
+    /// Ask the node that runs with a data directory what it does.
+    Status(status::Args),
     /// Measure the round trip to a peer.
     ///
-    /// Pings leave at the interval, whatever comes back: several may be under way, and each is given up after 5 s. A summary
+    /// Pings leave at the interval, whatever comes back: several may be under way, and each is given up after --timeout. A summary
     /// follows the last, also on SIGINT: loss in percent; the least, median, 95th percentile and longest round trip of those that
     /// were answered; and how often the road in use changed from the first reply to the last, other than for the first direct
     /// road after a relay.
@@ -48,8 +54,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // clap itself exits with 2 on wrong usage.
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(error),
+    };
     tracing_subscriber::fmt()
         .with_env_filter(log_filter())
         .with_writer(std::io::stderr)
@@ -62,6 +70,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Id(args) => id::run(&args, &output),
         Command::Node(args) => on_runtime(node::run(&args, &output)),
+        Command::Status(args) => on_runtime(status::run(&args, &output)),
         Command::Ping(args) => on_runtime(ping::run(&args, &output)),
         Command::Explain(args) => on_runtime(explain::run(&args, &output)),
         Command::Inspect(args) => inspect::run(&args, &output),
@@ -69,12 +78,31 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(failure) => {
-            if !matches!(failure, Failure::Unread) {
-                output::complain(&failure);
-            }
+            output.fail(&failure);
             failure.exit_code()
         }
     }
+}
+
+/// The command line isn't one of this program's, or asks for help.
+fn misused(error: clap::Error) -> ExitCode {
+    // To standard error, or to standard output where help was asked for.
+    let _ = error.print();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    let malformed =
+        std::error::Error::source(&error).is_some_and(|source| source.is::<BadReference>());
+    let code = if malformed { Code::BadReference } else { Code::Usage };
+    let options = std::env::args_os().skip(1).take_while(|argument| argument != "--");
+    let json = { options }.any(|argument| argument == "--json");
+    // What is wrong, without the hints how to use the program.
+    let text = error.to_string();
+    let problem: Vec<_> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let problem = problem.join(" ");
+    let failure = Failure::new(code, problem.strip_prefix("error: ").unwrap_or(&problem));
+    Output::new(json).object_of(code, &failure.to_string());
+    failure.exit_code()
 }
 
 /// What `RUST_LOG` says; warnings if it says nothing.
@@ -96,7 +124,7 @@ fn on_runtime(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(Failure::failed)?;
+        .map_err(|error| Failure::new(Code::Resources, error))?;
     runtime.block_on(future)
 }
 
@@ -120,7 +148,10 @@ impl DataDir {
         let base =
             set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")));
         base.map(|base| base.join("webmesh")).ok_or_else(|| {
-            Failure::usage("neither HOME nor XDG_DATA_HOME is set: name a directory by --data DIR")
+            Failure::new(
+                Code::NoDataDir,
+                "neither HOME nor XDG_DATA_HOME is set: name a directory by --data DIR",
+            )
         })
     }
 }

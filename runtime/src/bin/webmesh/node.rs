@@ -1,14 +1,20 @@
 //! `webmesh node`: a node that runs until it is asked to end.
 
+mod ending;
+mod reference;
+
 use crate::{
     DataDir,
+    failure::{Code, Failure},
     joining::{Joining, listenable, reachable},
-    output::{Failure, Output},
+    output::Output,
 };
 use serde_json::json;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
     process::ExitCode,
+    time::SystemTime,
 };
 use webmesh::{AddressRef, Mesh, Router};
 
@@ -42,10 +48,12 @@ pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failur
     if !args.advertise.is_empty() {
         // Each of them is an address; together they may be too many, or one of them twice.
         AddressRef::new(&args.advertise)
-            .map_err(|error| Failure::usage(format_args!("--advertise: {error}")))?;
+            .map_err(|error| Failure::new(Code::Usage, format_args!("--advertise: {error}")))?;
     }
     let serves = !args.no_serve && !args.private;
-    let mut builder = Mesh::builder().data_dir(args.data.path()?).serve(serves);
+    let dir = args.data.path()?;
+    reference::look_at_clock(SystemTime::now());
+    let mut builder = Mesh::builder().data_dir(&dir).serve(serves);
     match (args.relay_tls, https(&args.listen)) {
         (Some(address), _) => builder = builder.relay_tls(address),
         (None, Some(address)) if serves => builder = builder.relay_tls_if_free(address),
@@ -60,29 +68,57 @@ pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failur
     for address in &args.advertise {
         builder = builder.advertise(*address);
     }
-    let mesh = args.joining.apply(builder).start().await.map_err(Failure::failed)?;
+    let mesh = args.joining.apply(builder).start().await?;
     // Before `ready`: whoever reads that may ask us to end at once.
-    let asked_to_end = mesh.until_ctrl_c();
-    tokio::pin!(asked_to_end);
-    tokio::select! {
-        attached = args.joining.attached(&mesh) => attached?,
-        asked = &mut asked_to_end => {
-            mesh.shutdown().await;
-            return asked.map(|()| ExitCode::SUCCESS).map_err(Failure::failed);
-        }
-    }
-    let (peer, peer_ref) = (mesh.peer_id().to_string(), mesh.peer_ref().to_string());
-    let listen: Vec<String> = mesh.listen_addresses().iter().map(ToString::to_string).collect();
-    let text = format!("peer    {peer}\nlisten  {}\n{peer_ref}", listen.join(" "));
-    let object = json!({ "event": "ready", "peer": peer, "peer_ref": peer_ref, "listen": listen });
-    let result = match output.print(object, text) {
-        Ok(()) => asked_to_end.await.map_err(Failure::failed),
-        // For a daemon that is no way to end well: nobody can reach it without its reference.
-        Err(failure @ Failure::Unread) => Err(Failure::failed(failure)),
-        Err(failure) => Err(failure),
+    let asked_to_end = ending::asked(&mesh);
+    #[cfg(unix)]
+    let _server = crate::status::server::start(&dir, mesh.clone())
+        .await
+        .inspect_err(|error| {
+            crate::output::complain(format_args!("`webmesh status` can't ask this node: {error}"));
+        })
+        .ok();
+    let running = async {
+        args.joining.attached(&mesh).await?;
+        run_on(&mesh, &dir, output).await
+    };
+    let result = tokio::select! {
+        result = running => result,
+        asked = asked_to_end => asked.map_err(|error| Failure::new(Code::System, error)),
     };
     mesh.shutdown().await;
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Says that the node is ready, and from then on where it is found, until nobody can be told.
+async fn run_on(mesh: &Mesh, dir: &Path, output: &Output) -> Result<(), Failure> {
+    let mut changes = mesh.peer_ref_changes();
+    let mut present = mesh.peer_ref();
+    reference::keep(dir, &present);
+    reference::look_at(&present);
+    let (peer, peer_ref) = (mesh.peer_id().to_string(), present.to_string());
+    let listen: Vec<String> = mesh.listen_addresses().iter().map(ToString::to_string).collect();
+    let text = format!("peer    {peer}\nlisten  {}\n{peer_ref}", listen.join(" "));
+    let object = json!({ "event": "ready", "peer": peer, "peer_ref": peer_ref, "listen": listen });
+    // For a daemon that is no way to end well: nobody can reach it without its reference.
+    let read = |failure| match failure {
+        Failure::Unread => Failure::new(Code::Output, failure),
+        failure => failure,
+    };
+    output.print(object, text).map_err(read)?;
+    while let Some(changed) = changes.next().await {
+        // It may have changed just before it was told as that of the node that is ready.
+        if changed == present {
+            continue;
+        }
+        present = changed;
+        reference::keep(dir, &present);
+        reference::look_at(&present);
+        let peer_ref = present.to_string();
+        let text = format!("now     {peer_ref}");
+        output.print(json!({ "event": "peer_ref", "peer_ref": peer_ref }), text).map_err(read)?;
+    }
+    std::future::pending().await
 }
 
 /// Where tunnels are taken unless the user says where: at the port that passes most firewalls, on the address that is

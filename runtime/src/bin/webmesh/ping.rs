@@ -5,8 +5,9 @@
 mod tally;
 
 use crate::{
-    joining::{Joining, target},
-    output::{Failure, Output},
+    failure::{Code, Failure},
+    joining::{Joining, Patience, target},
+    output::Output,
 };
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde_json::json;
@@ -16,9 +17,6 @@ use std::{
 };
 use tally::Tally;
 use webmesh::{Mesh, PeerRef, Pong};
-
-/// How long a reply is waited for; a road slower than this is of no use to actors either. A guess.
-const REPLY_MAX: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -32,12 +30,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "M", default_value_t = 1000)]
     interval_ms: u64,
     #[command(flatten)]
+    patience: Patience,
+    #[command(flatten)]
     joining: Joining,
 }
 
 pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
     let builder = args.joining.apply(Mesh::builder().serve(false));
-    let mesh = builder.start().await.map_err(Failure::failed)?;
+    let mesh = builder.start().await?;
     let mut tally = Tally::default();
     let measured = async {
         args.joining.attached(&mesh).await?;
@@ -46,12 +46,12 @@ pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failur
     let result = tokio::select! {
         result = measured => result,
         // Interrupted: what was learnt so far is worth a summary too.
-        signal = mesh.until_ctrl_c() => signal.map_err(Failure::failed),
+        signal = mesh.until_ctrl_c() => signal.map_err(|error| Failure::new(Code::System, error)),
     };
     mesh.shutdown().await;
     result?;
     tally.print(output)?;
-    Ok(if tally.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    tally.outcome().map(|()| ExitCode::SUCCESS)
 }
 
 async fn pings(
@@ -70,7 +70,7 @@ async fn pings(
             biased;
             _ = interval.tick(), if seq < args.count => {
                 tally.sent();
-                under_way.push(ping(mesh, &args.target, seq));
+                under_way.push(ping(mesh, args, seq));
                 seq += 1;
             }
             Some(outcome) = under_way.next() => report(outcome, output, tally)?,
@@ -83,15 +83,12 @@ async fn pings(
 struct Outcome {
     seq: u64,
     took: Duration,
-    pong: Result<Pong, String>,
+    pong: Result<Pong, Failure>,
 }
 
-async fn ping(mesh: &Mesh, target: &PeerRef, seq: u64) -> Outcome {
+async fn ping(mesh: &Mesh, args: &Args, seq: u64) -> Outcome {
     let asked = Instant::now();
-    let pong = match tokio::time::timeout(REPLY_MAX, mesh.ping(target)).await {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no reply within {} s", REPLY_MAX.as_secs())),
-    };
+    let pong = args.patience.wait(mesh.ping(&args.target)).await;
     Outcome { seq, took: asked.elapsed(), pong }
 }
 
@@ -108,10 +105,15 @@ fn report(outcome: Outcome, output: &Output, tally: &mut Tally) -> Result<(), Fa
                 format_args!("seq {seq}  {rtt_ms} ms  {path} via {via}  {peer}"),
             )
         }
-        Err(error) => output.print(
-            json!({ "event": "lost", "seq": seq, "error": error }),
-            format_args!("seq {seq}  lost: {error}"),
-        ),
+        Err(Failure::Failed { code, problem }) => {
+            output.print(
+                json!({ "event": "lost", "seq": seq, "error": problem, "code": code.name() }),
+                format_args!("seq {seq}  lost: {problem}"),
+            )?;
+            tally.lost(code, problem);
+            Ok(())
+        }
+        Err(unread) => Err(unread),
     }
 }
 

@@ -1,6 +1,9 @@
 //! Core: what became of the pings, and the figures of the summary.
 
-use crate::output::{Failure, Output};
+use crate::{
+    failure::{Code, Failure},
+    output::Output,
+};
 use serde_json::json;
 use std::collections::HashMap;
 use webmesh::{PathKind, Pong};
@@ -12,6 +15,8 @@ pub(super) struct Tally {
     /// In milliseconds, one for each reply.
     round_trips: Vec<f64>,
     changes: Changes,
+    /// Why the last one that was lost was lost.
+    last_lost: Option<(Code, String)>,
 }
 
 impl Tally {
@@ -25,8 +30,19 @@ impl Tally {
         self.changes.seen(pong);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.round_trips.is_empty()
+    pub(super) fn lost(&mut self, code: Code, problem: String) {
+        self.last_lost = Some((code, problem));
+    }
+
+    /// A failure if nothing came back, of the kind of the last ping that was lost.
+    pub(super) fn outcome(self) -> Result<(), Failure> {
+        if !self.round_trips.is_empty() {
+            return Ok(());
+        }
+        let interrupted =
+            || (Code::Interrupted, "interrupted before there was an answer".to_owned());
+        let (code, problem) = self.last_lost.unwrap_or_else(interrupted);
+        Err(Failure::new(code, format_args!("none of {} pings was answered: {problem}", self.sent)))
     }
 
     pub(super) fn print(&self, output: &Output) -> Result<(), Failure> {

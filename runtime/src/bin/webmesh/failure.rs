@@ -1,0 +1,266 @@
+//! How a command fails: each kind of failure has one code, one exit code and one remedy, which docs/cli.md lists.
+
+use std::{fmt::Display, process::ExitCode};
+use webmesh::{
+    BindError, ConnectError, JoinError, KeyFileError, PingError, StartError, peer_ref::Verdict,
+};
+
+/// What kind of failure it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Code {
+    Usage,
+    BadReference,
+    NoDataDir,
+    DataDir,
+    KeyFile,
+    KeyInUse,
+    Listen,
+    Resources,
+    Start,
+    OwnKey,
+    Expired,
+    BadSignature,
+    NoSession,
+    NoAddress,
+    NotIntroduced,
+    WrongPeer,
+    Handshake,
+    NoAnswer,
+    Proxy,
+    Mtu,
+    Network,
+    NotRunning,
+    NotAllowed,
+    BadAnswer,
+    #[cfg_attr(unix, allow(dead_code, reason = "there are Unix sockets"))]
+    Unsupported,
+    Interrupted,
+    Output,
+    System,
+}
+
+impl Code {
+    /// All of them, as the page lists them.
+    #[cfg(test)]
+    const ALL: [Self; 28] = [
+        Self::Usage,
+        Self::BadReference,
+        Self::NoDataDir,
+        Self::DataDir,
+        Self::KeyFile,
+        Self::KeyInUse,
+        Self::Listen,
+        Self::Resources,
+        Self::Start,
+        Self::OwnKey,
+        Self::Expired,
+        Self::BadSignature,
+        Self::NoSession,
+        Self::NoAddress,
+        Self::NotIntroduced,
+        Self::WrongPeer,
+        Self::Handshake,
+        Self::NoAnswer,
+        Self::Proxy,
+        Self::Mtu,
+        Self::Network,
+        Self::NotRunning,
+        Self::NotAllowed,
+        Self::BadAnswer,
+        Self::Unsupported,
+        Self::Interrupted,
+        Self::Output,
+        Self::System,
+    ];
+
+    /// As it stands in `"code"`.
+    pub(crate) fn name(self) -> &'static str {
+        self.words().0
+    }
+
+    /// What to do about it.
+    pub(crate) fn remedy(self) -> &'static str {
+        self.words().1
+    }
+
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Usage => ("usage", "see --help"),
+            Self::BadReference => ("bad-reference", "copy the reference again, whole"),
+            Self::NoDataDir => ("no-data-dir", "name a directory by --data DIR"),
+            Self::DataDir => ("data-dir", "give the path of a directory"),
+            Self::KeyFile => ("key-file", "mend the key file, or name another directory by --data"),
+            Self::KeyInUse => {
+                ("key-in-use", "end the other node, or name another directory by --data")
+            }
+            Self::Listen => ("listen", "choose another address to listen on"),
+            Self::Resources => ("resources", "raise what the system allows this process"),
+            Self::Start => ("start", "look into the log (RUST_LOG=webmesh=debug)"),
+            Self::OwnKey => ("own-key", "name another node"),
+            Self::Expired => ("expired", "ask for a newer one"),
+            Self::BadSignature => ("bad-signature", "don't use it; ask its host for another"),
+            Self::NoSession => ("no-session", "join a node that runs and serves"),
+            Self::NoAddress => {
+                ("no-address", "ask for a newer reference, or join a public node by --join")
+            }
+            Self::NotIntroduced => {
+                ("not-introduced", "see that the peer runs, and ask for a newer reference")
+            }
+            Self::WrongPeer => ("wrong-peer", "ask the peer for a newer reference"),
+            Self::Handshake => ("handshake", "see that a Webmesh node of this version runs there"),
+            Self::NoAnswer => (
+                "no-answer",
+                "see that the peer runs and that UDP gets through, or wait longer (--timeout)",
+            ),
+            Self::Proxy => ("proxy", "mend the proxy, or have the network pass UDP"),
+            Self::Mtu => ("mtu", "raise the MTU of the interface that it leads through"),
+            Self::Network => ("network", "look into the log (RUST_LOG=webmesh=debug)"),
+            Self::NotRunning => ("not-running", "start a node with this directory"),
+            Self::NotAllowed => ("not-allowed", "ask as the user that runs the node"),
+            Self::BadAnswer => ("bad-answer", "restart the node with this version of webmesh"),
+            Self::Unsupported => ("unsupported", "ask on a system with Unix sockets"),
+            Self::Interrupted => ("interrupted", "let it run to its end"),
+            Self::Output => ("output", "make room for what is printed"),
+            Self::System => ("system", "see what the system says"),
+        }
+    }
+
+    /// 2 for wrong usage and malformed input, else 1.
+    pub(crate) fn exit(self) -> u8 {
+        match self {
+            Self::Usage | Self::BadReference | Self::NoDataDir => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// Why a command could not do what it was asked.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It failed, or was called wrongly.
+    Failed { code: Code, problem: String },
+    /// Whoever reads its output has had enough, as `head` does: exit code 0.
+    Unread,
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, problem: impl Display) -> Self {
+        Self::Failed { code, problem: problem.to_string() }
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Failed { code, .. } => ExitCode::from(code.exit()),
+            Self::Unread => ExitCode::SUCCESS,
+        }
+    }
+}
+
+impl Display for Failure {
+    /// What happened, and what to do about it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Failed { code, problem } if problem.contains(code.remedy()) => {
+                f.write_str(problem)
+            }
+            Self::Failed { code, problem } => write!(f, "{problem}; {}", code.remedy()),
+            Self::Unread => f.write_str("nobody reads standard output"),
+        }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        let code = match &error {
+            StartError::Identity(KeyFileError::InUse { .. }) => Code::KeyInUse,
+            StartError::Identity(_) => Code::KeyFile,
+            StartError::DataDir { .. } => Code::DataDir,
+            StartError::Placement(_) | StartError::Random(_) => Code::Resources,
+            StartError::Bind(BindError::Listen { .. }) => Code::Listen,
+            StartError::Bind(BindError::Join(JoinError::Myself)) => Code::OwnKey,
+            StartError::Bind(BindError::Join(JoinError::Expired(_))) => Code::Expired,
+            _ => Code::Start,
+        };
+        Self::new(code, error)
+    }
+}
+
+/// What kind of failure it is that a peer isn't reached.
+pub(crate) fn of_connect(error: &ConnectError) -> Code {
+    match error {
+        ConnectError::WrongPeer { .. } => Code::WrongPeer,
+        ConnectError::NoAddress => Code::NoAddress,
+        ConnectError::NotIntroduced(_) => Code::NotIntroduced,
+        ConnectError::Timeout(_) => Code::NoAnswer,
+        ConnectError::Proxy(_) => Code::Proxy,
+        ConnectError::TooNarrow(_) => Code::Mtu,
+        ConnectError::Handshake(_) | ConnectError::Hello(_) => Code::Handshake,
+        ConnectError::Expired(_) => Code::Expired,
+        ConnectError::Myself => Code::OwnKey,
+        _ => Code::Network,
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        Self::new(of_connect(&error), error)
+    }
+}
+
+impl From<PingError> for Failure {
+    fn from(error: PingError) -> Self {
+        match error {
+            PingError::Connect(error) => error.into(),
+            error => Self::new(Code::NoAnswer, error),
+        }
+    }
+}
+
+/// Why a PeerRef isn't to be believed.
+impl From<Verdict> for Failure {
+    fn from(verdict: Verdict) -> Self {
+        let code = match verdict {
+            Verdict::Expired(_) => Code::Expired,
+            Verdict::BadSignature => Code::BadSignature,
+            // Whatever else there is, the input isn't a whole PeerRef.
+            _ => Code::BadReference,
+        };
+        Self::new(code, verdict)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// The rows of the page's table of codes: exit code and remedy by name.
+    fn page() -> BTreeMap<&'static str, (u8, &'static str)> {
+        let page = include_str!("../../../../docs/cli.md");
+        let (_, table) = page.split_once("## Codes\n").unwrap();
+        let table = table.split("\n## ").next().unwrap();
+        let rows = table.lines().filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split(" | ");
+            let name = cells.next()?.trim_end_matches('`');
+            let exit = cells.next()?.parse().ok()?;
+            Some((name, (exit, cells.nth(1)?.trim_end_matches(" |"))))
+        });
+        rows.collect()
+    }
+
+    #[test]
+    fn the_page_lists_each_code_with_its_exit_code_and_its_remedy_and_no_other() {
+        let known: BTreeMap<_, _> =
+            Code::ALL.iter().map(|code| (code.name(), (code.exit(), code.remedy()))).collect();
+        assert_eq!(known.len(), Code::ALL.len(), "two codes of one name");
+        assert_eq!(page(), known);
+    }
+
+    #[test]
+    fn a_remedy_is_told_once() {
+        let expired = Failure::new(Code::Expired, "it expired; ask for a newer one");
+        assert_eq!(expired.to_string(), "it expired; ask for a newer one");
+        let taken = Failure::new(Code::Listen, "it is taken");
+        assert_eq!(taken.to_string(), "it is taken; choose another address to listen on");
+    }
+}
