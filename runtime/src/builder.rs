@@ -3,7 +3,7 @@
 use crate::departures;
 use crate::inlet::CAPACITY;
 use crate::links::{Links, Sizes};
-use crate::mesh::{Ending, Inner, LINGER, Mesh};
+use crate::mesh::{Ending, Inner, Mesh};
 use crate::near;
 use crate::objects::Objects;
 use crate::outbound::room::Limits;
@@ -100,7 +100,7 @@ pub struct MeshBuilder {
     #[cfg(feature = "sim")]
     memory: Option<MemoryNetwork>,
     inlet_capacity: usize,
-    linger: Duration,
+    linger: Option<Duration>,
     serve: bool,
     service: Service,
     join: Vec<PeerRef>,
@@ -133,7 +133,7 @@ impl MeshBuilder {
             #[cfg(feature = "sim")]
             memory: None,
             inlet_capacity: CAPACITY,
-            linger: LINGER,
+            linger: None,
             serve: true,
             service: Service::default(),
             join: Vec::new(),
@@ -420,7 +420,8 @@ impl MeshBuilder {
     }
 
     /// How long the mesh may go on once nobody holds it, until what it accepted has left; it ends as soon as that is so. It is the
-    /// longest that the end of `#[webmesh::main]` waits for it. Default: 500 ms. 0: the goodbye is all that leaves.
+    /// longest that the end of `#[webmesh::main]` waits for it. 0: the goodbye is all that leaves. Default: 500 ms, or four round trips to
+    /// the farthest peer that hasn't confirmed everything, but no more than 5 s.
     ///
     /// A tell has *left* when the other side has it in its actor's inlet and has said so: only then a program may end without
     /// taking it along. What hasn't by then is told in the log, with its count.
@@ -440,7 +441,7 @@ impl MeshBuilder {
     /// # }
     /// ```
     pub fn linger(mut self, limit: Duration) -> Self {
-        self.linger = limit;
+        self.linger = Some(limit);
         self
     }
 

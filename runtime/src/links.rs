@@ -5,7 +5,7 @@ use crate::inbound::budget::Budget;
 use crate::inbound::succession::Succession;
 use crate::mesh::{Mesh, WeakMesh};
 use crate::network::{Drain, Network, Query};
-use crate::outbound::lane::Lane;
+use crate::outbound::lane::{Lane, State};
 use crate::outbound::pump;
 use crate::outbound::room::{Limits, Room};
 use crate::outbound::target::FarTarget;
@@ -557,6 +557,15 @@ impl Network for LinkNetwork {
         let spoken = self.0.sessions.iter();
         let trips = spoken.filter(|s| s.has_spoken()).map(|s| 2 * s.link().rtt()).max();
         trips.unwrap_or_default().min(FAREWELL_MAX)
+    }
+
+    fn trip_owed(&self) -> Duration {
+        let trip = |state: &mut State| {
+            let owes = state.core.owed() > 0;
+            state.session.as_ref().filter(|_| owes).map(|session| session.link().rtt())
+        };
+        let trips = self.0.lanes.iter().filter_map(|lane| lane.look(trip));
+        trips.max().unwrap_or_default()
     }
 
     fn owed(&self) -> u64 {

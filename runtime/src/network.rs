@@ -31,6 +31,8 @@ pub(crate) trait Network: Send + Sync {
     fn drain(&self, how: Drain, refuse: bool) -> bool;
     /// How long what was said to peers may still be on its way.
     fn farewell(&self) -> Duration;
+    /// The longest round trip to a peer that hasn't confirmed all tells that were accepted for it.
+    fn trip_owed(&self) -> Duration;
     /// Tells that were accepted and aren't known to have arrived.
     fn owed(&self) -> u64;
     /// Ends everything that is under way. Returns how many tells were accepted and may not have arrived; 0 the next time.

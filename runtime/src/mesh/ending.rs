@@ -16,9 +16,15 @@ use webmesh_transport::PeerId;
 /// complaint.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long a mesh that nobody holds lingers unless set otherwise. A guess: some round trips between any two hosts, and nothing
+/// How long a mesh that nobody holds lingers unless set otherwise. A guess: some round trips between most hosts, and nothing
 /// that a person waits for.
-pub(crate) const LINGER: Duration = Duration::from_millis(500);
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Round trips that it lingers if they take longer than that: one brings the confirmation, another one what was lost on the way. A guess.
+const LINGER_TRIPS: u32 = 4;
+
+/// How long it lingers even then. A guess: a host that is farther away is as good as silent.
+const LINGER_MAX: Duration = Duration::from_secs(5);
 
 /// What the actors have at least for their stop, however long the asks in hand took. A guess.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
@@ -33,8 +39,8 @@ const STEP: Duration = Duration::from_millis(2);
 pub(crate) struct Ending {
     run: Run,
     in_place: bool,
-    /// How long it lingers once nobody holds it.
-    linger: Duration,
+    /// How long it lingers once nobody holds it; `None`: [`LINGER`], or what the round trips demand.
+    linger: Option<Duration>,
     /// When it was handed over.
     begun: OnceLock<Instant>,
     handed_over: AtomicBool,
@@ -42,7 +48,7 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    pub(crate) fn new(in_place: bool, linger: Duration) -> Self {
+    pub(crate) fn new(in_place: bool, linger: Option<Duration>) -> Self {
         Self {
             run: Run::current(),
             in_place,
@@ -117,9 +123,11 @@ impl Mesh {
     pub async fn shutdown_within(&self, limit: Duration) {
         let (done, ended) = oneshot::channel::<()>();
         let inner = self.hold.inner.clone();
+        // Now, so that an actor that hasn't started never does.
+        let stopped = inner.take_no_more();
         self.inner().placement.spawn_network(Box::new(move || {
             Box::pin(async move {
-                inner.shut_down_within(limit).await;
+                inner.shut_down_within(limit, stopped).await;
                 drop(done);
             })
         }));
@@ -170,11 +178,21 @@ impl Inner {
         self.placement.spawn_network(Box::new(move || Box::pin(leaving.leave())));
     }
 
-    async fn shut_down_within(&self, limit: Duration) {
-        let placement = &self.placement;
-        let begun = placement.now();
+    /// Has the actors take no further messages, and stops them if they have no ask in hand. Whether it did.
+    fn take_no_more(&self) -> bool {
         self.shut_down.store(true, Ordering::Release);
         self.objects.drain_all();
+        let idle = self.objects.asks_in_hand() == 0;
+        if idle {
+            self.objects.stop_all();
+        }
+        idle
+    }
+
+    /// `stopped`: the actors were told to. Once is enough: one that puts it off has its reasons.
+    async fn shut_down_within(&self, limit: Duration, stopped: bool) {
+        let placement = &self.placement;
+        let begun = placement.now();
         while self.objects.asks_in_hand() > 0 {
             if placement.now() >= begun + limit {
                 let asks = self.objects.asks_in_hand();
@@ -183,7 +201,9 @@ impl Inner {
             }
             placement.sleep(STEP).await;
         }
-        self.objects.stop_all();
+        if !stopped {
+            self.objects.stop_all();
+        }
         let stopped_by = (begun + limit).max(placement.now() + STOP_WITHIN);
         while !self.objects.is_empty() && placement.now() < stopped_by {
             placement.sleep(STEP).await;
@@ -192,14 +212,15 @@ impl Inner {
         if left > 0 {
             tracing::warn!(left, "actors did not stop in time");
         }
-        self.drain(Drain::All, placement.now() + DRAIN_WITHIN).await;
+        let deadline = placement.now() + DRAIN_WITHIN;
+        self.drain(Drain::All, || deadline).await;
         self.cut_off();
         self.endpoint.close("shut down").await;
         self.mark_over();
     }
 
-    /// Waits until what was accepted has left, `deadline` by the placement's clock at the latest.
-    async fn drain(&self, how: Drain, deadline: Instant) {
+    /// Waits until what was accepted has left, `deadline` by the placement's clock at the latest, which is asked for again and again.
+    async fn drain(&self, how: Drain, deadline: impl Fn() -> Instant) {
         let Some(network) = self.network.get() else { return };
         let placement = &self.placement;
         loop {
@@ -209,11 +230,12 @@ impl Inner {
                 tracing::debug!(peer = %self.peer, "all that was accepted has left");
                 break;
             }
-            if placement.now() >= deadline {
+            if placement.now() >= deadline() {
                 return;
             }
             placement.sleep(STEP).await;
         }
+        let deadline = deadline();
         let farewell = network.farewell().min(deadline.saturating_duration_since(placement.now()));
         if farewell > Duration::ZERO {
             placement.sleep(farewell).await;
@@ -250,10 +272,15 @@ struct Leaving(Arc<Inner>);
 impl Leaving {
     async fn leave(self) {
         let inner = &self.0;
-        let deadline = inner.placement.now() + inner.ending.linger;
+        let begun = inner.placement.now();
         inner.shut_down.store(true, Ordering::Release);
         inner.objects.stop_all();
-        inner.drain(Drain::Promised, deadline).await;
+        let trip = || inner.network.get().map_or(Duration::ZERO, |network| network.trip_owed());
+        let linger = || match inner.ending.linger {
+            Some(linger) => linger,
+            None => (LINGER_TRIPS * trip()).clamp(LINGER, LINGER_MAX),
+        };
+        inner.drain(Drain::Promised, || begun + linger()).await;
         inner.cut_off();
         inner.endpoint.leave("nobody holds it any more").await;
     }
@@ -305,10 +332,10 @@ impl Departing {
         let _ = self.0.ending.over.subscribe().wait_for(|over| *over).await;
     }
 
-    /// How long it may still linger.
+    /// How long it may still linger, at the most.
     pub(crate) fn left(&self) -> Duration {
         let begun = self.0.ending.begun.get().copied().unwrap_or_else(Instant::now);
-        self.0.ending.linger.saturating_sub(begun.elapsed())
+        self.0.ending.linger.unwrap_or(LINGER_MAX).saturating_sub(begun.elapsed())
     }
 
     /// It is waited for no longer, and the process ends.

@@ -5,7 +5,7 @@ mod ending;
 mod peers;
 
 pub(crate) use decode_scope::DecodeScope;
-pub(crate) use ending::{Departing, Ending, LINGER, WeakDeparting};
+pub(crate) use ending::{Departing, Ending, WeakDeparting};
 pub use peers::{PingError, Pong};
 
 use crate::access::Access;
@@ -44,7 +44,7 @@ use webmesh_transport::{Endpoint, Origin, PeerId, PeerRef, SecretKey};
 ///
 /// Cheap to clone; all clones are the same node. A program may have several.
 ///
-/// It ends with [`Mesh::shutdown`], or by itself when the last clone is dropped: its actors are stopped, and it lingers, 500 ms at
+/// It ends with [`Mesh::shutdown`], or by itself when the last clone is dropped: its actors are stopped, and it lingers, some 500 ms at
 /// the most ([`MeshBuilder::linger`]), until every tell that was accepted is in its actor's inlet and all peers were told goodbye. A
 /// drop doesn't wait for that; the end of `#[webmesh::main]` does. What couldn't leave is told in the log (`tracing`), with its count.
 #[derive(Clone)]

@@ -37,13 +37,20 @@ struct End(At);
 #[message(id = "test.just-panic")]
 struct JustPanic;
 
+/// Has the actor panic after [`LATER`].
+#[derive(Message, Serialize, Deserialize)]
+#[message(id = "test.panic-later")]
+struct PanicLater;
+
+const LATER: Duration = Duration::from_millis(500);
+
 /// The child that the actor has had since its start.
 #[derive(Message, Serialize, Deserialize)]
 #[message(id = "test.child-of", reply = ActorRef<Probe>)]
 struct ChildOf;
 
 #[derive(Protocol)]
-#[protocol(id = "test.ending/1", accepts(End, JustPanic, ChildOf))]
+#[protocol(id = "test.ending/1", accepts(End, JustPanic, PanicLater, ChildOf))]
 struct Ending;
 
 /// What the test knows of all instances.
@@ -117,6 +124,13 @@ impl Handler<JustPanic> for EndingActor {
     type Result = ();
     fn handle(&mut self, _: JustPanic, _: &mut Context<Self>) {
         panic!("with no stop under way, as the test wants it");
+    }
+}
+
+impl Handler<PanicLater> for EndingActor {
+    type Result = ();
+    fn handle(&mut self, _: PanicLater, ctx: &mut Context<Self>) {
+        ctx.run_later(LATER, |_, _| panic!("later, as the test wants it"));
     }
 }
 
@@ -262,6 +276,13 @@ impl Handler<JustPanic> for ParentOfHopeless {
     fn handle(&mut self, _: JustPanic, _: &mut Context<Self>) {}
 }
 
+impl Handler<PanicLater> for ParentOfHopeless {
+    type Result = ();
+    fn handle(&mut self, _: PanicLater, _: &mut Context<Self>) {
+        unreachable!("nobody wants it")
+    }
+}
+
 impl Handler<ChildOf> for ParentOfHopeless {
     type Result = actix::MessageResult<ChildOf>;
     fn handle(&mut self, _: ChildOf, _: &mut Context<Self>) -> Self::Result {
@@ -293,18 +314,12 @@ async fn a_stop_of_the_mesh_that_was_put_off_is_remembered_when_the_actor_panics
     let (mesh, seen) = (mesh_in_place().await, Arc::new(Seen::default()));
     seen.refuses.store(1, Ordering::Relaxed);
     let actor = spawn(&mesh, At::Nowhere, &seen);
-    let child = actor.ask(ChildOf).await.unwrap();
-    let shutdown = tokio::task::spawn_local({
-        let mesh = mesh.clone();
-        async move { mesh.shutdown().await }
-    });
-    while child.ask(Plain { n: 1 }).await.is_ok() {
-        tokio::task::yield_now().await;
-    }
+    actor.ask(PanicLater).await.unwrap();
     let start = Instant::now();
-    assert_eq!(actor.ask(JustPanic).await, Err(AskError::Panicked));
-    shutdown.await.unwrap();
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    mesh.shutdown().await;
+    let took = start.elapsed();
+    assert!(took >= LATER && took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(actor.ask(ChildOf).await.err(), Some(AskError::Stopped));
     assert_eq!(seen.made.load(Ordering::Relaxed), 1);
 }
 

@@ -15,7 +15,7 @@ fn on_runtime<F: Future<Output = ()>>(story: impl FnOnce() -> F) {
 
 async fn all_arrive(how: &'static str) {
     let mut sink = Sink::start().await;
-    let outcomes = run_many(how, LONG, &sink.mesh.peer_ref(), 3, 3).await;
+    let outcomes = run_many(how, Some(LONG), &sink.mesh.peer_ref(), 3, 3).await;
     assert_eq!(outcomes.iter().map(|outcome| outcome.lost).sum::<u64>(), 0, "{outcomes:?}");
     assert!(outcomes.iter().all(|outcome| outcome.after_left.is_some()), "{outcomes:?}");
     assert_eq!(sink.arrived().await, 3 * TELLS);
@@ -59,7 +59,7 @@ fn what_cannot_leave_in_time_is_told_in_the_log_with_its_count() {
     on_runtime(|| async {
         let dir = tempfile::tempdir().unwrap();
         let host = Host::start(dir.path(), "127.0.0.1:0");
-        let mut teller = Teller::start("paused", Duration::from_millis(300), &host.peer_ref);
+        let mut teller = Teller::start("paused", None, &host.peer_ref);
         teller.ready();
         // It is there, and says nothing.
         host.signal("-STOP");
@@ -110,7 +110,7 @@ fn the_goodbye_of_a_program_that_returns_from_main_reaches_its_watchers() {
     on_runtime(|| async {
         let sink = Sink::start().await;
         for _ in 0..8 {
-            let mut teller = Teller::start("actor", LONG, &sink.mesh.peer_ref());
+            let mut teller = Teller::start("actor", Some(LONG), &sink.mesh.peer_ref());
             let there: PeerRef = teller.ready().parse().unwrap();
             let own: ActorRef<Ticking> = sink.mesh.resolve("own").at(&there).await.unwrap();
             let (ended, mut end) = tokio::sync::mpsc::unbounded_channel();
@@ -144,19 +144,23 @@ fn a_hundred_programs() {
     on_runtime(|| async {
         let mut sink = Sink::start().await;
         let host = sink.mesh.peer_ref();
-        for (linger, runs) in [(Duration::from_millis(500), 20), (Duration::from_secs(10), 3)] {
+        for (linger, runs) in [(None, 20), (Some(Duration::from_secs(10)), 3)] {
             for run in 1..=runs {
                 for at_once in [4, 100] {
                     let outcomes = run_many("threads", linger, &host, 100, at_once).await;
                     let lost: u64 = outcomes.iter().map(|outcome| outcome.lost).sum();
+                    tokio::time::sleep(Duration::from_secs(1)).await;
                     let arrived = sink.arrived().await;
                     println!(
                         "run {run}, linger {linger:?}: {arrived} arrived, {lost} logged as lost; the slowest ended {:?} after its \
                          last lane had drained",
                         slowest(&outcomes)
                     );
-                    assert_eq!(arrived + lost, 100 * TELLS);
-                    assert!(linger < Duration::from_secs(10) || lost == 0);
+                    // Where a hundred share two processors, the host may take longer to confirm than they may linger: then some of what is
+                    // logged has arrived.
+                    assert!(arrived <= 100 * TELLS && arrived + lost >= 100 * TELLS);
+                    assert!(at_once == 100 || arrived + lost == 100 * TELLS);
+                    assert!(linger.is_none() || lost == 0);
                 }
             }
         }

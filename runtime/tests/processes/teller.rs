@@ -141,9 +141,11 @@ async fn tell() {
     let [how, linger, invite] = role.split(' ').collect::<Vec<_>>()[..] else { panic!("{role}") };
     let host: PeerRef = invite.parse().unwrap();
     let start = async || {
-        let mesh = Mesh::builder()
-            .listen("127.0.0.1:0".parse().unwrap())
-            .linger(Duration::from_millis(linger.parse().unwrap()));
+        let mesh = Mesh::builder().listen("127.0.0.1:0".parse().unwrap());
+        let mesh = match linger.parse() {
+            Ok(ms) => mesh.linger(Duration::from_millis(ms)),
+            Err(_) => mesh,
+        };
         if how == "in-place" { mesh.in_place() } else { mesh }.start().await.unwrap()
     };
     let meshes =
@@ -199,10 +201,12 @@ pub(crate) struct Outcome {
 }
 
 impl Teller {
-    pub(crate) fn start(how: &str, linger: Duration, host: &PeerRef) -> Self {
+    /// `linger`: `None` is the default.
+    pub(crate) fn start(how: &str, linger: Option<Duration>, host: &PeerRef) -> Self {
+        let linger = linger.map_or("default".to_owned(), |limit| limit.as_millis().to_string());
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "teller::teller_process", "--nocapture"])
-            .env(ROLE, format!("{how} {} {host}", linger.as_millis()))
+            .env(ROLE, format!("{how} {linger} {host}"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -269,7 +273,7 @@ impl Sink {
 /// Runs so many processes, so many at a time.
 pub(crate) async fn run_many(
     how: &'static str,
-    linger: Duration,
+    linger: Option<Duration>,
     host: &PeerRef,
     count: usize,
     at_once: usize,
