@@ -89,8 +89,9 @@ impl<P: Protocol> ActorRef<P> {
     /// Asks: sends the message and resolves to the handler's reply.
     ///
     /// The message takes its place in line *now*, in the call; the future waits for credit and for the reply. Its time
-    /// is 30 s, both included, unless [`Ask::timeout`] says otherwise. Dropping the future forgets the reply; a message
-    /// that still waits for credit is withdrawn.
+    /// is 30 s, both included, unless [`Ask::timeout`] says otherwise. When its time is up, or the future is dropped, the ask
+    /// is cancelled: a message that no handler has taken is withdrawn, as soon as the other side has heard of it; a handler
+    /// that has it goes on, and may look whether anybody still waits ([`cancellation`](crate::cancellation)).
     ///
     /// ```
     /// # use webmesh::{prelude::*, ActorRef, Anyone, Mesh};
@@ -272,15 +273,17 @@ impl<P: Protocol> ActorRef<P> {
                 }
                 target.send(P::INDEX, slot, when_full)
             }
-            Target::Remote(target) => target.send(OutMessage {
-                id: M::ID,
-                kind: OutKind::Tell,
-                encode: &mut |encoder| match slot.as_ref() {
-                    Some(parcel) => encoder.encode(&parcel.message),
-                    None => Ok(()),
-                },
-                when_full,
-            }),
+            Target::Remote(target) => target
+                .send(OutMessage {
+                    id: M::ID,
+                    kind: OutKind::Tell,
+                    encode: &mut |encoder| match slot.as_ref() {
+                        Some(parcel) => encoder.encode(&parcel.message),
+                        None => Ok(()),
+                    },
+                    when_full,
+                })
+                .map(|(queued, _)| queued),
             Target::Gone(_) => Err(Fault::NoSuchActor),
             Target::Unbound(_) => Err(Fault::Unbound),
         }
@@ -335,7 +338,7 @@ impl<P: Protocol> ActorRef<P> {
                     encode: &mut |_| Ok(()),
                     when_full: WhenFull::Queue,
                 });
-                Flush::far(queued, answer)
+                Flush::far(queued, answer, target.clone())
             }
             Target::Gone(_) => Flush::failed(Fault::NoSuchActor),
             Target::Unbound(_) => Flush::failed(Fault::Unbound),

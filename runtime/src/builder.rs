@@ -23,8 +23,8 @@ use webmesh_transport::identity::{KeyLock, VersionCounter};
 use webmesh_transport::nat::Router;
 use webmesh_transport::placement::{InPlace, Placement, PlacementError, Threads};
 use webmesh_transport::{
-    BindError, Endpoint, EndpointConfig, KeyFileError, Patience, PeerRef, RelayTls, SecretKey,
-    Service, Windows,
+    BindError, Endpoint, EndpointConfig, FEATURE_CANCEL, KeyFileError, Patience, PeerRef, RelayTls,
+    SecretKey, Service, Windows,
 };
 
 /// The largest message, bodies included, unless set otherwise: 64 MiB.
@@ -515,6 +515,7 @@ impl MeshBuilder {
             #[cfg(feature = "sim")]
             network: self.memory,
             service: self.serve.then_some(self.service),
+            features: FEATURE_CANCEL,
             ..plain
         };
         let largest = self.body_max as u64;

@@ -24,7 +24,7 @@ use webmesh_transport::placement::Sleep;
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The future of [`ActorRef::ask`](crate::ActorRef::ask).
-#[must_use = "an ask that is not awaited loses its reply, and its message if that still waits for credit"]
+#[must_use = "an ask that is not awaited is given up, and its message with it if no handler has that yet"]
 pub struct Ask<M: Message> {
     state: AskState<M>,
     ticket: Option<Ticket>,
@@ -34,10 +34,26 @@ pub struct Ask<M: Message> {
     timer: Option<Sleep>,
 }
 
+/// Given up before its time: nobody wants the answer any more.
+impl<M: Message> Drop for Ask<M> {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
 enum AskState<M: Message> {
-    Near { answer: Answer<M::Result>, target: Arc<dyn LocalTarget> },
-    Far { answer: AskAnswer, target: Arc<dyn RemoteTarget> },
+    Near {
+        answer: Answer<M::Result>,
+        target: Arc<dyn LocalTarget>,
+    },
+    Far {
+        answer: AskAnswer,
+        target: Arc<dyn RemoteTarget>,
+        number: u64,
+    },
     Failed(Fault),
+    /// It has ended.
+    Over,
 }
 
 // Nothing in it is pinned in place.
@@ -62,11 +78,12 @@ impl<M: Message> Ask<M> {
     }
 
     pub(crate) fn far(
-        queued: Result<Queued, Fault>,
+        queued: Result<(Queued, u64), Fault>,
         answer: AskAnswer,
         target: Arc<dyn RemoteTarget>,
     ) -> Self {
-        Self::new(queued, AskState::Far { answer, target })
+        let number = queued.as_ref().map_or(0, |(_, number)| *number);
+        Self::new(queued.map(|(queued, _)| queued), AskState::Far { answer, target, number })
     }
 
     pub(crate) fn failed(fault: Fault) -> Self {
@@ -78,6 +95,16 @@ impl<M: Message> Ask<M> {
         self.timeout = timeout;
         self.timer = None;
         self
+    }
+
+    /// Ends it, if it hasn't ended. The place in line is given up first: what is in line was not sent.
+    fn cancel(&mut self) {
+        drop(self.ticket.take());
+        if let AskState::Far { target, number, .. } =
+            std::mem::replace(&mut self.state, AskState::Over)
+        {
+            target.cancel(number);
+        }
     }
 
     /// The timer of the runtime at hand; where there is none, or where it may stand still until the answer comes, that of the mesh's
@@ -94,7 +121,7 @@ impl<M: Message> Ask<M> {
         let mesh = match &self.state {
             AskState::Near { target, .. } => target.mesh(),
             AskState::Far { target, .. } => target.mesh(),
-            AskState::Failed(_) => return None,
+            AskState::Failed(_) | AskState::Over => return None,
         };
         let left = deadline.saturating_duration_since(Instant::now());
         Some(mesh.upgrade()?.inner().placement.sleep(left))
@@ -109,7 +136,7 @@ impl<M: Message> Ask<M> {
                 },
                 Err(fault) => Err(fault.into()),
             },
-            AskState::Far { answer, target } => match ready!(Pin::new(answer).poll(cx)) {
+            AskState::Far { answer, target, .. } => match ready!(Pin::new(answer).poll(cx)) {
                 Ok(Ok(payload)) => decode::<M>(&payload, target.as_ref()),
                 // What this side couldn't encode never got as far as a slot.
                 Ok(Err(Fault::Unencodable(why))) => Err(AskError::BadReply(why)),
@@ -117,6 +144,8 @@ impl<M: Message> Ask<M> {
                 Err(_) => Err(AskError::PeerGone),
             },
             AskState::Failed(fault) => Err(fault.clone().into()),
+            // Polled again, which no future has to bear.
+            AskState::Over => Err(AskError::Timeout),
         })
     }
 }
@@ -142,22 +171,27 @@ impl<M: Message> Future for Ask<M> {
         {
             this.ticket = None;
             if let Err(fault) = admitted {
+                this.state = AskState::Over;
                 return Poll::Ready(Err(fault.into()));
             }
         }
         if let Poll::Ready(answer) = this.poll_answer(cx) {
+            this.state = AskState::Over;
             return Poll::Ready(answer);
         }
         let timer = match &mut this.timer {
             Some(timer) => timer,
             None => {
                 let Some(timer) = this.new_timer(cx.waker()) else {
+                    this.cancel();
                     return Poll::Ready(Err(AskError::ShutDown));
                 };
                 this.timer.insert(timer)
             }
         };
-        timer.as_mut().poll(cx).map(|()| Err(AskError::Timeout))
+        ready!(timer.as_mut().poll(cx));
+        this.cancel();
+        Poll::Ready(Err(AskError::Timeout))
     }
 }
 
@@ -198,9 +232,28 @@ pub struct Flush {
 }
 
 enum FlushState {
-    Near { told: oneshot::Receiver<Result<(), Fault>>, target: Arc<dyn LocalTarget> },
-    Far { answer: AskAnswer },
+    Near {
+        told: oneshot::Receiver<Result<(), Fault>>,
+        target: Arc<dyn LocalTarget>,
+    },
+    Far {
+        answer: AskAnswer,
+        target: Arc<dyn RemoteTarget>,
+        number: u64,
+    },
     Failed(Fault),
+    /// It has ended.
+    Over,
+}
+
+/// Given up: nobody wants to know any more.
+impl Drop for Flush {
+    fn drop(&mut self) {
+        drop(self.ticket.take());
+        if let FlushState::Far { target, number, .. } = &self.state {
+            target.cancel(*number);
+        }
+    }
 }
 
 impl Flush {
@@ -220,8 +273,13 @@ impl Flush {
         Self::new(queued, FlushState::Near { told, target })
     }
 
-    pub(crate) fn far(queued: Result<Queued, Fault>, answer: AskAnswer) -> Self {
-        Self::new(queued, FlushState::Far { answer })
+    pub(crate) fn far(
+        queued: Result<(Queued, u64), Fault>,
+        answer: AskAnswer,
+        target: Arc<dyn RemoteTarget>,
+    ) -> Self {
+        let number = queued.as_ref().map_or(0, |(_, number)| *number);
+        Self::new(queued.map(|(queued, _)| queued), FlushState::Far { answer, target, number })
     }
 
     pub(crate) fn failed(fault: Fault) -> Self {
@@ -239,19 +297,24 @@ impl Future for Flush {
         {
             this.ticket = None;
             if let Err(fault) = admitted {
+                this.state = FlushState::Over;
                 return Poll::Ready(Err(fault.into()));
             }
         }
-        Poll::Ready(match &mut this.state {
+        let outcome = match &mut this.state {
             FlushState::Near { told, target } => match ready!(Pin::new(told).poll(cx)) {
                 Ok(outcome) => outcome.map_err(TellError::from),
                 Err(_) => Err(target.status().ended().unwrap_or(Fault::Stopped).into()),
             },
-            FlushState::Far { answer } => match ready!(Pin::new(answer).poll(cx)) {
+            FlushState::Far { answer, .. } => match ready!(Pin::new(answer).poll(cx)) {
                 Ok(outcome) => outcome.map(|_| ()).map_err(TellError::from),
                 Err(_) => Err(TellError::PeerGone),
             },
             FlushState::Failed(fault) => Err(fault.clone().into()),
-        })
+            // Polled again, which no future has to bear.
+            FlushState::Over => Err(TellError::Timeout),
+        };
+        this.state = FlushState::Over;
+        Poll::Ready(outcome)
     }
 }

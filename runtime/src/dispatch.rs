@@ -7,6 +7,7 @@
 use crate::attach::Attach;
 use crate::blame::attributed;
 use crate::caller::{Blame, Caller, CallerScope};
+use crate::cancellation::AskedScope;
 use crate::error::Fault;
 use crate::fate::{Answer, LocalReply};
 use crate::large::{Defer, defer};
@@ -253,12 +254,20 @@ where
 {
     fn deliver(&mut self, actor: &mut A, ctx: &mut Context<A>, around: &Surroundings) {
         let Some(Parcel { message, mut reply }) = self.take() else { return };
-        if let Some(reply) = &reply {
-            reply.fate().handled_by(around.incarnation);
+        if let Some(fate) = reply.as_ref().and_then(LocalReply::fate) {
+            if fate.is_abandoned() {
+                return;
+            }
+            fate.handled_by(around.incarnation);
         }
         let response = {
             let _scope = CallerScope::enter(around.own, ctx);
-            actor.handle(message, ctx)
+            let asked = AskedScope::near(reply.as_mut().and_then(LocalReply::take_fate), ctx);
+            let response = actor.handle(message, ctx);
+            if let Some(reply) = &mut reply {
+                reply.put_fate(asked.leave_near());
+            }
+            response
         };
         response.handle(ctx, reply.as_mut().and_then(LocalReply::take_sender));
         if let Some(reply) = reply {
@@ -268,7 +277,7 @@ where
 
     fn refuse(&mut self, why: Fault) {
         if let Some(Parcel { reply: Some(reply), .. }) = self.take() {
-            reply.fate().refused(&why);
+            reply.fate().inspect(|fate| fate.refused(&why));
         }
     }
 
@@ -277,7 +286,8 @@ where
     }
 }
 
-/// Hands a message from the network to its handler, and sends the reply when there is one.
+/// Hands a message from the network to its handler, and sends the reply when there is one. One that was cancelled meanwhile
+/// is dropped.
 pub(crate) fn handle<A, M>(
     message: M,
     caller: Caller,
@@ -291,9 +301,13 @@ pub(crate) fn handle<A, M>(
 {
     // To the end, for the message is in hand until its reply, if there is one now, is encoded.
     let _blame = Blame::enter(caller);
-    let response = {
+    if reply.as_ref().is_some_and(RemoteReply::is_cancelled) {
+        return;
+    }
+    let (response, reply) = {
         let _scope = CallerScope::enter(caller, ctx);
-        actor.handle(message, ctx)
+        let asked = AskedScope::far(reply, ctx);
+        (actor.handle(message, ctx), asked.leave())
     };
     let Some(response) = attributed::<A, M>(response, caller, ctx, around) else { return };
     let Some(reply) = reply else {

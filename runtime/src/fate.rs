@@ -1,6 +1,7 @@
 //! What becomes of a handler's responder. actix answers through a plain oneshot channel, which says that it was closed,
 //! but not why.
 
+use crate::cancellation::Signal;
 use crate::error::Fault;
 use crate::message::Message;
 use crate::status::{InHand, Status};
@@ -8,15 +9,16 @@ use actix::dev::OneshotSender;
 use futures_util::task::AtomicWaker;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker, ready};
 use tokio::sync::oneshot;
 
 /// The obligation to answer a local ask.
 pub(crate) struct LocalReply<M: Message> {
     sender: Option<OneshotSender<M::Result>>,
-    fate: Arc<Fate>,
+    /// Elsewhere while a handler runs, which has its own guard against panics.
+    fate: Option<Arc<Fate>>,
 }
 
 impl<M: Message> LocalReply<M> {
@@ -26,11 +28,21 @@ impl<M: Message> LocalReply<M> {
         let mut answer = Answer::from(receiver);
         // Not ready: the sender is here.
         let _ = answer.watch(status);
-        (Self { sender: Some(sender), fate: answer.fate.clone() }, answer)
+        (Self { sender: Some(sender), fate: Some(answer.fate.clone()) }, answer)
     }
 
-    pub(crate) fn fate(&self) -> &Fate {
-        &self.fate
+    pub(crate) fn fate(&self) -> Option<&Fate> {
+        self.fate.as_deref()
+    }
+
+    /// For the time that the handler has the message in hand.
+    pub(crate) fn take_fate(&mut self) -> Option<Arc<Fate>> {
+        self.fate.take()
+    }
+
+    /// The handler has returned.
+    pub(crate) fn put_fate(&mut self, fate: Option<Arc<Fate>>) {
+        self.fate = fate;
     }
 
     pub(crate) fn take_sender(&mut self) -> Option<OneshotSender<M::Result>> {
@@ -39,8 +51,10 @@ impl<M: Message> LocalReply<M> {
 
     /// The handler has the responder: if it hasn't answered at once, the actor has the ask in hand.
     pub(crate) fn handed_over(self, status: &Status) {
-        if !self.fate.is_settled() {
-            status.has_in_hand(InHand::near(self.fate.clone()));
+        if let Some(fate) = &self.fate
+            && !fate.is_settled()
+        {
+            status.has_in_hand(InHand::near(fate.clone()));
         }
     }
 }
@@ -48,8 +62,11 @@ impl<M: Message> LocalReply<M> {
 impl<M: Message> Drop for LocalReply<M> {
     fn drop(&mut self) {
         // Still armed while a panic unwinds: the handler that had it in hand is the one that panicked.
-        if self.sender.is_some() && std::thread::panicking() {
-            self.fate.refused(&Fault::Panicked);
+        if self.sender.is_some()
+            && std::thread::panicking()
+            && let Some(fate) = &self.fate
+        {
+            fate.refused(&Fault::Panicked);
         }
     }
 }
@@ -58,11 +75,13 @@ impl<M: Message> Drop for LocalReply<M> {
 pub(crate) struct Answer<T> {
     receiver: oneshot::Receiver<T>,
     fate: Arc<Fate>,
+    /// It, or why there is none, was told.
+    over: bool,
 }
 
 impl<T> From<oneshot::Receiver<T>> for Answer<T> {
     fn from(receiver: oneshot::Receiver<T>) -> Self {
-        Self { receiver, fate: Arc::new(Fate::default()) }
+        Self { receiver, fate: Arc::new(Fate::default()), over: false }
     }
 }
 
@@ -77,6 +96,7 @@ impl<T> Answer<T> {
         let mut receiver = tokio::task::unconstrained(&mut self.receiver);
         let waker = Waker::from(self.fate.clone());
         let answered = Pin::new(&mut receiver).poll(&mut Context::from_waker(&waker));
+        self.over |= answered.is_ready();
         answered.map_err(|_| self.fate.verdict(status))
     }
 
@@ -85,6 +105,7 @@ impl<T> Answer<T> {
         self.fate.waiter.register(cx.waker());
         let waker = Waker::from(self.fate.clone());
         let answered = Pin::new(&mut self.receiver).poll(&mut Context::from_waker(&waker));
+        self.over |= answered.is_ready();
         Poll::Ready(ready!(answered).map_err(|_| self.fate.verdict(status)))
     }
 }
@@ -94,6 +115,9 @@ impl<T> Drop for Answer<T> {
         self.fate.settled.store(true, Ordering::Release);
         // An actor may keep its responder for ever, but not the asker's task with it.
         drop(self.fate.waiter.take());
+        if !self.over {
+            self.fate.abandon();
+        }
     }
 }
 
@@ -103,6 +127,10 @@ pub(crate) struct Fate {
     /// The responder has answered or is gone, or nobody waits for it.
     settled: AtomicBool,
     waiter: AtomicWaker,
+    /// The asker gave up.
+    abandoned: AtomicBool,
+    /// Says so to a handler that wants to know.
+    signal: OnceLock<Arc<Signal>>,
 }
 
 impl Default for Fate {
@@ -111,6 +139,8 @@ impl Default for Fate {
             stage: AtomicU64::new(Self::QUEUED),
             settled: AtomicBool::new(false),
             waiter: AtomicWaker::new(),
+            abandoned: AtomicBool::new(false),
+            signal: OnceLock::new(),
         }
     }
 }
@@ -150,6 +180,30 @@ impl Fate {
     pub(crate) fn refused(&self, why: &Fault) {
         let stage = if *why == Fault::Panicked { Self::PANICKED } else { Self::STOPPED };
         self.stage.store(stage, Ordering::Release);
+    }
+
+    fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+        // Against that in `signal`: one of the two sees what the other did.
+        fence(Ordering::SeqCst);
+        if let Some(signal) = self.signal.get() {
+            signal.give();
+        }
+    }
+
+    /// Whether the asker gave up.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// By what a handler hears that the asker gives up.
+    pub(crate) fn signal(&self) -> Arc<Signal> {
+        let signal = self.signal.get_or_init(Arc::default).clone();
+        fence(Ordering::SeqCst);
+        if self.is_abandoned() {
+            signal.give();
+        }
+        signal
     }
 
     /// Why no answer came.

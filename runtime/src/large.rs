@@ -56,6 +56,9 @@ where
         let Some(Undecoded { payload, caller, way_back, mut mesh }) = self.undecoded.take() else {
             return;
         };
+        if way_back.is_cancelled() {
+            return;
+        }
         if let Some(left) = around.status.quarantine.refuses(&caller) {
             return way_back.fault(Fault::Quarantined { left });
         }

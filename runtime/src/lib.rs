@@ -63,7 +63,7 @@
 //! - `actor_cell`, `supervise`, `restart`, `status`: what stays of an actor over its restarts, who restarts it, and when.
 //! - `quarantine`, `blame`: who is refused, for his messages made an actor panic, and how that is known.
 //! - `turn`: on which task's behalf this thread runs an actor.
-//! - `context`, `caller`, [`watch`](mod@watch), `attach`: what an actor can do from inside.
+//! - `context`, `caller`, `cancellation`, [`watch`](mod@watch), `attach`: what an actor can do from inside.
 //! - `mesh`, `builder`, `spawn`, `publish`: one node.
 //! - `refusals`, `stats`: what it refuses its peers, counted and logged; a snapshot of all that it does.
 //! - `departures`: nodes that are on their way out, and the way out of `main`.
@@ -82,6 +82,7 @@ mod builder;
 pub mod bytes;
 mod caller;
 mod calls;
+mod cancellation;
 mod context;
 mod cork;
 mod departures;
@@ -128,6 +129,7 @@ pub use builder::{BODY_MAX, MeshBuilder, StartError, identity_in};
 pub use bytes::Bytes;
 pub use caller::{Caller, caller};
 pub use calls::{ASK_TIMEOUT, Ask, Flush, Tell};
+pub use cancellation::{Cancellation, cancellation};
 pub use context::{
     InMesh, OUTBOX_MAX, Serving, mesh, send, spawn_child, this, try_mesh, try_this, unwatch, watch,
     watch_events,

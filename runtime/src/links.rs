@@ -1,6 +1,7 @@
 //! The network of one mesh: its endpoint, a session per link, a lane per object of another mesh.
 
 use crate::error::Fault;
+use crate::inbound::abandoned::Abandoned;
 use crate::inbound::budget::Budget;
 use crate::inbound::succession::Succession;
 use crate::mesh::{Mesh, WeakMesh};
@@ -85,6 +86,7 @@ pub(crate) struct Links {
     replies_budget: Arc<Budget>,
     reply_room: Arc<Room>,
     succession: Arc<Succession>,
+    abandoned: Abandoned,
     refusals: Arc<Refusals>,
 }
 
@@ -107,6 +109,7 @@ impl Links {
             replies_budget: Budget::new(REPLIES_MAX * message_max as u64, 0, None),
             reply_room: Room::new(replies_max),
             succession: Arc::default(),
+            abandoned: Abandoned::default(),
             refusals: Arc::default(),
         })
     }
@@ -165,6 +168,11 @@ impl Links {
 
     pub(crate) fn succession(&self) -> &Arc<Succession> {
         &self.succession
+    }
+
+    /// Asks that were given up while actors have them.
+    pub(crate) fn abandoned(&self) -> &Abandoned {
+        &self.abandoned
     }
 
     pub(crate) fn refusals(&self) -> &Arc<Refusals> {

@@ -4,6 +4,7 @@
 use crate::access::Access;
 use crate::actor_ref::LocalTarget;
 use crate::caller::Caller;
+use crate::cancellation::Signal;
 use crate::error::Fault;
 use crate::mesh::WeakMesh;
 use crate::payload::{DecodeError, EncodeError, Encoder, Payload};
@@ -85,6 +86,10 @@ pub(crate) trait ReplyPort: Send + Sync {
     fn fault(&self, ask: u64, fault: Fault);
     /// Says that so many tells reached no handler.
     fn undelivered(&self, tells: u64, fault: Fault);
+    /// Whether the asker has given up.
+    fn is_cancelled(&self, ask: u64) -> bool;
+    /// By what a handler hears that the asker gives up. `None`: the ask was answered.
+    fn signal(&self, ask: u64) -> Option<Arc<Signal>>;
     /// Whether nobody is there any more to be answered.
     fn is_closed(&self) -> bool;
 }
@@ -104,6 +109,11 @@ impl WayBack {
             Self::Ask(reply) => reply.fault(fault),
             Self::Tell(port) => port.undelivered(1, fault),
         }
+    }
+
+    /// Whether it asked and has given up.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Ask(reply) if reply.is_cancelled())
     }
 
     /// The obligation to answer, if there's one.
@@ -126,9 +136,9 @@ impl RemoteReply {
         Self { port: Some(port), ask }
     }
 
-    /// The way that it will take.
-    pub(crate) fn port(&self) -> Option<Weak<dyn ReplyPort>> {
-        self.port.as_ref().map(Arc::downgrade)
+    /// The way that it will take, and the number of the ask.
+    pub(crate) fn port(&self) -> Option<(Weak<dyn ReplyPort>, u64)> {
+        self.port.as_ref().map(|port| (Arc::downgrade(port), self.ask))
     }
 
     /// Sends the reply that `encode` writes.
@@ -138,6 +148,16 @@ impl RemoteReply {
             port.reply(self.ask, encode);
         }
         self.port = None;
+    }
+
+    /// Whether the asker has given up.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.port.as_ref().is_some_and(|port| port.is_cancelled(self.ask))
+    }
+
+    /// By what a handler hears that the asker gives up.
+    pub(crate) fn signal(&self) -> Option<Arc<Signal>> {
+        self.port.as_ref()?.signal(self.ask)
     }
 
     /// Sends a failure.

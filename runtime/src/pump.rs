@@ -125,6 +125,7 @@ impl<A: RemoteActor> ActorFuture<A> for Pump<A> {
                 yield_to_runtime(cx);
                 return Poll::Pending;
             }
+            inlet.top_up(&mut feed.hand);
             let Some(delivery) = feed.hand.next() else {
                 match inlet.poll_refill(&mut feed.hand, cx) {
                     Poll::Ready(()) => continue,

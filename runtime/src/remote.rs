@@ -68,8 +68,10 @@ pub(crate) struct OutMessage<'a> {
 
 /// An actor of another mesh, as an `ActorRef` sees it.
 pub(crate) trait RemoteTarget: Send + Sync {
-    /// Takes the message's place in line, now.
-    fn send(&self, message: OutMessage<'_>) -> Result<Queued, Fault>;
+    /// Takes the message's place in line, now. Says by which number an ask or flush can be cancelled.
+    fn send(&self, message: OutMessage<'_>) -> Result<(Queued, u64), Fault>;
+    /// Nobody waits for the answer to this ask or flush any more. One that waits in line still is withdrawn by its ticket.
+    fn cancel(&self, ask: u64);
     /// The name under which this target is known.
     fn wire(&self) -> &WireRef;
     /// Whose word that is.
@@ -147,11 +149,6 @@ impl AskSlot {
     /// Delivers a failure.
     pub(crate) fn fault(self, fault: Fault) {
         let _ = self.0.send(Answered::Done(Err(fault)));
-    }
-
-    /// Whether the asker gave up, so that nothing need be sent or kept for it.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.0.is_closed()
     }
 }
 

@@ -24,8 +24,8 @@ pub(crate) struct Status {
 /// An ask that a handler has in hand.
 pub(crate) struct InHand {
     fate: Arc<Fate>,
-    /// The way back to a far asker.
-    port: Option<Weak<dyn ReplyPort>>,
+    /// The way back to a far asker, and the number of its ask.
+    port: Option<(Weak<dyn ReplyPort>, u64)>,
 }
 
 impl InHand {
@@ -40,9 +40,9 @@ impl InHand {
     /// Whether an answer is still to come, to somebody who waits for it.
     fn is_waited_for(&self) -> bool {
         let port = || {
-            self.port
-                .as_ref()
-                .is_none_or(|port| port.upgrade().is_some_and(|port| !port.is_closed()))
+            self.port.as_ref().is_none_or(|(port, ask)| {
+                port.upgrade().is_some_and(|port| !port.is_closed() && !port.is_cancelled(*ask))
+            })
         };
         !self.fate.is_settled() && port()
     }

@@ -204,3 +204,29 @@ fn large_replies_that_nobody_takes_are_held_within_their_bound() {
         host.shutdown().await;
     });
 }
+
+#[test]
+fn asks_that_are_given_up_leave_no_memory_on_either_side() {
+    let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    run(async {
+        let (host, guest) = (mesh().await, mesh().await);
+        let (far, _) = recorder(&host, &guest, Duration::ZERO).await;
+        let mut held = Vec::new();
+        for _ in 0..5 {
+            for round in 0..200 {
+                let asks = (0..100).map(|_| async {
+                    tokio::select! {
+                        answer = far.ask(Do::Sleep(20)) => drop(answer.unwrap()),
+                        () = tokio::time::sleep(Duration::from_millis(round % 3)) => {}
+                    }
+                });
+                futures_util::future::join_all(asks).await;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            assert_eq!(far.ask(Do::Sleep(1)).await, Ok(1));
+            held.push(ALLOCATOR.allocated());
+        }
+        // The first 20,000 make all buffers as large as they get.
+        assert!(held[4] < held[0] + (512 << 10), "{held:?}");
+    });
+}

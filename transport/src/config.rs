@@ -44,6 +44,8 @@ pub struct EndpointConfig {
     pub listen: Vec<SocketAddr>,
     /// Addresses under which others reach this host, put first into its PeerRef.
     pub advertise: Vec<SocketAddr>,
+    /// What this side understands of what is said above links, as bits of HELLO.
+    pub features: u64,
     /// Windows and stream numbers of authenticated connections.
     pub windows: Windows,
     /// When a silent peer is probed, unreachable and gone.
@@ -82,6 +84,7 @@ impl EndpointConfig {
             versions: VersionCounter::in_memory(),
             listen: Vec::new(),
             advertise: Vec::new(),
+            features: 0,
             windows: Windows::default(),
             patience: Patience::default(),
             limits: Limits::default(),

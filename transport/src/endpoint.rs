@@ -114,6 +114,8 @@ pub(crate) struct Shared {
     pub(crate) placement: Arc<dyn Placement>,
     peer: PeerId,
     instance: InstanceId,
+    /// What is understood here of what is said above links, as bits of HELLO.
+    features: u64,
     admissions: Admissions,
     peers: Mutex<HashMap<PeerId, Member>>,
     /// The dials under way to addresses alone, and who waits for each.
@@ -398,7 +400,8 @@ impl Shared {
     pub(crate) fn hello(&self) -> Hello {
         Hello {
             instance: self.instance,
-            features: if self.host.lock().serves() { FEATURE_RENDEZVOUS } else { 0 },
+            features: self.features
+                | if self.host.lock().serves() { FEATURE_RENDEZVOUS } else { 0 },
             reference: Some(self.own_ref.lock().current()),
         }
     }

@@ -52,6 +52,9 @@ pub struct Hello {
 /// The bit of [`Hello::features`] by which a host says that it serves others as a rendezvous.
 pub const FEATURE_RENDEZVOUS: u64 = 1;
 
+/// The bit of [`Hello::features`] by which a host says that it understands CANCEL on lanes (docs/wire.md).
+pub const FEATURE_CANCEL: u64 = 2;
+
 /// What a peer says about a link after its HELLO.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Note {

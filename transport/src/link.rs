@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::{
     connection::Order,
-    hello::InstanceId,
+    hello::{FEATURE_RENDEZVOUS, InstanceId},
     identity::PeerId,
     inline::Inline,
     lease::Lease,
@@ -171,7 +171,7 @@ struct Inner {
     peer: PeerId,
     instance: InstanceId,
     dialled: bool,
-    serves: bool,
+    features: u64,
     rank: [u8; 16],
     connection: quinn::Connection,
     driver: Inline,
@@ -199,8 +199,8 @@ pub(crate) struct Parts {
     pub(crate) lease: Lease,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) orders: actix::WeakRecipient<Order>,
-    /// Whether the peer serves as a rendezvous.
-    pub(crate) serves: bool,
+    /// What the peer understands beyond version 1 of the wire format, by its HELLO.
+    pub(crate) features: u64,
     /// If a rendezvous was needed: the addresses that the peer names.
     pub(crate) introduced: Option<Box<[SocketAddr]>>,
     /// That of the peer's reference; 0 if it has shown none.
@@ -222,7 +222,7 @@ impl Link {
             lease,
             pulse,
             orders,
-            serves,
+            features,
             introduced,
             version,
             windows,
@@ -233,7 +233,7 @@ impl Link {
             peer,
             instance,
             dialled,
-            serves,
+            features,
             rank,
             connection,
             driver,
@@ -264,7 +264,12 @@ impl Link {
 
     /// Whether the peer serves as a rendezvous.
     pub(crate) fn serves(&self) -> bool {
-        self.inner.serves
+        self.has_feature(FEATURE_RENDEZVOUS)
+    }
+
+    /// Whether the peer named this bit in its HELLO, such as [`FEATURE_CANCEL`](crate::FEATURE_CANCEL).
+    pub fn has_feature(&self, feature: u64) -> bool {
+        self.inner.features & feature != 0
     }
 
     /// Whether this side dialled; the dialler opens what exists once per link.

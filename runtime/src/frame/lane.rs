@@ -13,6 +13,7 @@ mod kind {
     pub(super) const NEED: u8 = 0x05;
     pub(super) const TELL_WITH_BODIES: u8 = 0x06;
     pub(super) const ASK_WITH_BODIES: u8 = 0x07;
+    pub(super) const CANCEL: u8 = 0x08;
     // 0x10..=0x1f: streams; 0x20..=0x2f: targets that are the result of an ask still under way. Reserved.
     pub(super) const OPENED: u8 = 0x41;
     pub(super) const REFUSED: u8 = 0x42;
@@ -89,6 +90,8 @@ pub(crate) enum Forward<'a> {
     },
     /// Answer when everything before was taken by the handler.
     Flush { ask: u64 },
+    /// Nobody waits for the answer to an ask or flush any more.
+    Cancel { ask: u64 },
     /// What the sender has waiting for credit.
     Need { messages: u64, bytes: u64 },
 }
@@ -125,6 +128,11 @@ pub(crate) fn forward(
             let ask = cursor.number("ask")?;
             cursor.end()?;
             return Ok(Forward::Flush { ask });
+        }
+        kind::CANCEL => {
+            let ask = cursor.number("ask")?;
+            cursor.end()?;
+            return Ok(Forward::Cancel { ask });
         }
         kind::NEED => {
             let (messages, bytes) = (cursor.number("messages")?, cursor.number("bytes")?);
@@ -255,6 +263,14 @@ pub(crate) fn flush_size(ask: u64) -> usize {
 pub(crate) fn put_flush(out: &mut Vec<u8>, ask: u64) {
     put_frame(out, |out| {
         out.push(kind::FLUSH);
+        varint::put(out, ask);
+    });
+}
+
+/// Appends CANCEL.
+pub(crate) fn put_cancel(out: &mut Vec<u8>, ask: u64) {
+    put_frame(out, |out| {
+        out.push(kind::CANCEL);
         varint::put(out, ask);
     });
 }
@@ -426,6 +442,9 @@ mod tests {
         put_flush(&mut out, 900);
         assert_eq!(out.len(), flush_size(900));
         assert_eq!(forward(body(&out), 0, 0), Ok(Forward::Flush { ask: 900 }));
+        out.clear();
+        put_cancel(&mut out, 901);
+        assert_eq!(forward(body(&out), 0, 0), Ok(Forward::Cancel { ask: 901 }));
         out.clear();
         put_need(&mut out, 1, 8 << 20);
         assert_eq!(forward(body(&out), 0, 0), Ok(Forward::Need { messages: 1, bytes: 8 << 20 }));

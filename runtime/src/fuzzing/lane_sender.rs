@@ -64,6 +64,12 @@ impl World {
     }
 
     fn happens(&mut self, what: u8, with: u8) {
+        // Apart from the others, so that seeds go on meaning what they say.
+        if what >= 0xf0 {
+            let slot = self.change(|core, fx| core.cancel(u64::from(with), fx));
+            assert!(slot.is_none_or(|slot| self.open_asks.remove(&slot)), "an ask ends once");
+            return;
+        }
         let (small, stream) = (u64::from(with), self.stream.saturating_sub(u64::from(with & 1)));
         match what % 18 {
             0 => self.submit(Want::Nothing, "tell", with, false),
@@ -73,7 +79,7 @@ impl World {
             4 => self.submit(Want::Flushed(self.next), "", 0, with & 1 == 1),
             5 if self.opening => {
                 self.opening = false;
-                self.stream = self.change(|core, fx| core.opened(fx));
+                self.stream = self.change(|core, fx| core.opened(true, fx));
                 (self.known, self.finished) = (0, false);
             }
             6 if self.opening => {

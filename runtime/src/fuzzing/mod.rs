@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 use crate::bytes::{Bytes, INLINE_MAX};
 use crate::frame::control::{Control, control, put_control};
 use crate::frame::lane::{
-    Backward, Forward, MessageHeader, backward, forward, put_backward, put_flush, put_need,
-    put_open,
+    Backward, Forward, MessageHeader, backward, forward, put_backward, put_cancel, put_flush,
+    put_need, put_open,
 };
 use crate::frame::splitter::{Frames, Splitter};
 use crate::frame::{CONTROL_FRAME_MAX, FrameError, LANE_FRAME_MAX, NUMBERS_MAX, varint};
@@ -133,6 +133,7 @@ pub fn lane_forward(data: &[u8]) {
         match read {
             Forward::Open { object, protocol } => put_open(&mut out, &object, protocol),
             Forward::Flush { ask } => put_flush(&mut out, ask),
+            Forward::Cancel { ask } => put_cancel(&mut out, ask),
             Forward::Need { messages, bytes } => put_need(&mut out, messages, bytes),
             Forward::Message { ask, number, id, beside, payload } => {
                 let beside = beside.as_ref();

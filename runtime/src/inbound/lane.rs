@@ -6,6 +6,7 @@
 
 use super::budget::Budget;
 use super::credit::Credit;
+use super::held::{Fetched, Head, Held, Line, What};
 use super::keeping::{Keeping, Verdict};
 use super::replies::Replies;
 use super::succession::Term;
@@ -24,7 +25,6 @@ use crate::remote::OwnedPayload;
 use crate::stream::{CHUNKS, Source, poll_read};
 use bytes::Bytes;
 use quinn::{ReadError, RecvStream};
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,9 +35,6 @@ use tokio::sync::oneshot;
 /// How soon a sender hears what was taken when there's no other reason to tell it, so that little is in doubt when the
 /// link is lost. A guess.
 const NEWS_AFTER: Duration = Duration::from_millis(20);
-
-/// Places asked for at once. A guess: a quarter of an inlet of the usual size, lest counting take long.
-const WANTED_MAX: usize = 1024;
 
 /// Batches read before other tasks of the network's thread get their turn.
 const BATCHES_MAX: usize = 8;
@@ -99,25 +96,6 @@ pub(crate) struct Setting {
     pub(crate) frames: Frames,
 }
 
-/// What a message is to become, and what it was charged.
-#[derive(Debug, Clone, Copy)]
-struct Head {
-    what: What,
-    charge: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum What {
-    /// `index` in the protocol; `None`: unknown to it.
-    Message {
-        ask: Option<u64>,
-        index: Option<u16>,
-    },
-    Flush {
-        ask: u64,
-    },
-}
-
 /// A message that is here as a whole.
 enum Arrived<'a> {
     /// Of the size of a lane's frames: decoded here.
@@ -126,17 +104,14 @@ enum Arrived<'a> {
     Large(OwnedPayload),
 }
 
-/// A message that waits here for room in the inlet, or for its bodies.
-struct Held {
-    head: Head,
-    payload: Bytes,
-    beside: Option<Fetched>,
-}
-
-/// The bodies of a held message: on their way, then here.
-struct Fetched {
-    coming: oneshot::Receiver<Result<Vec<Bytes>, BodyError>>,
-    payload_is_last: bool,
+/// Asks that wait here when the lane ends are none that an actor has.
+impl Drop for InLane {
+    fn drop(&mut self) {
+        let asks = self.held.asks();
+        if asks > 0 {
+            self.replies.close_and_drop(asks);
+        }
+    }
 }
 
 /// The receiver's half of a lane.
@@ -162,7 +137,7 @@ pub(crate) struct InLane {
     /// Index in the protocol of each message id that the lane introduced; `None`: unknown.
     numbers: Vec<Option<u16>>,
     groups: u64,
-    held: VecDeque<Held>,
+    held: Line,
     /// Places in the inlet for messages being staged.
     places: u32,
     /// The inlet was asked for places, and will grant them in turn.
@@ -215,7 +190,7 @@ impl InLane {
             budget,
             numbers: Vec::new(),
             groups: 0,
-            held: VecDeque::new(),
+            held: Line::default(),
             places: 0,
             in_line: false,
             ended: false,
@@ -274,10 +249,7 @@ impl InLane {
         // After reading, so that bodies that were announced just now are waited for too.
         self.pass_on_held(cx)?;
         self.tell_news(cx);
-        let missing = || {
-            let waits = |held: &Held| held.beside.as_ref().is_some_and(|b| b.coming.is_empty());
-            self.held.iter().any(waits)
-        };
+        let missing = || self.held.is_incomplete();
         let finished = self.finished_reading;
         match self.keeping.poll(cx, &self.credit, &self.budget, finished, missing) {
             Verdict::Keep => {}
@@ -352,8 +324,12 @@ impl InLane {
                     self.credit.need(bytes.min(self.message_max + LANE_FRAME_MAX as u64));
                     return Ok(());
                 }
+                Forward::Cancel { ask } => {
+                    let held = self.held.cancel(ask);
+                    return Ok(self.replies.cancel(ask, held)?);
+                }
                 Forward::Flush { ask } => {
-                    self.replies.expect();
+                    self.replies.expect(ask)?;
                     (What::Flush { ask }, None, &[][..])
                 }
                 Forward::Message { ask, number, id, beside, payload } => {
@@ -368,8 +344,8 @@ impl InLane {
                         self.numbers.push(index);
                     }
                     charge += beside.as_ref().map_or(0, Beside::total);
-                    if ask.is_some() {
-                        self.replies.expect();
+                    if let Some(ask) = ask {
+                        self.replies.expect(ask)?;
                     }
                     (
                         What::Message { ask, index: self.numbers.get(number).copied().flatten() },
@@ -388,13 +364,13 @@ impl InLane {
         let start = span.end - payload.len();
         let payload = frames.keep(Span { start, ..span });
         let beside = beside.map(|beside| self.fetch(beside));
-        self.held.push_back(Held { head, payload, beside });
+        self.held.push(head, payload, beside);
         Ok(())
     }
 
     /// Starts to receive bodies that were announced, however many messages are before theirs.
     fn fetch(&mut self, beside: Beside) -> Fetched {
-        let (done, coming) = oneshot::channel();
+        let (mut done, coming) = oneshot::channel();
         let (meeting, lane, group) = (self.meeting.clone(), self.lane, self.groups);
         let progress = self.keeping.body_bytes.clone();
         self.groups += 1;
@@ -406,7 +382,12 @@ impl InLane {
                 })
                 .await
             };
-            let _ = done.send(received.await);
+            let received = tokio::select! {
+                received = received => received,
+                // Its asker gave up: the stream is stopped by being dropped.
+                () = done.closed() => return,
+            };
+            let _ = done.send(received);
         }));
         Fetched { coming, payload_is_last: beside.payload }
     }
@@ -437,6 +418,7 @@ impl InLane {
     fn stage(&mut self, head: Head, arrived: Arrived<'_>) {
         let Head { what, charge } = head;
         let failed = match what {
+            What::Cancelled => return self.credit.dropped(charge),
             What::Flush { ask } => {
                 self.inbound.stage_flush(RemoteReply::new(self.port.clone(), ask));
                 None
@@ -517,6 +499,16 @@ impl InLane {
 
     fn stage_held(&mut self, cx: &mut Context<'_>) -> Result<(), LaneError> {
         while let Some(held) = self.held.front_mut() {
+            if matches!(held.head.what, What::Cancelled) {
+                // Its turn costs no place, but lets the sender send more, which it must not be if it reads no answers.
+                if self.replies.poll_room(cx).is_pending() {
+                    break;
+                }
+                let charge = held.head.charge;
+                self.held.pop_front();
+                self.credit.dropped(charge);
+                continue;
+            }
             let mut bodies = Vec::new();
             let mut payload_is_last = false;
             if let Some(beside) = &mut held.beside {
@@ -535,7 +527,7 @@ impl InLane {
             if payload_is_last && let Some(whole) = bodies.pop() {
                 held.payload = whole;
             }
-            if !self.place(self.ready_to_go(), cx) {
+            if !self.place(self.held.ready_to_go(), cx) {
                 // The bodies are here; they wait with their message.
                 if !bodies.is_empty()
                     && let Some(held) = self.held.front_mut()
@@ -558,12 +550,6 @@ impl InLane {
             }
         }
         Ok(())
-    }
-
-    /// How many held messages could go on now, one behind the other, but for places. The first is known to be here.
-    fn ready_to_go(&self) -> u32 {
-        let here = self.held.iter().skip(1).take_while(|held| held.beside.is_none());
-        u32::try_from(1 + here.take(WANTED_MAX).count()).unwrap_or(u32::MAX)
     }
 
     fn commit(&mut self) {

@@ -1,10 +1,13 @@
 //! The way back of one lane: replies are encoded on the actors' threads into a buffer that the stream's writer takes.
 
+use super::abandoned::Account;
 use super::budget::Budget;
+use super::outstanding::Outstanding;
+use crate::cancellation::Signal;
 use crate::cork;
 use crate::error::Fault;
-use crate::frame::PAYLOAD_INLINE_MAX;
 use crate::frame::lane::{Backward, Beside, put_backward, put_reply};
+use crate::frame::{FrameError, PAYLOAD_INLINE_MAX};
 use crate::objects::ReplyPort;
 use crate::outbound::core::{Bodies, Output};
 use crate::payload::{EncodeError, Encoder};
@@ -12,7 +15,9 @@ use crate::scratch::with_encoder;
 use crate::stream::Express;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 /// Bytes of replies that wait for the asker to read them before no more of its asks are handled. A guess. What those add
@@ -20,14 +25,17 @@ use std::task::{Context, Poll, Waker};
 const BACKLOG_MAX: usize = 4 << 20;
 
 /// Asks of one lane that may be without an answer before no more are handled: bounds the futures of slow handlers. A guess.
-const UNANSWERED_MAX: u64 = 16 * 1024;
+const UNANSWERED_MAX: usize = 16 * 1024;
 
 /// One lane's way back.
 #[derive(Debug)]
 pub(crate) struct Replies {
     limit: usize,
     budget: Arc<Budget>,
+    account: Account,
     state: Mutex<State>,
+    /// Whether there are abandoned asks, for actors to see without the lock.
+    has_abandoned: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -41,9 +49,13 @@ struct State {
     in_hand: usize,
     /// Taken out of the budget.
     paid: u64,
-    unanswered: u64,
+    unanswered: Outstanding,
     /// The most of them since there were none.
-    at_once: u64,
+    at_once: usize,
+    /// Asks that were given up, and answered thereby, while the inlet or the actor has them.
+    abandoned: BTreeSet<u64>,
+    /// How handlers hear that their asker gives up, of those that want to.
+    signals: BTreeMap<u64, Arc<Signal>>,
     writer: Option<Waker>,
     /// The way to the stream for the answer to an ask that no other was under way with. Only while there is a stream, for it
     /// keeps the link's memory, and an actor may keep an ask for ever.
@@ -61,7 +73,7 @@ impl State {
     }
 
     fn is_full(&self) -> bool {
-        self.backlog() > BACKLOG_MAX || self.unanswered >= UNANSWERED_MAX
+        self.backlog() > BACKLOG_MAX || self.unanswered.len() >= UNANSWERED_MAX
     }
 
     /// Whether a reply of this size may wait for the asker too.
@@ -95,8 +107,10 @@ impl State {
 
 impl Replies {
     /// `limit`: the largest reply with its bodies, in bytes. `budget`: for what exceeds the lane's own backlog.
-    pub(crate) fn new(limit: usize, budget: Arc<Budget>) -> Self {
-        Self { limit, budget, state: Mutex::new(State::default()) }
+    /// `account`: for asks that are given up while an actor has them.
+    pub(crate) fn new(limit: usize, budget: Arc<Budget>, account: Account) -> Self {
+        let (state, has_abandoned) = (Mutex::default(), AtomicBool::new(false));
+        Self { limit, budget, account, state, has_abandoned }
     }
 
     /// The stream has its writer.
@@ -108,11 +122,55 @@ impl Replies {
     }
 
     /// One more ask (or flush) will be answered.
-    pub(crate) fn expect(&self) {
+    ///
+    /// # Errors
+    /// [`FrameError::Unexpected`]: its number doesn't follow the last one's.
+    pub(crate) fn expect(&self, ask: u64) -> Result<(), FrameError> {
         let mut state = self.state.lock();
-        state.at_once =
-            if state.unanswered == 0 { 1 } else { state.at_once.max(state.unanswered + 1) };
-        state.unanswered += 1;
+        if state.closed {
+            self.account.add(1);
+            return Ok(());
+        }
+        let before = state.unanswered.len();
+        state.at_once = if before == 0 { 1 } else { state.at_once.max(before + 1) };
+        state.unanswered.expect(ask)
+    }
+
+    /// The asker gave up. The ask counts as answered from here on, and who has it in hand is told; `held`: nobody has. One
+    /// that has been answered meanwhile is left alone.
+    ///
+    /// # Errors
+    /// [`FrameError::Unexpected`]: there was no such ask.
+    pub(crate) fn cancel(&self, ask: u64, held: bool) -> Result<(), FrameError> {
+        let (writer, signal) = {
+            let mut state = self.state.lock();
+            if state.closed {
+                self.account.release(usize::from(held));
+                return Ok(());
+            }
+            if !state.unanswered.knows(ask) {
+                return Err(FrameError::Unexpected("CANCEL"));
+            }
+            if !state.unanswered.settle(ask) {
+                return Ok(());
+            }
+            put_backward(&mut state.out, &Backward::Fault { ask, fault: Fault::NoReply });
+            if !held {
+                state.abandoned.insert(ask);
+                self.account.add(1);
+                self.has_abandoned.store(true, Ordering::Relaxed);
+            }
+            (state.wake_writer(), state.signals.remove(&ask))
+        };
+        writer.into_iter().for_each(Waker::wake);
+        signal.into_iter().for_each(|signal| signal.give());
+        Ok(())
+    }
+
+    /// The stream is gone, and so many of the asks that wait for an answer are dropped without the actor having had them.
+    pub(crate) fn close_and_drop(&self, asks: usize) {
+        self.close();
+        self.account.release(asks);
     }
 
     /// Sends a frame that answers no ask.
@@ -135,13 +193,13 @@ impl Replies {
             state.lane = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        Poll::Ready(())
+        if state.closed { Poll::Ready(()) } else { self.account.poll_room(cx) }
     }
 
     /// Ready when every ask has been answered.
     pub(crate) fn poll_all_answered(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
-        if state.unanswered > 0 && !state.closed {
+        if !state.unanswered.is_empty() && !state.closed {
             state.lane = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -151,7 +209,7 @@ impl Replies {
     /// Whether every ask has been answered and every answer handed to QUIC.
     pub(crate) fn is_settled(&self) -> bool {
         let state = self.state.lock();
-        state.closed || (state.unanswered == 0 && state.backlog() == 0)
+        state.closed || (state.unanswered.is_empty() && state.backlog() == 0)
     }
 
     /// Whether every answer that was given has been handed to QUIC.
@@ -174,9 +232,16 @@ impl Replies {
     pub(crate) fn close(&self) {
         let before = {
             let mut state = self.state.lock();
+            if state.closed {
+                return;
+            }
+            // Whoever has them answers in vain; those that the lane still holds are dropped, and counted off, by it.
+            self.account.add(state.unanswered.len());
             std::mem::replace(&mut *state, State { closed: true, ..State::default() })
         };
+        self.has_abandoned.store(false, Ordering::Relaxed);
         self.budget.give_back(before.paid);
+        before.signals.into_values().for_each(|signal| signal.give());
         [before.writer, before.lane].into_iter().flatten().for_each(Waker::wake);
     }
 
@@ -234,20 +299,31 @@ impl Replies {
         waker.into_iter().for_each(Waker::wake);
     }
 
-    fn answer(&self, put: impl FnOnce(&mut State)) {
+    fn answer(&self, ask: u64, put: impl FnOnce(&mut State)) {
         let (writer, lane, express) = {
             let mut state = self.state.lock();
             if state.closed {
-                return;
+                drop(state);
+                return self.account.release(1);
             }
             let was_full = state.is_full();
-            state.unanswered = state.unanswered.saturating_sub(1);
+            if !state.unanswered.settle(ask) {
+                if state.abandoned.remove(&ask) {
+                    self.has_abandoned.store(!state.abandoned.is_empty(), Ordering::Relaxed);
+                    drop(state);
+                    self.account.release(1);
+                }
+                return;
+            }
+            if !state.signals.is_empty() {
+                state.signals.remove(&ask);
+            }
             if state.out.is_empty() {
                 let hint = state.out_hint;
                 state.out.reserve(hint);
             }
             put(&mut state);
-            let lane = if state.unanswered == 0 || (was_full && !state.is_full()) {
+            let lane = if state.unanswered.is_empty() || (was_full && !state.is_full()) {
                 state.lane.take()
             } else {
                 None
@@ -283,7 +359,7 @@ impl ReplyPort for Replies {
             Ok(())
                 if encoder.bytes().len() <= PAYLOAD_INLINE_MAX && encoder.bodies().is_empty() =>
             {
-                self.answer(|state| {
+                self.answer(ask, |state| {
                     if state.admits(encoder.bytes().len(), &self.budget) {
                         put_reply(&mut state.out, ask, None, encoder.bytes());
                     } else {
@@ -303,7 +379,7 @@ impl ReplyPort for Replies {
                     payload: whole_beside,
                 };
                 let total = beside.total() as usize;
-                self.answer(|state| {
+                self.answer(ask, |state| {
                     if !state.admits(inline.len() + total, &self.budget) {
                         return give_up(state, ask);
                     }
@@ -321,7 +397,21 @@ impl ReplyPort for Replies {
     }
 
     fn fault(&self, ask: u64, fault: Fault) {
-        self.answer(|state| put_backward(&mut state.out, &Backward::Fault { ask, fault }));
+        self.answer(ask, |state| put_backward(&mut state.out, &Backward::Fault { ask, fault }));
+    }
+
+    fn is_cancelled(&self, ask: u64) -> bool {
+        self.has_abandoned.load(Ordering::Relaxed) && self.state.lock().abandoned.contains(&ask)
+    }
+
+    fn signal(&self, ask: u64) -> Option<Arc<Signal>> {
+        let mut state = self.state.lock();
+        if state.closed || state.abandoned.contains(&ask) {
+            let signal = Arc::new(Signal::default());
+            signal.give();
+            return Some(signal);
+        }
+        Some(state.signals.entry(ask).or_default().clone())
     }
 
     fn undelivered(&self, tells: u64, fault: Fault) {
@@ -342,16 +432,39 @@ impl ReplyPort for Replies {
 mod tests {
     use super::*;
     use crate::frame::lane::backward;
+    use crate::inbound::abandoned::{Abandoned, PEER_MAX};
 
     fn cx() -> Context<'static> {
         Context::from_waker(Waker::noop())
     }
 
+    fn account() -> Account {
+        let peer = webmesh_transport::SecretKey::generate().peer_id();
+        Abandoned::default().account(peer, None)
+    }
+
+    /// Takes what there is to write and says which asks it answers.
+    fn answered(replies: &Replies) -> Vec<u64> {
+        let mut asks = Vec::new();
+        while let Poll::Ready(Output::Write { bytes, .. }) = replies.poll_output(&mut cx()) {
+            let mut rest = &bytes[..];
+            while let Some((len, prefix)) = crate::frame::varint::get(rest).unwrap() {
+                let (frame, after) = rest[prefix..].split_at(len as usize);
+                rest = after;
+                match backward(frame, 0).unwrap() {
+                    Backward::Reply { ask, .. } | Backward::Fault { ask, .. } => asks.push(ask),
+                    _ => {}
+                }
+            }
+        }
+        asks
+    }
+
     #[test]
     fn replies_and_failures_are_written_and_the_last_one_is_noticed() {
-        let replies = Replies::new(1000, Budget::new(0, 0, None));
-        for _ in 0..3 {
-            replies.expect();
+        let replies = Replies::new(1000, Budget::new(0, 0, None), account());
+        for ask in 5..8 {
+            replies.expect(ask).unwrap();
         }
         replies.reply(5, &mut |encoder| encoder.encode("hi"));
         replies.reply(6, &mut |encoder| encoder.encode(&"x".repeat(2000)));
@@ -375,9 +488,9 @@ mod tests {
 
     #[test]
     fn an_asker_that_does_not_read_is_not_served_further() {
-        let replies = Replies::new(64 << 20, Budget::new(64 << 20, 0, None));
+        let replies = Replies::new(64 << 20, Budget::new(64 << 20, 0, None), account());
         assert!(replies.poll_room(&cx()).is_ready());
-        replies.expect();
+        replies.expect(0).unwrap();
         let body = crate::Bytes::from(vec![0; 5 << 20]);
         replies.reply(0, &mut |encoder| encoder.encode(&body));
         assert!(replies.poll_room(&cx()).is_pending());
@@ -390,12 +503,12 @@ mod tests {
     #[test]
     fn replies_to_asks_that_were_handled_at_once_are_kept_as_far_as_the_budget_goes() {
         let budget = Budget::new(16 << 20, 0, None);
-        let replies = Replies::new(64 << 20, budget.clone());
+        let replies = Replies::new(64 << 20, budget.clone(), account());
         let body = crate::Bytes::from(vec![0; 1 << 20]);
         let text = "x".repeat(60_000);
         for ask in 0..100 {
-            replies.expect();
-            replies.expect();
+            replies.expect(2 * ask).unwrap();
+            replies.expect(2 * ask + 1).unwrap();
             replies.reply(2 * ask, &mut |encoder| encoder.encode(&body));
             replies.reply(2 * ask + 1, &mut |encoder| encoder.encode(&text));
         }
@@ -413,10 +526,92 @@ mod tests {
 
     #[test]
     fn after_the_stream_is_gone_nothing_is_kept() {
-        let replies = Replies::new(1000, Budget::new(0, 0, None));
-        replies.expect();
+        let replies = Replies::new(1000, Budget::new(0, 0, None), account());
+        replies.expect(5).unwrap();
         replies.close();
         replies.reply(5, &mut |encoder| encoder.encode("hi"));
         assert_eq!(replies.poll_output(&mut cx()), Poll::Ready(Output::Gone));
+    }
+
+    #[test]
+    fn a_cancelled_ask_is_answered_once_and_whoever_has_it_hears_of_it() {
+        let replies = Replies::new(1000, Budget::new(0, 0, None), account());
+        for ask in 0..4 {
+            replies.expect(ask).unwrap();
+        }
+        assert!(replies.expect(3).is_err() && replies.cancel(4, false).is_err());
+        let (told, untold) = (replies.signal(1).unwrap(), replies.signal(2).unwrap());
+        replies.cancel(0, true).unwrap();
+        replies.cancel(1, false).unwrap();
+        assert_eq!((told.is_given(), untold.is_given()), (true, false));
+        assert!(replies.is_cancelled(1) && !replies.is_cancelled(2));
+        assert!(replies.signal(1).unwrap().is_given());
+        // The answer to the second crosses the word that nobody waits for it, and is the one that counts.
+        replies.reply(2, &mut |encoder| encoder.encode("hi"));
+        replies.cancel(2, false).unwrap();
+        assert!(!untold.is_given());
+        assert!(replies.poll_all_answered(&cx()).is_pending());
+        replies.cancel(3, false).unwrap();
+        assert!(replies.poll_all_answered(&cx()).is_ready() && !replies.is_settled());
+        // Late answers go nowhere.
+        replies.reply(1, &mut |encoder| encoder.encode("hi"));
+        replies.fault(3, Fault::NoReply);
+        assert!(!replies.is_cancelled(1));
+        assert_eq!(answered(&replies), [0, 1, 2, 3]);
+        let state = replies.state.lock();
+        assert!(state.signals.is_empty() && state.abandoned.is_empty());
+    }
+
+    #[test]
+    fn cancelled_asks_that_an_actor_has_are_counted_until_it_is_done_with_them_stream_or_not() {
+        let abandoned = Abandoned::default();
+        let peer = webmesh_transport::SecretKey::generate().peer_id();
+        let lane = || {
+            let account = abandoned.account(peer, None);
+            Replies::new(1000, Budget::new(0, 0, None), account)
+        };
+        let (one, other) = (lane(), lane());
+        for ask in 0..PEER_MAX as u64 - 1 {
+            one.expect(ask).unwrap();
+            one.cancel(ask, false).unwrap();
+        }
+        let last = PEER_MAX as u64;
+        assert!(other.poll_room(&cx()).is_ready());
+        one.expect(last).unwrap();
+        one.expect(last + 1).unwrap();
+        // Nobody gave these up, but nobody can hear their answers; the second of them the actor never had.
+        one.close_and_drop(1);
+        assert!(other.poll_room(&cx()).is_pending());
+        assert!(one.poll_room(&cx()).is_ready(), "its lane is to find out that it has ended");
+        one.fault(last, Fault::NoReply);
+        assert!(other.poll_room(&cx()).is_ready());
+        for ask in 0..PEER_MAX as u64 - 1 {
+            one.fault(ask, Fault::NoReply);
+        }
+        // To the last one.
+        for ask in 0..PEER_MAX as u64 - 1 {
+            other.expect(ask).unwrap();
+            other.cancel(ask, false).unwrap();
+        }
+        assert!(other.poll_room(&cx()).is_ready());
+    }
+
+    #[test]
+    fn what_has_ever_been_asked_and_given_up_leaves_no_memory() {
+        let replies = Replies::new(1000, Budget::new(0, 0, None), account());
+        replies.expect(0).unwrap();
+        for ask in 1..200_000 {
+            replies.expect(ask).unwrap();
+            replies.cancel(ask, ask % 2 == 0).unwrap();
+            if ask % 2 == 1 {
+                replies.fault(ask, Fault::NoReply);
+            }
+            if ask % 1000 == 0 {
+                answered(&replies);
+            }
+        }
+        assert!(replies.poll_room(&cx()).is_ready());
+        replies.reply(0, &mut |encoder| encoder.encode("still there"));
+        assert!(answered(&replies).contains(&0));
     }
 }

@@ -1,6 +1,6 @@
 //! A lane's handle on an inlet: places are reserved first, then filled together.
 
-use super::{Delivery, Inlet, Item, Lane, NEAR, Shared, Waiter, Wakes, Wants, refuse};
+use super::{Delivery, FarWaiter, Inlet, Item, Lane, NEAR, SOME_NEWS, Shared, Wakes, refuse};
 use actix::Actor;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,20 +35,14 @@ impl<A: Actor> InletLane<A> {
         if shared.closed.is_some() {
             return Poll::Ready(0);
         }
-        let in_hand = inlet.in_hand.load(Ordering::Relaxed);
-        let (queued, line_is_empty, free) = (
-            shared
-                .line
-                .iter()
-                .any(|w| matches!(w.wants, Wants::Places { lane, .. } if lane == self.id)),
-            shared.line.is_empty(),
-            shared.free(inlet.capacity, in_hand),
-        );
+        let queued = shared.far_line.iter().any(|waiter| waiter.lane == self.id);
+        let (nobody_waits, free) =
+            (shared.nobody_waits(), shared.free(inlet.capacity, inlet.in_hand.load()).1);
         let Some(lane) = shared.lanes.get_mut(&self.id) else { return Poll::Ready(0) };
         if lane.granted > 0 {
             return Poll::Ready(lane.granted);
         }
-        if line_is_empty && free > 0 {
+        if nobody_waits && free > 0 {
             let granted = want.clamp(1, free);
             lane.granted = granted;
             shared.reserved += granted;
@@ -58,10 +52,8 @@ impl<A: Actor> InletLane<A> {
         if !queued {
             let ticket = shared.next_ticket;
             shared.next_ticket += 1;
-            shared.line.push_back(Waiter {
-                ticket,
-                wants: Wants::Places { lane: self.id, want: want.max(1) },
-            });
+            let waiter = FarWaiter { ticket, lane: self.id, want: want.max(1) };
+            shared.far_line.push_back(waiter);
             inlet.look_again(shared);
         }
         Poll::Pending
@@ -95,17 +87,13 @@ impl<A: Actor> InletLane<A> {
         let lane = self.id;
         for delivery in deliveries.drain(..) {
             let count = delivery.count();
-            shared.push(Item { delivery, lane, count });
+            shared.queues.push(Item { delivery, lane, count });
         }
-        self.inlet.news.store(true, Ordering::Release);
+        self.inlet.news.fetch_or(SOME_NEWS, Ordering::Release);
         if count < granted {
-            shared.admit(
-                self.inlet.capacity,
-                self.inlet.in_hand.load(Ordering::Relaxed),
-                &mut wakes,
-            );
+            shared.admit(self.inlet.capacity, self.inlet.in_hand.load(), &mut wakes);
         }
-        if !shared.queue.is_empty() {
+        if !shared.queues.is_empty() {
             wakes.pump = shared.pump.take();
         }
         drop(shared);
@@ -128,12 +116,10 @@ impl<A: Actor> InletLane<A> {
         let mut shared = inlet.shared.lock();
         let granted = granted(&mut shared, id).unwrap_or(0);
         shared.reserved -= granted;
-        shared
-            .line
-            .retain(|waiter| !matches!(waiter.wants, Wants::Places { lane, .. } if lane == id));
+        shared.far_line.retain(|waiter| waiter.lane != id);
         if shared.closed.is_none() {
-            shared.admit(inlet.capacity, inlet.in_hand.load(Ordering::Relaxed), &mut wakes);
-            if !shared.queue.is_empty() {
+            shared.admit(inlet.capacity, inlet.in_hand.load(), &mut wakes);
+            if !shared.queues.is_empty() {
                 wakes.pump = shared.pump.take();
             }
         }

@@ -2,14 +2,17 @@
 //! actix mailbox bound holds (docs/measurements.md), hence our own.
 //!
 //! A message needs one of `capacity` places, from the moment it is let in until the handler takes it. Who finds none
-//! stands in line, first come first served, senders of this process and lanes of others alike. The pump takes the
+//! stands in line, first come first served, senders of this process and lanes of others alike; but lanes leave an eighth of
+//! the places to this process, and take turns with it (`queues`). The pump takes the
 //! whole queue at once and gives places back in batches, so that neither side pays for a lock or a wake-up per message.
 
 mod lane;
+mod queues;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use lane::InletLane;
+use queues::{NEAR_TURNS, Queues, Turns};
 
 use crate::dispatch::Delivery;
 use crate::error::Fault;
@@ -21,7 +24,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -53,6 +56,15 @@ const LOOKS_FOR_SENDER: u32 = 100;
 /// No lane: a message of this process.
 const NEAR: u32 = 0;
 
+/// The share of the places that lanes leave to this process. A guess: with an inlet of the usual size, 512 senders that wait
+/// for an answer each never meet what others have sent. An inlet of fewer than eight places is shared as a whole.
+const NEAR_SHARE: usize = 8;
+
+/// Bits of [`Inlet::news`].
+const SOME_NEWS: u8 = 1;
+/// See [`SOME_NEWS`].
+const NEAR_NEWS: u8 = 2;
+
 /// A message in the queue, or a run of them, and the lane that it came by.
 pub(crate) struct Item<A: Actor> {
     delivery: Box<dyn Delivery<A>>,
@@ -64,9 +76,8 @@ pub(crate) struct Item<A: Actor> {
 /// What the pump holds: messages out of the queue but not handled yet. It belongs to the supervisor rather than to the
 /// actor's context, so that a panic loses only the message in hand.
 pub(crate) struct Hand<A: Actor> {
-    items: VecDeque<Item<A>>,
-    /// Messages in them.
-    left: usize,
+    queues: Queues<A>,
+    turns: Turns,
     /// Messages taken per lane since they were last reported.
     taken: Vec<(u32, u64)>,
     /// Messages taken since the pump last slept, up to [`SPELL_MESSAGES`].
@@ -84,8 +95,8 @@ pub(crate) struct Hand<A: Actor> {
 impl<A: Actor> Default for Hand<A> {
     fn default() -> Self {
         Self {
-            items: VecDeque::new(),
-            left: 0,
+            queues: Queues::default(),
+            turns: Turns::default(),
             taken: Vec::new(),
             spell: 0,
             looks: 0,
@@ -99,13 +110,7 @@ impl<A: Actor> Default for Hand<A> {
 impl<A: Actor> Hand<A> {
     /// The delivery that has the next message, which counts as taken from here on. Call `done` when it was delivered.
     pub(crate) fn next(&mut self) -> Option<&mut dyn Delivery<A>> {
-        // Left over by a panic.
-        while self.items.front().is_some_and(|item| item.count == 0) {
-            self.items.pop_front();
-        }
-        let item = self.items.front_mut()?;
-        item.count -= 1;
-        self.left -= 1;
+        let item = self.turns.next(&mut self.queues)?;
         self.spell = (self.spell + 1).min(SPELL_MESSAGES);
         if item.lane != NEAR {
             match self.taken.last_mut() {
@@ -116,10 +121,14 @@ impl<A: Actor> Hand<A> {
         Some(item.delivery.as_mut())
     }
 
+    /// How many messages it holds, and how many of those came by lanes.
+    fn held(&self) -> (usize, usize) {
+        (self.queues.len(), self.queues.far_len())
+    }
+
     /// Puts an empty box aside for another message.
     pub(crate) fn done(&mut self) {
-        if self.items.front().is_some_and(|item| item.count == 0)
-            && let Some(mut item) = self.items.pop_front()
+        if let Some(mut item) = self.turns.done(&mut self.queues)
             && item.delivery.reusable().is_some()
         {
             self.spare.push(item.delivery);
@@ -132,10 +141,11 @@ pub(crate) struct Inlet<A: Actor> {
     capacity: usize,
     /// Whether senders may be on other threads, so that looking around is of use.
     looks_around: bool,
-    /// Length of the pump's hand when it last reported; never less than the truth.
-    in_hand: AtomicUsize,
-    /// Whether there is something in the queue, or in line, for a pump that looks around without the lock.
-    news: AtomicBool,
+    /// What was in the pump's hand when it last reported; never less than the truth.
+    in_hand: InHand,
+    /// Whether there is something in the queue, or in line, for a pump that looks around without the lock; and whether it may
+    /// be this process's.
+    news: AtomicU8,
     /// Whether anybody stands in line, for the pump to see without the lock.
     line_waits: AtomicBool,
     /// Whether nothing is handed out any more.
@@ -144,15 +154,35 @@ pub(crate) struct Inlet<A: Actor> {
     stop: AtomicBool,
 }
 
+/// How many messages the pump holds.
+#[derive(Default)]
+struct InHand {
+    all: AtomicUsize,
+    far: AtomicUsize,
+}
+
+impl InHand {
+    fn store<A: Actor>(&self, hand: &Hand<A>) {
+        self.all.store(hand.queues.len(), Ordering::SeqCst);
+        self.far.store(hand.queues.far_len(), Ordering::SeqCst);
+    }
+
+    /// All, and those that came by lanes.
+    fn load(&self) -> (usize, usize) {
+        (self.all.load(Ordering::SeqCst), self.far.load(Ordering::SeqCst))
+    }
+}
+
 struct Shared<A: Actor> {
-    queue: VecDeque<Item<A>>,
-    /// Messages in it.
-    queued: usize,
+    queues: Queues<A>,
     /// Empty boxes for messages of this process; with those in hand, no more than twice as many as places.
     spare: Vec<Box<dyn Delivery<A>>>,
     /// Places granted to lanes that haven't committed yet.
     reserved: usize,
-    line: VecDeque<Waiter<A>>,
+    /// Who waits for a place, of this process.
+    near_line: VecDeque<NearWaiter<A>>,
+    /// The lanes that wait for places.
+    far_line: VecDeque<FarWaiter>,
     next_ticket: u64,
     /// Set while the pump sleeps for want of messages.
     pump: Option<Waker>,
@@ -173,16 +203,18 @@ struct Lane {
     taken_waker: Option<Waker>,
 }
 
-struct Waiter<A: Actor> {
+/// Waits to have this message in the queue, and to know when it is.
+struct NearWaiter<A: Actor> {
     ticket: u64,
-    wants: Wants<A>,
+    item: Item<A>,
+    admitted: oneshot::Sender<Result<(), Fault>>,
 }
 
-enum Wants<A: Actor> {
-    /// To have this message in the queue, and to know when it is.
-    Place(Item<A>, oneshot::Sender<Result<(), Fault>>),
-    /// Up to so many places for a lane.
-    Places { lane: u32, want: usize },
+/// Waits for up to so many places.
+struct FarWaiter {
+    ticket: u64,
+    lane: u32,
+    want: usize,
 }
 
 /// Whom to wake once the lock is released.
@@ -209,32 +241,44 @@ impl Wakes {
 }
 
 impl<A: Actor> Shared<A> {
-    fn push(&mut self, item: Item<A>) {
-        self.queued += item.count;
-        self.queue.push_back(item);
+    /// Free places: for this process, and for lanes. `in_hand`: what the pump holds, and how much of it came by lanes.
+    fn free(&self, capacity: usize, in_hand: (usize, usize)) -> (usize, usize) {
+        let free = capacity.saturating_sub(self.queues.len() + self.reserved + in_hand.0);
+        let of_lanes = self.queues.far_len() + self.reserved + in_hand.1;
+        let for_lanes = (capacity - capacity / NEAR_SHARE).saturating_sub(of_lanes);
+        (free, for_lanes.min(free))
     }
 
-    fn free(&self, capacity: usize, in_hand: usize) -> usize {
-        capacity.saturating_sub(self.queued + self.reserved + in_hand)
+    fn nobody_waits(&self) -> bool {
+        self.near_line.is_empty() && self.far_line.is_empty()
     }
 
     /// Lets in whoever is first in line, as long as there are places.
-    fn admit(&mut self, capacity: usize, in_hand: usize, wakes: &mut Wakes) {
-        let mut free = self.free(capacity, in_hand);
-        while free > 0 {
-            let Some(first) = self.line.pop_front() else { return };
-            match first.wants {
-                Wants::Place(item, admitted) => {
-                    self.push(item);
-                    wakes.admitted.push(admitted);
-                    free -= 1;
+    fn admit(&mut self, capacity: usize, in_hand: (usize, usize), wakes: &mut Wakes) {
+        loop {
+            let (free, for_lanes) = self.free(capacity, in_hand);
+            let near = self.near_line.front().filter(|_| free > 0).map(|first| first.ticket);
+            let far = self.far_line.front().filter(|_| for_lanes > 0).map(|first| first.ticket);
+            match (near, far) {
+                (None, None) => return,
+                (Some(near), far) if far.is_none_or(|far| near < far) => {
+                    let Some(first) = self.near_line.pop_front() else { return };
+                    self.queues.push(first.item);
+                    wakes.admitted.push(first.admitted);
                 }
-                Wants::Places { lane, want } => {
+                _ => {
+                    let Some(FarWaiter { lane, want, .. }) = self.far_line.pop_front() else {
+                        return;
+                    };
                     let Some(lane) = self.lanes.get_mut(&lane) else { continue };
-                    let granted = want.min(free);
+                    // No more than its turn while others wait behind it.
+                    let turn = match self.near_line.len() {
+                        0 => want,
+                        waiting => want.min((waiting / NEAR_TURNS).max(1)),
+                    };
+                    let granted = turn.min(for_lanes);
                     lane.granted += granted;
                     self.reserved += granted;
-                    free -= granted;
                     wakes.lanes.extend(lane.reserve_waker.take());
                 }
             }
@@ -246,11 +290,11 @@ impl<A: Actor> Inlet<A> {
     pub(crate) fn new(capacity: usize, looks_around: bool) -> Arc<Self> {
         Arc::new(Self {
             shared: Mutex::new(Shared {
-                queue: VecDeque::new(),
-                queued: 0,
+                queues: Queues::default(),
                 spare: Vec::new(),
                 reserved: 0,
-                line: VecDeque::new(),
+                near_line: VecDeque::new(),
+                far_line: VecDeque::new(),
                 next_ticket: 0,
                 pump: None,
                 waiting: None,
@@ -260,8 +304,8 @@ impl<A: Actor> Inlet<A> {
             }),
             capacity: capacity.max(1),
             looks_around,
-            in_hand: AtomicUsize::new(0),
-            news: AtomicBool::new(false),
+            in_hand: InHand::default(),
+            news: AtomicU8::new(0),
             line_waits: AtomicBool::new(false),
             drains: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -279,8 +323,8 @@ impl<A: Actor> Inlet<A> {
         if let Some(fault) = &shared.closed {
             return Err(fault.clone());
         }
-        let room = shared.line.is_empty()
-            && shared.free(self.capacity, self.in_hand.load(Ordering::Relaxed)) > 0;
+        let room =
+            shared.near_line.is_empty() && shared.free(self.capacity, self.in_hand.load()).0 > 0;
         if !room && when_full == WhenFull::Refuse {
             return Err(Fault::Full);
         }
@@ -288,8 +332,8 @@ impl<A: Actor> Inlet<A> {
         let Some(delivery) = pack(&mut shared.spare) else { return Err(Fault::UnknownMessage) };
         let item = Item { delivery, lane: NEAR, count: 1 };
         if room {
-            shared.push(item);
-            self.news.store(true, Ordering::Release);
+            shared.queues.push(item);
+            self.news.store(SOME_NEWS | NEAR_NEWS, Ordering::Release);
             let pump = shared.pump.take();
             drop(shared);
             if let Some(pump) = pump {
@@ -300,7 +344,7 @@ impl<A: Actor> Inlet<A> {
         let (admitted, told) = oneshot::channel();
         let ticket = shared.next_ticket;
         shared.next_ticket += 1;
-        shared.line.push_back(Waiter { ticket, wants: Wants::Place(item, admitted) });
+        shared.near_line.push_back(NearWaiter { ticket, item, admitted });
         self.look_again(shared);
         Ok(Queued::Waiting(Box::pin(Turn { inlet: self.clone(), ticket, told, over: false })))
     }
@@ -313,8 +357,8 @@ impl<A: Actor> Inlet<A> {
             delivery.refuse(fault);
             return;
         }
-        shared.push(Item { delivery, lane: NEAR, count: 1 });
-        self.news.store(true, Ordering::Release);
+        shared.queues.push(Item { delivery, lane: NEAR, count: 1 });
+        self.news.store(SOME_NEWS | NEAR_NEWS, Ordering::Release);
         let pump = shared.pump.take();
         drop(shared);
         if let Some(pump) = pump {
@@ -326,19 +370,33 @@ impl<A: Actor> Inlet<A> {
     /// waits for them.
     fn look_again(&self, mut shared: parking_lot::MutexGuard<'_, Shared<A>>) {
         self.line_waits.store(true, Ordering::SeqCst);
-        self.news.store(true, Ordering::Release);
+        self.news.store(SOME_NEWS | NEAR_NEWS, Ordering::Release);
         let mut wakes = Wakes::default();
-        shared.admit(self.capacity, self.in_hand.load(Ordering::SeqCst), &mut wakes);
-        if !shared.queue.is_empty() {
+        shared.admit(self.capacity, self.in_hand.load(), &mut wakes);
+        if !shared.queues.is_empty() {
             wakes.pump = shared.pump.take();
         }
         drop(shared);
         wakes.wake();
     }
 
+    /// While the pump holds nothing but messages of others, gives it what this process has sent meanwhile.
+    #[inline]
+    pub(crate) fn top_up(&self, hand: &mut Hand<A>) {
+        if hand.queues.are_far_only() && self.news.load(Ordering::Acquire) & NEAR_NEWS != 0 {
+            let mut shared = self.shared.lock();
+            self.news.store(0, Ordering::Relaxed);
+            hand.queues.append(&mut shared.queues);
+            self.in_hand.store(hand);
+        }
+    }
+
     /// The pump is out of messages: gives it the queue, or remembers to wake it.
     pub(crate) fn poll_refill(&self, hand: &mut Hand<A>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.looks_around && hand.spell >= SPELL_MESSAGES && !self.news.load(Ordering::Acquire) {
+        if self.looks_around
+            && hand.spell >= SPELL_MESSAGES
+            && self.news.load(Ordering::Acquire) == 0
+        {
             let looks = if hand.sender_wakes { LOOKS_FOR_SENDER } else { LOOKS };
             if hand.looks == 0 {
                 self.settle(hand);
@@ -354,22 +412,18 @@ impl<A: Actor> Inlet<A> {
         (hand.looks, hand.offered) = (0, None);
         let mut wakes = Wakes::default();
         let mut shared = self.shared.lock();
-        self.news.store(false, Ordering::Relaxed);
-        shared.admit(self.capacity, 0, &mut wakes);
+        self.news.store(0, Ordering::Relaxed);
+        shared.admit(self.capacity, (0, 0), &mut wakes);
         hand.sender_wakes = !wakes.admitted.is_empty();
-        self.line_waits.store(!shared.line.is_empty(), Ordering::SeqCst);
+        self.line_waits.store(!shared.nobody_waits(), Ordering::SeqCst);
         report(&mut shared, hand, &mut wakes);
         if shared.spare.len() < hand.spare.len() {
             std::mem::swap(&mut shared.spare, &mut hand.spare);
         }
-        let refilled = if shared.queue.is_empty() {
+        let refilled = if shared.queues.is_empty() {
             hand.spell = 0;
-            if shared.queue.capacity() > KEEP_ITEMS {
-                shared.queue = VecDeque::new();
-            }
-            if hand.items.capacity() > KEEP_ITEMS {
-                hand.items = VecDeque::new();
-            }
+            shared.queues.shrink();
+            hand.queues.shrink();
             if shared.spare.len() > KEEP_ITEMS {
                 shared.spare.truncate(KEEP_ITEMS);
                 shared.spare.shrink_to_fit();
@@ -382,11 +436,10 @@ impl<A: Actor> Inlet<A> {
             }
             Poll::Pending
         } else {
-            std::mem::swap(&mut shared.queue, &mut hand.items);
-            hand.left = std::mem::take(&mut shared.queued);
+            std::mem::swap(&mut shared.queues, &mut hand.queues);
             Poll::Ready(())
         };
-        self.in_hand.store(hand.left, Ordering::SeqCst);
+        self.in_hand.store(hand);
         drop(shared);
         if refilled.is_pending() && hand.spare.len() > KEEP_ITEMS {
             hand.spare = Vec::new();
@@ -397,7 +450,7 @@ impl<A: Actor> Inlet<A> {
 
     /// The pump's share of time is up while there are messages still: gives the places of the handled ones back.
     pub(crate) fn settle(&self, hand: &mut Hand<A>) {
-        self.in_hand.store(hand.left, Ordering::SeqCst);
+        self.in_hand.store(hand);
         let line_waits = self.line_waits.load(Ordering::SeqCst);
         if !line_waits && hand.taken.is_empty() {
             return;
@@ -406,9 +459,9 @@ impl<A: Actor> Inlet<A> {
         let mut shared = self.shared.lock();
         report(&mut shared, hand, &mut wakes);
         if line_waits && self.is_time_to_admit(&shared, hand) {
-            shared.admit(self.capacity, hand.left, &mut wakes);
+            shared.admit(self.capacity, hand.held(), &mut wakes);
             hand.sender_wakes |= !wakes.admitted.is_empty();
-            self.line_waits.store(!shared.line.is_empty(), Ordering::SeqCst);
+            self.line_waits.store(!shared.nobody_waits(), Ordering::SeqCst);
         }
         drop(shared);
         wakes.wake();
@@ -417,7 +470,7 @@ impl<A: Actor> Inlet<A> {
     fn is_time_to_admit(&self, shared: &Shared<A>, hand: &mut Hand<A>) -> bool {
         let now = Instant::now();
         let offered = *hand.offered.get_or_insert(now);
-        let many = shared.free(self.capacity, hand.left) >= self.capacity / 2;
+        let many = shared.free(self.capacity, hand.held()).0 >= self.capacity / 2;
         if many || now.duration_since(offered) >= HOLD_LINE {
             hand.offered = Some(now);
             return true;
@@ -428,12 +481,12 @@ impl<A: Actor> Inlet<A> {
     /// The actor waits for something (`ctx.wait`) and takes no messages meanwhile: gives the places of the handled ones
     /// back, and remembers how to wake the actor for a stop.
     pub(crate) fn settle_waiting(&self, hand: &mut Hand<A>, cx: &mut Context<'_>) {
-        self.in_hand.store(hand.left, Ordering::SeqCst);
+        self.in_hand.store(hand);
         let mut wakes = Wakes::default();
         let mut shared = self.shared.lock();
         report(&mut shared, hand, &mut wakes);
-        shared.admit(self.capacity, hand.left, &mut wakes);
-        self.line_waits.store(!shared.line.is_empty(), Ordering::SeqCst);
+        shared.admit(self.capacity, hand.held(), &mut wakes);
+        self.line_waits.store(!shared.nobody_waits(), Ordering::SeqCst);
         if self.stop.load(Ordering::Acquire) {
             // Requested since it was last looked at, when nobody was there to be woken.
             cx.waker().wake_by_ref();
@@ -459,11 +512,9 @@ impl<A: Actor> Inlet<A> {
             item.count == 0 || item.delivery.is_notice_to().is_none_or(|told| told >= incarnation)
         };
         let mut shared = self.shared.lock();
-        shared.queue.retain(is_wanted);
-        hand.items.retain(is_wanted);
-        shared.queued = shared.queue.iter().map(|item| item.count).sum();
-        hand.left = hand.items.iter().map(|item| item.count).sum();
-        self.in_hand.store(hand.left, Ordering::SeqCst);
+        shared.queues.retain(is_wanted);
+        hand.queues.retain(is_wanted);
+        self.in_hand.store(hand);
     }
 
     /// Whether the actor was told to stop since this was last asked. (It may refuse, so each request counts once.)
@@ -481,7 +532,7 @@ impl<A: Actor> Inlet<A> {
 
     /// Refuses what the pump has in hand, once nothing is handed out any more. Returns how many messages that were.
     pub(crate) fn drain_hand(&self, hand: &mut Hand<A>) -> usize {
-        let drains = self.drains.load(Ordering::Relaxed) && hand.left > 0;
+        let drains = self.drains.load(Ordering::Relaxed) && !hand.queues.is_empty();
         if drains { self.refuse_all(hand, &Fault::Stopped, false) } else { 0 }
     }
 
@@ -493,7 +544,7 @@ impl<A: Actor> Inlet<A> {
 
     fn refuse_all(&self, hand: &mut Hand<A>, why: &Fault, for_good: bool) -> usize {
         let mut wakes = Wakes::default();
-        let (queue, queued, line) = {
+        let (mut queues, line) = {
             let mut shared = self.shared.lock();
             if shared.closed.is_none() {
                 shared.closed = Some(why.clone());
@@ -506,8 +557,8 @@ impl<A: Actor> Inlet<A> {
                 wakes.lanes.extend(shared.waiting.clone());
             }
             report(&mut shared, hand, &mut wakes);
-            let queue = std::mem::take(&mut shared.queue);
-            for item in hand.items.iter().chain(&queue) {
+            let queues = std::mem::take(&mut shared.queues);
+            for item in hand.queues.iter().chain(queues.iter()) {
                 if let Some(lane) = shared.lanes.get_mut(&item.lane) {
                     lane.taken += item.count as u64;
                     lane.refused_tells += item.delivery.far_tells() as u64;
@@ -517,18 +568,17 @@ impl<A: Actor> Inlet<A> {
                 wakes.lanes.extend(lane.reserve_waker.take());
                 wakes.lanes.extend(lane.taken_waker.take());
             }
-            (queue, std::mem::take(&mut shared.queued), std::mem::take(&mut shared.line))
+            shared.far_line.clear();
+            (queues, std::mem::take(&mut shared.near_line))
         };
         wakes.wake();
-        let left = std::mem::take(&mut hand.left) + queued;
-        for item in std::mem::take(&mut hand.items).into_iter().chain(queue) {
+        let left = hand.queues.len() + queues.len();
+        for item in hand.queues.drain().chain(queues.drain()) {
             refuse(item.delivery, why);
         }
         for waiter in line {
-            if let Wants::Place(item, admitted) = waiter.wants {
-                refuse(item.delivery, why);
-                let _ = admitted.send(Err(why.clone()));
-            }
+            refuse(waiter.item.delivery, why);
+            let _ = waiter.admitted.send(Err(why.clone()));
         }
         left
     }
@@ -583,11 +633,8 @@ impl<A: Actor> Drop for Turn<A> {
             return;
         }
         let mut shared = self.inlet.shared.lock();
-        let withdrawn = match shared.line.binary_search_by_key(&self.ticket, |waiter| waiter.ticket)
-        {
-            Ok(at) => shared.line.remove(at),
-            Err(_) => None,
-        };
+        let place = shared.near_line.binary_search_by_key(&self.ticket, |waiter| waiter.ticket);
+        let withdrawn = place.ok().and_then(|at| shared.near_line.remove(at));
         drop(shared);
         // Outside the lock: dropping a message may run the application's code.
         drop(withdrawn);

@@ -66,6 +66,10 @@ impl Scene {
     }
 }
 
+fn line_len(shared: &Shared<Nobody>) -> usize {
+    shared.near_line.len() + shared.far_line.len()
+}
+
 fn reserve(lane: &mut InletLane<Nobody>, want: usize) -> Poll<usize> {
     lane.poll_reserve(&mut Context::from_waker(Waker::noop()), want)
 }
@@ -94,7 +98,7 @@ fn lanes_and_senders_stand_in_one_line() {
     assert!(matches!(third, Queued::Waiting(_)));
     scene.commit(&mut two, 1);
     assert_eq!(
-        scene.inlet.shared.lock().line.len(),
+        line_len(&scene.inlet.shared.lock()),
         0,
         "what a lane doesn't use goes to the next, too"
     );
@@ -124,7 +128,7 @@ fn a_lane_that_goes_gives_its_places_back() {
     let waiting = scene.tell();
     assert!(matches!(waiting, Queued::Waiting(_)));
     drop(lane);
-    assert_eq!(scene.inlet.shared.lock().queue.len(), 1);
+    assert_eq!(scene.inlet.shared.lock().queues.len(), 1);
     assert_eq!(scene.inlet.shared.lock().reserved, 0);
 }
 
@@ -140,7 +144,7 @@ fn a_lane_that_cannot_use_what_it_asked_for_gives_it_up_granted_or_not() {
     two.withdraw();
     one.withdraw();
     let shared = scene.inlet.shared.lock();
-    assert_eq!((shared.reserved, shared.line.len()), (0, 0), "the one who waited behind is in");
+    assert_eq!((shared.reserved, line_len(&shared)), (0, 0), "the one who waited behind is in");
     drop(shared);
     assert_eq!(reserve(&mut one, 4), Poll::Ready(1), "and one place is free");
     drop((full, behind));
@@ -198,9 +202,11 @@ fn no_more_than_the_capacity_is_ever_held_whatever_happens() {
                 }
             }
             let shared = scene.inlet.shared.lock();
-            assert!(shared.queued + shared.reserved + scene.hand.left <= capacity);
-            let tickets: HashSet<_> = shared.line.iter().map(|waiter| waiter.ticket).collect();
-            assert_eq!(tickets.len(), shared.line.len());
+            assert!(shared.queues.len() + shared.reserved + scene.hand.queues.len() <= capacity);
+            let near = shared.near_line.iter().map(|waiter| waiter.ticket);
+            let tickets: HashSet<_> =
+                near.chain(shared.far_line.iter().map(|waiter| waiter.ticket)).collect();
+            assert_eq!(tickets.len(), line_len(&shared));
         }
         drop(lanes);
         while let more @ 1.. = scene.take(100) {
@@ -208,4 +214,50 @@ fn no_more_than_the_capacity_is_ever_held_whatever_happens() {
         }
         assert_eq!(handled, sent as usize, "seed {seed}: everything arrives, once");
     }
+}
+
+/// Which messages are taken, in order: `n` of this process, `f` of others.
+fn taken_kinds(scene: &mut Scene, most: usize) -> String {
+    let mut kinds = String::new();
+    while kinds.len() < most {
+        scene.inlet.top_up(&mut scene.hand);
+        let far = scene.hand.queues.far_len();
+        if !scene.take_one() {
+            let cx = &mut Context::from_waker(Waker::noop());
+            if scene.inlet.poll_refill(&mut scene.hand, cx).is_pending() {
+                break;
+            }
+            continue;
+        }
+        kinds.push(if scene.hand.queues.far_len() < far { 'f' } else { 'n' });
+    }
+    kinds
+}
+
+#[test]
+fn what_lanes_have_sent_waits_its_turn_behind_this_process_and_gets_it() {
+    let mut scene = Scene::new(1000);
+    let mut lane = scene.inlet.open_lane();
+    assert_eq!(reserve(&mut lane, 1000), Poll::Ready(875), "an eighth is left to this process");
+    scene.commit(&mut lane, 875);
+    assert_eq!(taken_kinds(&mut scene, 2), "ff");
+    // It is in the actor's hand already; a message of this process goes before all the same.
+    assert!(matches!(scene.tell(), Queued::Accepted));
+    assert_eq!(taken_kinds(&mut scene, 3), "nff");
+    (0..20).for_each(|_| drop(scene.tell()));
+    assert_eq!(taken_kinds(&mut scene, 22), "nnnnnnnnfnnnnnnnnfnnnn");
+    assert_eq!(taken_kinds(&mut scene, 1000).len(), 875 - 6);
+}
+
+#[test]
+fn a_lane_in_line_takes_no_more_than_its_turn_of_the_places_that_become_free() {
+    let mut scene = Scene::new(80);
+    let mut lane = scene.inlet.open_lane();
+    (0..80).for_each(|_| drop(scene.tell()));
+    assert!(reserve(&mut lane, 70).is_pending());
+    let waiting: Vec<_> = (0..160).map(|_| scene.tell()).collect();
+    assert_eq!(scene.take(80), 80);
+    assert_eq!(reserve(&mut lane, 70), Poll::Ready(20));
+    assert_eq!(scene.inlet.shared.lock().near_line.len(), 100);
+    drop(waiting);
 }

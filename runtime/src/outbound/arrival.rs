@@ -5,7 +5,7 @@ use super::room::{Place, Room};
 use crate::body::{BodyError, receive};
 use crate::error::Fault;
 use crate::frame::lane::Beside;
-use crate::remote::{AskSlot, Looked, OwnedPayload};
+use crate::remote::{Looked, OwnedPayload};
 use crate::session::Session;
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -153,7 +153,7 @@ impl Arrival {
         let (mut looks, mut before) = (0, 0);
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            if !self.lane.look(|state| state.core.is_awaited(ask, AskSlot::is_abandoned)) {
+            if !self.lane.look(|state| state.core.is_awaited(ask)) {
                 return Ended::Unwanted;
             }
             let now = progress.load(Ordering::Relaxed);

@@ -168,7 +168,6 @@ impl Lane {
         if state.core.was_touched() || !state.core.is_quiet() {
             self.last_used.store(round, Ordering::Relaxed);
         }
-        state.core.forget_asks(AskSlot::is_abandoned);
         if !state.core.has_asks() {
             state.expecting = None;
         }
@@ -184,7 +183,7 @@ impl Lane {
         self: &Arc<Self>,
         era: u64,
         message: OutMessage<'_>,
-    ) -> Result<Queued, Fault> {
+    ) -> Result<(Queued, u64), Fault> {
         let OutMessage { id, kind, encode, when_full } = message;
         crate::scratch::with_encoder(self.message_max, |encoder| {
             let want = match kind {
@@ -194,7 +193,7 @@ impl Lane {
                     if encoder.bodies().is_empty()
                         && self.state.lock().core.append_tell(era, id, encoder.bytes())
                     {
-                        return Ok(Queued::Accepted);
+                        return Ok((Queued::Accepted, 0));
                     }
                     Want::Nothing
                 }
@@ -216,9 +215,10 @@ impl Lane {
         id: &'static str,
         encoder: &mut Encoder,
         refuse: bool,
-    ) -> Result<Queued, Fault> {
+    ) -> Result<(Queued, u64), Fault> {
         let mut alone = None;
-        let submitted = self.change(|state, fx| {
+        let (submitted, ask) = self.change(|state, fx| {
+            let ask = state.core.next_ask();
             let submitted = state.core.submit(era, want, id, encoder, refuse, fx);
             // Whoever asks one thing after the other has no more to send for now.
             if fx.alone
@@ -227,17 +227,18 @@ impl Lane {
             {
                 alone = Some((express.clone(), writer));
             }
-            submitted
+            (submitted, ask)
         });
         if let Some((express, writer)) = alone {
             express.send(writer);
         }
-        Ok(match submitted? {
+        let queued = match submitted? {
             Submitted::Accepted => Queued::Accepted,
             Submitted::Waiting(ticket) => {
                 Queued::Waiting(Box::pin(InLine { lane: self.clone(), ticket }))
             }
-        })
+        };
+        Ok((queued, ask))
     }
 }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::task::JoinSet;
-use webmesh_transport::Inline;
+use webmesh_transport::{FEATURE_CANCEL, Inline};
 
 /// How long a lane waits for the peer to allow one more stream before another lane must make room. A guess.
 const STREAM_WITHIN: Duration = Duration::from_millis(200);
@@ -58,7 +58,8 @@ pub(crate) async fn open(session: &Arc<Session>, lane: &Arc<Lane>) -> Result<(),
     session.lane_opened(id, lane);
     let stream = lane.change(|state, fx| {
         state.session = Some(session.clone());
-        let stream = state.core.opened(fx);
+        let cancels = session.link().has_feature(FEATURE_CANCEL);
+        let stream = state.core.opened(cancels, fx);
         // Asks that an older stream carried are answered over this link too, if at all.
         fx.expecting |= state.core.has_asks();
         stream

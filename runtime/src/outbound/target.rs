@@ -55,9 +55,17 @@ impl FarTarget {
 }
 
 impl RemoteTarget for FarTarget {
-    fn send(&self, message: OutMessage<'_>) -> Result<Queued, Fault> {
+    fn send(&self, message: OutMessage<'_>) -> Result<(Queued, u64), Fault> {
         let (lane, era) = self.lane()?;
         lane.send(*era, message)
+    }
+
+    fn cancel(&self, ask: u64) {
+        if let Some((lane, _)) = self.lane.get() {
+            let slot = lane.change(|state, fx| state.core.cancel(ask, fx));
+            // Without the lock: it wakes whoever still has the other end.
+            drop(slot);
+        }
     }
 
     fn wire(&self) -> &WireRef {

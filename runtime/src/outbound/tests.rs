@@ -20,6 +20,8 @@ struct Lane {
     answers: Vec<(u32, Fault)>,
     opens: usize,
     lost: u64,
+    /// The other side understands CANCEL.
+    cancels: bool,
 }
 
 #[derive(Debug, PartialEq, Eq, Clone)]
@@ -28,6 +30,7 @@ enum Seen {
     Tell(u64),
     Ask(u64, u64),
     Flush(u64),
+    Cancel(u64),
     Need(u64),
     Beside(Vec<u64>, bool),
     Finish,
@@ -42,11 +45,16 @@ impl Lane {
             answers: vec![],
             opens: 0,
             lost: 0,
+            cancels: false,
         }
     }
 
     fn opened() -> (Self, u64) {
-        let mut lane = Self::new();
+        Self::new().into_opened()
+    }
+
+    fn into_opened(self) -> (Self, u64) {
+        let mut lane = self;
         lane.core
             .submit(
                 0,
@@ -75,7 +83,8 @@ impl Lane {
 
     fn open(&mut self) -> u64 {
         self.known.clear();
-        self.with(|core, fx| core.opened(fx))
+        let cancels = self.cancels;
+        self.with(|core, fx| core.opened(cancels, fx))
     }
 
     fn tell(&mut self, n: u64) -> Result<Submitted, Fault> {
@@ -122,6 +131,7 @@ impl Lane {
                         seen.push(match forward(frame, self.known.len(), 1 << 40).unwrap() {
                             Forward::Open { .. } => Seen::Open,
                             Forward::Flush { ask } => Seen::Flush(ask),
+                            Forward::Cancel { ask } => Seen::Cancel(ask),
                             Forward::Need { bytes, .. } => Seen::Need(bytes),
                             Forward::Message { ask, id, beside, payload, .. } => {
                                 self.known.extend(id.map(str::to_owned));
@@ -508,6 +518,93 @@ fn a_drained_stream_cannot_reclaim_its_successor() {
     assert!(lane.core.is_flowing());
     lane.with(|core, fx| core.reclaimed(next, fx));
     assert!(!lane.core.is_flowing());
+}
+
+#[test]
+fn an_ask_that_is_given_up_is_forgotten_at_once_and_the_other_side_is_told() {
+    for cancels in [true, false] {
+        let (mut lane, stream) = Lane { cancels, ..Lane::new() }.into_opened();
+        lane.ask(5, 1).unwrap();
+        lane.ask(6, 2).unwrap();
+        assert_eq!(lane.with(|core, fx| core.cancel(1, fx)), Some(5));
+        assert_eq!(lane.with(|core, fx| core.cancel(1, fx)), None, "once");
+        let told: &[Seen] = if cancels { &[Seen::Cancel(1)] } else { &[] };
+        assert_eq!(lane.seen(stream), [&[Seen::Ask(1, 1), Seen::Ask(2, 2)], told].concat());
+        // Each ask is answered, also this one; the other goes on.
+        assert_eq!(lane.core.answered(stream, 1), Ok(None));
+        assert_eq!(lane.core.answered(stream, 2), Ok(Some(6)));
+        assert_eq!(lane.with(|core, fx| core.cancel(2, fx)), None, "it was answered");
+        // On a stream that is ended nothing more can be said.
+        lane.ask(7, 3).unwrap();
+        lane.with(|core, fx| core.drain(fx));
+        assert_eq!(lane.seen(stream), [Seen::Ask(3, 3), Seen::Finish]);
+        assert_eq!(lane.with(|core, fx| core.cancel(3, fx)), Some(7));
+        assert_eq!(lane.seen(stream), []);
+    }
+}
+
+#[test]
+fn asks_that_end_by_the_peers_silence_are_taken_back_when_it_hears_again() {
+    let (mut lane, stream) = Lane { cancels: true, ..Lane::new() }.into_opened();
+    lane.ask(5, 1).unwrap();
+    lane.with(|core, fx| {
+        core.hold(true, fx);
+        core.fail_asks(&Fault::Unreachable, fx);
+    });
+    assert_eq!(lane.seen(stream), [Seen::Ask(1, 1), Seen::Cancel(0), Seen::Cancel(1)]);
+}
+
+#[test]
+fn ten_million_asks_that_are_given_up_leave_the_lane_as_it_was() {
+    let (mut lane, stream) = Lane { cancels: true, ..Lane::new() }.into_opened();
+    assert_eq!(lane.core.answered(stream, 0), Ok(Some(999)));
+    let mut encoder = encoder(&7u64);
+    // What is written meanwhile is not looked at.
+    lane.known.push("ask".into());
+    let waker = Waker::noop();
+    let (mut sent, mut largest) = (1, 0);
+    for ask in 1..=10_000_000u64 {
+        let want = Want::Answer(ask as u32);
+        lane.with(|core, fx| core.submit(0, want, "ask", &mut encoder, false, fx)).unwrap();
+        assert_eq!(lane.with(|core, fx| core.cancel(ask, fx)), Some(ask as u32));
+        sent += 1;
+        if ask % 250 == 0 {
+            match lane.core.poll_output(stream, &mut Context::from_waker(waker)) {
+                Poll::Ready(Output::Write { bytes, .. }) => largest = largest.max(bytes.len()),
+                other => panic!("{other:?}"),
+            }
+            for ask in ask - 249..=ask {
+                assert_eq!(lane.core.answered(stream, ask), Ok(None));
+            }
+            lane.credit(stream, sent + 1000, 1 << 40, sent);
+        }
+    }
+    assert!(largest < 250 * 32, "{largest}");
+    assert!(lane.core.is_quiet() || !lane.core.has_asks());
+    assert!(lane.core.memory() < 64 << 10, "{}", lane.core.memory());
+    let ask = 10_000_001;
+    assert_eq!(lane.seen(stream), []);
+    assert!(matches!(lane.ask(5, 42), Ok(Submitted::Accepted)));
+    assert!(matches!(lane.tell(43), Ok(Submitted::Accepted)));
+    assert_eq!(lane.seen(stream), [Seen::Ask(ask, 42), Seen::Tell(43)]);
+    assert_eq!(lane.core.answered(stream, ask), Ok(Some(5)));
+}
+
+#[test]
+fn senders_that_give_up_in_line_one_after_the_other_leave_nothing_behind() {
+    let (mut lane, stream) = Lane { cancels: true, ..Lane::new() }.into_opened();
+    (1..1000).for_each(|n| drop(lane.tell(n)));
+    lane.seen(stream);
+    for n in 0..1_000_000 {
+        let ticket = waiting(lane.ask(5, 7));
+        lane.with(|core, fx| core.withdraw(&ticket, fx));
+        assert_eq!(lane.with(|core, fx| core.cancel(n + 1, fx)), None);
+    }
+    // What waits is asked for once, not once a sender.
+    assert!(matches!(lane.seen(stream)[..], [Seen::Need(_)]));
+    lane.credit(stream, 2000, 1 << 20, 0);
+    assert!(matches!(lane.ask(5, 42), Ok(Submitted::Accepted)));
+    assert_eq!(lane.seen(stream), [Seen::Ask(1_000_001, 42)]);
 }
 
 #[test]

@@ -98,10 +98,11 @@ impl Session {
         let Forward::Open { object, protocol } = forward(&first, 0, 0)? else {
             return Err(FrameError::Unexpected("a message before OPEN").into());
         };
-        let replies =
-            Arc::new(Replies::new(self.message_max as usize, self.replies_budget.clone()));
-        let writer = write(self.link.clone(), id, send, replies.clone());
         let Some(links) = self.links.upgrade() else { return Ok(()) };
+        let account = links.abandoned().account(self.link.peer(), self.link.network());
+        let budget = self.replies_budget.clone();
+        let replies = Arc::new(Replies::new(self.message_max as usize, budget, account));
+        let writer = write(self.link.clone(), id, send, replies.clone());
         let Some(mesh) = links.mesh() else { return Ok(()) };
         let caller = self.link.peer();
         let id_of_object = ObjectId(object);

@@ -6,6 +6,7 @@
 #[path = "../local/actors.rs"]
 #[allow(dead_code)]
 mod actors;
+mod cancelling;
 mod elsewhere;
 mod ending;
 mod hoarding;
@@ -15,10 +16,12 @@ mod order;
 mod outages;
 mod page;
 mod panics;
+mod patient;
 mod refs;
 mod repeat;
 mod replies;
 mod sizes;
+mod strangers;
 mod successors;
 mod versions;
 mod world;

@@ -1,6 +1,6 @@
-//! Which thread sends an ask.
+//! Which thread sends an ask, and asks that are given up on the way.
 
-use crate::common::{Recorder, mesh, note, recorder, run};
+use crate::common::{Echo, Recorder, mesh, note, recorder, run};
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 use webmesh::ActorRef;
@@ -46,5 +46,24 @@ fn who_asks_alone_sends_the_ask_even_while_the_network_thread_is_busy() {
         arrived.expect("nothing arrives until the network thread has time");
         assert_eq!(ask.await.unwrap(), Ok(1));
         assert_eq!(visit.await.unwrap(), Ok(0));
+    });
+}
+
+#[test]
+fn an_ask_whose_bodies_are_on_their_way_is_given_up_and_the_lane_goes_on() {
+    run(async {
+        let (host, guest) = (mesh().await, mesh().await);
+        let (far, log) = recorder(&host, &guest, Duration::ZERO).await;
+        assert_eq!(far.ask(note(1, 0, 10)).await, Ok(0));
+        let body = webmesh::Bytes::from(vec![1; 32 << 20]);
+        for number in 1..20 {
+            let large = far.ask(Echo { body: body.clone() });
+            // Behind it in line, and not before it.
+            let behind = far.ask(note(1, number, 100_000));
+            tokio::time::sleep(Duration::from_millis(number % 7)).await;
+            drop(large);
+            assert_eq!(behind.await, Ok(number));
+        }
+        assert_eq!(log.lock().unwrap().len(), 20);
     });
 }

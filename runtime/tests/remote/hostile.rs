@@ -59,6 +59,15 @@ fn malformed_frames_endless_lengths_and_deep_nesting_are_refused_and_others_go_o
                 ]
                 .concat(),
             ),
+            ("a cancel of what was never asked", [open_frame(object), vec![2, 8, 0]].concat()),
+            ("asks whose numbers fall", {
+                let ask = |number, id: &[u8]| {
+                    let payload = rmp_serde::to_vec_named(&note(1, 1, 0)).unwrap();
+                    let frame = [&[3, number, 0], id, &payload].concat();
+                    [vec![frame.len() as u8], frame].concat()
+                };
+                [open_frame(object), ask(5, b"\x09test.note"), ask(4, b"")].concat()
+            }),
             ("bodies beyond the limit", {
                 let mut frame = vec![6, 0, 9];
                 frame.extend(b"test.note");

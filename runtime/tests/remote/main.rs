@@ -18,5 +18,6 @@ mod hostile;
 mod in_place;
 mod large;
 mod mixed;
+mod older;
 mod restarts;
 mod watches;

@@ -16,6 +16,7 @@ impl Shared {
             versions,
             listen,
             advertise,
+            features,
             windows,
             patience,
             limits,
@@ -94,6 +95,7 @@ impl Shared {
         let own_ref = OwnRef::new(secret, versions, &advertise, &locals)?;
         let shared = Arc::new(Self {
             admissions: Admissions::new(&limits),
+            features,
             config: Settings { windows, patience, limits, sessions, proxy, kernel: is_real },
             tunnel_tls: tunnel_tls.clone(),
             scouting: AtomicBool::new(false),

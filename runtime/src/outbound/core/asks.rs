@@ -4,6 +4,7 @@ use super::stream::Opened;
 use super::{Core, Effects, Want};
 use crate::error::Fault;
 use crate::frame::FrameError;
+use crate::frame::lane as frames;
 use crate::outbound::unconfirmed::Unconfirmed;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -54,7 +55,8 @@ impl<S> Core<S> {
     /// # Errors
     /// As [`Self::answered`].
     pub(crate) fn arriving(&mut self, stream: u64, ask: u64) -> Result<bool, FrameError> {
-        if ask >= self.next_ask || self.asks.get(&ask).is_some_and(|asked| asked.stream != stream) {
+        if ask >= self.asks_sent || self.asks.get(&ask).is_some_and(|asked| asked.stream != stream)
+        {
             return Err(FrameError::Unexpected("answer"));
         }
         let unconfirmed = if self.is_current(stream) {
@@ -91,8 +93,8 @@ impl<S> Core<S> {
     }
 
     /// Whether the answer to an ask is still waited for.
-    pub(crate) fn is_awaited(&self, ask: u64, gave_up: impl Fn(&S) -> bool) -> bool {
-        self.asks.get(&ask).is_some_and(|asked| !gave_up(&asked.slot))
+    pub(crate) fn is_awaited(&self, ask: u64) -> bool {
+        self.asks.contains_key(&ask)
     }
 
     /// Tells that reached the other side on this stream but no handler.
@@ -161,7 +163,10 @@ impl<S> Core<S> {
     pub(crate) fn fail_asks(&mut self, fault: &Fault, fx: &mut Effects<S>) {
         let mut asks: Vec<_> = self.asks.drain().collect();
         asks.sort_unstable_by_key(|(ask, _)| *ask);
-        fx.failed.extend(asks.into_iter().map(|(_, ask)| (ask.slot, fault.clone())));
+        for (ask, asked) in asks {
+            self.tell_cancelled(asked.stream, ask, fx);
+            fx.failed.push((asked.slot, fault.clone()));
+        }
         for waiting in std::mem::take(&mut self.queue) {
             match waiting.want {
                 Want::Nothing => self.queue.push_back(waiting),
@@ -170,9 +175,34 @@ impl<S> Core<S> {
         }
     }
 
-    /// Drops what is kept for askers that gave up.
-    pub(crate) fn forget_asks(&mut self, mut gave_up: impl FnMut(&S) -> bool) {
-        self.asks.retain(|_, ask| !gave_up(&ask.slot));
+    /// The number that the next ask or flush gets when it is submitted.
+    pub(crate) fn next_ask(&self) -> u64 {
+        self.next_ask
+    }
+
+    /// The asker of what was sent gave up. Nothing is kept for it any more, and the other side is told, if it understands
+    /// that and the stream isn't ended yet. What is still in line is withdrawn by its ticket. Drop what is returned without
+    /// the lane's lock.
+    pub(crate) fn cancel(&mut self, ask: u64, fx: &mut Effects<S>) -> Option<S> {
+        let asked = self.asks.remove(&ask)?;
+        self.tell_cancelled(asked.stream, ask, fx);
+        Some(asked.slot)
+    }
+
+    fn tell_cancelled(&mut self, stream: u64, ask: u64, fx: &mut Effects<S>) {
+        if self.stream.cancels && self.takes_cancels(stream) {
+            if self.out.is_empty() {
+                fx.writer = self.writer.take().or(fx.writer.take());
+            }
+            frames::put_cancel(&mut self.out, ask);
+        }
+    }
+
+    /// Bytes of memory that it keeps for asks and what is to be written, capacities included.
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> usize {
+        let asks = self.asks.capacity() * (size_of::<(u64, Ask<S>)>() + 1);
+        asks + self.out.capacity() + self.queue.capacity() * size_of::<super::line::Waiting<S>>()
     }
 
     /// Whether asks are in flight.

@@ -16,6 +16,8 @@ pub(super) struct Waiting<S> {
     pub(super) place: u64,
     /// Of the ref that it came through.
     pub(super) era: u64,
+    /// Its number, if it is an ask or a flush.
+    pub(super) ask: u64,
     pub(super) ticket: Option<Arc<Ticket>>,
     pub(super) want: Want<S>,
     pub(super) id: &'static str,
@@ -33,6 +35,7 @@ impl<S> Waiting<S> {
 /// A message in hand.
 struct Message<'a, S> {
     era: u64,
+    ask: u64,
     want: Want<S>,
     id: &'static str,
     payload: &'a [u8],
@@ -98,17 +101,20 @@ impl<S> Core<S> {
         if exceeds(payload_len, bodies_len, self.limit()) {
             return Err(Fault::TooLarge { limit: self.limit });
         }
+        // Now, in the order of the calls, which is also that in which they are written.
+        let ask = self.next_ask;
+        self.next_ask += u64::from(!matches!(want, Want::Nothing));
         let plain = payload_len <= PAYLOAD_INLINE_MAX && encoder.bodies().is_empty();
         if self.state == State::Open && self.queue.is_empty() && !self.held {
             let message = if plain {
-                Message { era, want, id, payload: encoder.bytes(), bodies: Vec::new() }
+                Message { era, ask, want, id, payload: encoder.bytes(), bodies: Vec::new() }
             } else if payload_len <= PAYLOAD_INLINE_MAX {
                 let bodies = encoder.take_bodies();
-                Message { era, want, id, payload: encoder.bytes(), bodies }
+                Message { era, ask, want, id, payload: encoder.bytes(), bodies }
             } else {
                 let (payload, mut bodies) = encoder.take();
                 bodies.push(payload.into());
-                Message { era, want, id, payload: &[], bodies }
+                Message { era, ask, want, id, payload: &[], bodies }
             };
             let whole_beside = payload_len > PAYLOAD_INLINE_MAX;
             return match self.write(message, whole_beside, fx) {
@@ -116,7 +122,7 @@ impl<S> Core<S> {
                 Err(_) if refuse_when_full => Err(Fault::Full),
                 Err(Message { want, id, payload, bodies, .. }) => {
                     let payload = payload.to_vec();
-                    Ok(self.line_up(era, want, id, payload, bodies, whole_beside, true, fx))
+                    Ok(self.line_up(era, ask, want, id, payload, bodies, whole_beside, true, fx))
                 }
             };
         }
@@ -132,7 +138,7 @@ impl<S> Core<S> {
         }
         let (payload, bodies) =
             if plain { (encoder.bytes().to_vec(), Vec::new()) } else { encoder.take() };
-        Ok(self.line_up(era, want, id, payload, bodies, false, !refuse_when_full, fx))
+        Ok(self.line_up(era, ask, want, id, payload, bodies, false, !refuse_when_full, fx))
     }
 
     /// What the sender of a message that is in the buffer now holds: until the receiver accepted the stream, a tell's
@@ -160,6 +166,7 @@ impl<S> Core<S> {
     fn line_up(
         &mut self,
         era: u64,
+        ask: u64,
         want: Want<S>,
         id: &'static str,
         mut payload: Vec<u8>,
@@ -173,7 +180,8 @@ impl<S> Core<S> {
         }
         let place = self.place();
         let ticket = may_wait.then(|| Arc::new(Ticket::new(place)));
-        let waiting = Waiting { place, era, ticket: ticket.clone(), want, id, payload, bodies };
+        let waiting =
+            Waiting { place, era, ask, ticket: ticket.clone(), want, id, payload, bodies };
         self.queue.push_back(waiting);
         match self.state {
             State::Closed => {
@@ -197,16 +205,17 @@ impl<S> Core<S> {
         if stream.unconfirmed.sent_count() >= stream.messages_max {
             return Err(message);
         }
+        let (era, ask) = (message.era, message.ask);
         let was_empty = self.out.is_empty();
         let flush = matches!(message.want, Want::Flushed(_));
         let (is_tell, slot) = match message.want {
             Want::Flushed(slot) => {
-                let size = frames::flush_size(self.next_ask) as u64;
+                let size = frames::flush_size(message.ask) as u64;
                 if stream.bytes + size > stream.bytes_max {
                     return Err(Message { want: Want::Flushed(slot), ..message });
                 }
                 stream.bytes += size;
-                frames::put_flush(&mut self.out, self.next_ask);
+                frames::put_flush(&mut self.out, message.ask);
                 (false, Some(slot))
             }
             want => {
@@ -217,7 +226,7 @@ impl<S> Core<S> {
                     payload: whole_beside,
                 });
                 let header = MessageHeader {
-                    ask: matches!(want, Want::Answer(_)).then_some(self.next_ask),
+                    ask: matches!(want, Want::Answer(_)).then_some(message.ask),
                     number,
                     id: known.is_none().then_some(message.id),
                     beside: beside.as_ref(),
@@ -255,9 +264,8 @@ impl<S> Core<S> {
                 fx.alone = std::mem::take(&mut self.at_once) <= 1;
             }
             let stream = self.stream_number;
-            let era = message.era;
-            self.asks.insert(self.next_ask, Ask { slot, stream, message: number, flush, era });
-            self.next_ask += 1;
+            self.asks.insert(ask, Ask { slot, stream, message: number, flush, era });
+            self.asks_sent = ask + 1;
             self.at_once = self.at_once.max(self.asks.len());
         }
         if was_empty {
@@ -282,8 +290,8 @@ impl<S> Core<S> {
             if whole_beside {
                 next.bodies.push(std::mem::take(&mut next.payload).into());
             }
-            let Waiting { place, era, ticket, want, id, payload, bodies } = next;
-            let message = Message { era, want, id, payload: &payload, bodies };
+            let Waiting { place, era, ask, ticket, want, id, payload, bodies } = next;
+            let message = Message { era, ask, want, id, payload: &payload, bodies };
             match self.write(message, whole_beside, fx) {
                 Ok(is_tell) => {
                     if let Some(ticket) = ticket {
@@ -302,7 +310,7 @@ impl<S> Core<S> {
                             payload
                         }
                     };
-                    let waiting = Waiting { place, era, ticket, want, id, payload, bodies };
+                    let waiting = Waiting { place, era, ask, ticket, want, id, payload, bodies };
                     self.queue.push_front(waiting);
                     self.ask_for_more(total as u64, fx);
                     return;
@@ -312,10 +320,12 @@ impl<S> Core<S> {
     }
 
     fn ask_for_more(&mut self, head: u64, fx: &mut Effects<S>) {
-        // Until the receiver has told its limit, nobody knows whether it would take a message so large.
-        if !self.stream.accepted || std::mem::replace(&mut self.stream.asked_for_more, true) {
+        // Until the receiver has told its limit, nobody knows whether it would take a message so large. Asking again for no
+        // more would be said in vain, however many senders in line give up one after the other.
+        if !self.stream.accepted || self.stream.asked_for.is_some_and(|bytes| bytes >= head) {
             return;
         }
+        self.stream.asked_for = Some(head);
         if self.out.is_empty() {
             fx.writer = self.writer.take().or(fx.writer.take());
         }
@@ -352,7 +362,6 @@ impl<S> Core<S> {
         if let Ok(at) = self.queue.binary_search_by_key(&ticket.place, |waiting| waiting.place) {
             drop(self.queue.remove(at));
             if at == 0 {
-                self.stream.asked_for_more = false;
                 self.advance(fx);
             }
         }

@@ -51,7 +51,10 @@ pub(crate) struct Core<S> {
     queue: VecDeque<Waiting<S>>,
     next_place: u64,
     asks: HashMap<u64, Ask<S>, Consecutive>,
+    /// The number of the next ask or flush that is submitted.
     next_ask: u64,
+    /// One more than the highest number that was written to a stream.
+    asks_sent: u64,
     /// The most asks in flight since there were none.
     at_once: usize,
     out: Vec<u8>,
@@ -86,6 +89,7 @@ impl<S> Core<S> {
             next_place: 0,
             asks: HashMap::default(),
             next_ask: 0,
+            asks_sent: 0,
             at_once: 0,
             out: Vec::new(),
             out_hint: 0,

@@ -48,8 +48,10 @@ pub(super) struct Stream {
     pub(super) unconfirmed: Unconfirmed,
     pub(super) numbers: Vec<&'static str>,
     pub(super) groups: u64,
-    /// NEED was sent and no credit has come since.
-    pub(super) asked_for_more: bool,
+    /// The bytes that NEED asked for, if no credit has come since.
+    pub(super) asked_for: Option<u64>,
+    /// The other side understands CANCEL.
+    pub(super) cancels: bool,
     /// Tells sent before the receiver accepted the stream: their senders are told how it goes.
     pub(super) early: Vec<Arc<Ticket>>,
 }
@@ -65,7 +67,8 @@ impl Stream {
             unconfirmed: Unconfirmed::default(),
             numbers: Vec::new(),
             groups: 0,
-            asked_for_more: false,
+            asked_for: None,
+            cancels: false,
             early: Vec::new(),
         }
     }
@@ -78,12 +81,13 @@ impl Stream {
 }
 
 impl<S> Core<S> {
-    /// A stream is open; returns its number. Its first bytes wait for the writer.
-    pub(crate) fn opened(&mut self, fx: &mut Effects<S>) -> u64 {
+    /// A stream is open; returns its number. Its first bytes wait for the writer. `cancels`: the other side understands
+    /// CANCEL.
+    pub(crate) fn opened(&mut self, cancels: bool, fx: &mut Effects<S>) -> u64 {
         self.held = false;
         self.stream_number += 1;
         self.state = State::Open;
-        self.stream = self.next_stream();
+        self.stream = Stream { cancels, ..self.next_stream() };
         self.out.clear();
         self.out_bodies.clear();
         self.writer = None;
@@ -179,7 +183,7 @@ impl<S> Core<S> {
         let unconfirmed = if self.is_current(stream) {
             self.stream.messages_max = self.stream.messages_max.max(messages);
             self.stream.bytes_max = self.stream.bytes_max.max(bytes);
-            self.stream.asked_for_more = false;
+            self.stream.asked_for = None;
             &mut self.stream.unconfirmed
         } else {
             match self.drained.iter_mut().find(|drained| drained.number == stream) {
@@ -275,6 +279,12 @@ impl<S> Core<S> {
     /// Whether a stream is in use.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.state, State::Open | State::Draining { .. })
+    }
+
+    /// Whether this stream still takes words about what it carried.
+    pub(super) fn takes_cancels(&self, stream: u64) -> bool {
+        let goes_on = matches!(self.state, State::Open | State::Draining { finished: false });
+        goes_on && stream == self.stream_number
     }
 
     /// Whether a stream is in use and takes new messages.
