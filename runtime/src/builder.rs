@@ -102,6 +102,7 @@ pub struct MeshBuilder {
     inlet_capacity: usize,
     linger: Option<Duration>,
     serve: bool,
+    relay: Option<bool>,
     service: Service,
     join: Vec<PeerRef>,
     rendezvous: Option<usize>,
@@ -135,6 +136,7 @@ impl MeshBuilder {
             inlet_capacity: CAPACITY,
             linger: None,
             serve: true,
+            relay: None,
             service: Service::default(),
             join: Vec::new(),
             rendezvous: None,
@@ -350,14 +352,35 @@ impl MeshBuilder {
         self
     }
 
-    /// Whether other hosts may use this one as their rendezvous, within limits. Default: yes.
+    /// Whether other hosts may use this one as their rendezvous, within limits: where it can be reached, it introduces them to each other, which
+    /// costs a few datagrams for each meeting and 47 KiB of memory for each host that keeps a session. Default: yes. It relays for them only
+    /// if asked to ([`relay`](Self::relay)).
     pub fn serve(mut self, serve: bool) -> Self {
         self.serve = serve;
         self
     }
 
-    /// What other hosts get from this one as their rendezvous and relay, if it serves: how many sessions, introductions and
-    /// relayed bytes. The default is what a small public node bears; see [`Service`].
+    /// Whether this mesh relays between hosts that it introduces and that can't reach each other directly, strangers included: up to 4 MiB a
+    /// second for each of them and 64 in all, as [`Service`] has it. Default: no, for a program that embeds a mesh shouldn't carry other people's traffic
+    /// unasked; `webmesh node` does by default. Hosts that meet by way of rendezvous none of which relays still reach each other where
+    /// their NATs let them punch; the others get [`ConnectError::NoRelay`](crate::ConnectError::NoRelay).
+    ///
+    /// ```no_run
+    /// # use webmesh::Mesh;
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// let node = Mesh::builder().listen("0.0.0.0:4433".parse()?).relay(true).start().await?; // a public node for others
+    /// # node.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn relay(mut self, relay: bool) -> Self {
+        self.relay = Some(relay);
+        self
+    }
+
+    /// What other hosts get from this one as their rendezvous, and as a relay, if it serves: how many sessions, introductions and
+    /// relayed bytes. The default is what a small public node bears, without relaying; see [`Service`].
     pub fn service(mut self, service: Service) -> Self {
         self.service = service;
         self
@@ -493,6 +516,12 @@ impl MeshBuilder {
         }
         let key_lock = key_file.as_ref().map(KeyLock::take).transpose()?;
         let versions = key_file.map_or_else(VersionCounter::in_memory, VersionCounter::beside);
+        let mut service = self.service;
+        match self.relay {
+            Some(true) => service.relaying = service.relaying.or(Service::with_relay().relaying),
+            Some(false) => service.relaying = None,
+            None => {}
+        }
         let plain = EndpointConfig::new(SecretKey::from_bytes(secret.to_bytes()));
         // As many as a peer of the same setting opens, with HELLO and control, and what quinn announces only after an eighth has ended.
         let streams = self.lanes_max + 2 + (self.lanes_max / 8).max(2) + 4;
@@ -514,7 +543,7 @@ impl MeshBuilder {
             map_port: self.map_port,
             #[cfg(feature = "sim")]
             network: self.memory,
-            service: self.serve.then_some(self.service),
+            service: self.serve.then_some(service),
             features: FEATURE_CANCEL,
             ..plain
         };

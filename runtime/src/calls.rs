@@ -190,8 +190,11 @@ impl<M: Message> Future for Ask<M> {
             }
         };
         ready!(timer.as_mut().poll(cx));
+        // Before it is withdrawn, for then nothing is to be seen any more.
+        let unreached =
+            matches!(&this.state, AskState::Far { target, .. } if target.is_connecting());
         this.cancel();
-        Poll::Ready(Err(AskError::Timeout))
+        Poll::Ready(Err(if unreached { AskError::NotReached } else { AskError::Timeout }))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::departures::{self, Run};
 use std::future::Future;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
+use webmesh_transport::shortage::{self, RUNTIME_DESCRIPTORS_MAX};
 
 /// Which runtime.
 #[derive(Clone, Copy, Debug)]
@@ -54,9 +55,13 @@ fn run<F: Future>(builder: &mut Builder, future: F) -> F::Output {
     builder.on_thread_start(move || {
         run.enter();
     });
-    let runtime: Runtime = match builder.enable_all().build() {
+    // tokio panics by itself where one of the first descriptors is refused.
+    let room = shortage::room_for(RUNTIME_DESCRIPTORS_MAX);
+    let runtime: Runtime = match room.and_then(|()| builder.enable_all().build()) {
         Ok(runtime) => runtime,
-        Err(error) => panic!("the runtime could not be started: {error}"),
+        Err(error) => {
+            panic!("the runtime could not be started: {}", shortage::with_remedy(&error))
+        }
     };
     let outer = Outer(run.enter());
     let output = {

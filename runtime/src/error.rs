@@ -92,6 +92,9 @@ pub enum AskError {
     /// yet be.
     #[error("no reply in time; the outcome is unknown")]
     Timeout,
+    /// The time was over while the peer was still being connected to: nothing was sent. Give it more time, or look for another road.
+    #[error("no reply in time: the peer wasn't reached yet, and nothing was sent")]
+    NotReached,
     /// The actor stopped before it answered, and will not come back under this ref.
     #[error("the actor stopped")]
     Stopped,

@@ -138,7 +138,7 @@ pub use departures::linger;
 pub use dispatch::{RemoteActor, ServedBy};
 pub use error::{AskError, TellError, TrySendError};
 pub use macros::{Message, Protocol, RemoteActor, Reply, main, test};
-pub use mesh::{Mesh, MeshEnded, PingError, Pong};
+pub use mesh::{Descriptors, Mesh, MeshEnded, PingError, Pong};
 pub use message::{Accepts, Message, Protocol, Streams};
 pub use publish::{Publish, PublishError, Resolve, ResolveError};
 pub use restart::Restart;
@@ -149,6 +149,7 @@ pub use watch::{Down, DownReason, Event, WatchEvent, WatchId};
 pub use webmesh_transport::nat::Router;
 pub use webmesh_transport::nat::{Mapping, NatClass, Ports, Reachability};
 pub use webmesh_transport::peer_ref::AddressRef;
+pub use webmesh_transport::shortage;
 pub use webmesh_transport::{
     BindError, Candidate, ConnectError, Drops, Explanation, JoinError, KeyFileError, PathKind,
     PeerId, PeerRef, PeerRefChanges, PlacementError, Relaying, SecretKey, Served, Service,

@@ -72,6 +72,8 @@ pub(crate) trait RemoteTarget: Send + Sync {
     fn send(&self, message: OutMessage<'_>) -> Result<(Queued, u64), Fault>;
     /// Nobody waits for the answer to this ask or flush any more. One that waits in line still is withdrawn by its ticket.
     fn cancel(&self, ask: u64);
+    /// Whether the way there is still being made, so that nothing that is under way has left this side.
+    fn is_connecting(&self) -> bool;
     /// The name under which this target is known.
     fn wire(&self) -> &WireRef;
     /// Whose word that is.

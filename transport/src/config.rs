@@ -15,6 +15,7 @@ use crate::{
     peer_ref::{ContentError, PeerRef},
     quic::Windows,
     rendezvous::{host::Service, join::JoinError},
+    shortage::{is_shortage, with_remedy},
     socket::{mesh_socket::Wire, udp::UdpWire},
     tls::TlsError,
 };
@@ -52,7 +53,7 @@ pub struct EndpointConfig {
     pub patience: Patience,
     /// What strangers may cost.
     pub limits: Limits,
-    /// What others get from this host as their rendezvous; `None`: nothing.
+    /// What others get from this host as their rendezvous; `None`: nothing. By default it introduces them, and doesn't relay.
     pub service: Option<Service>,
     /// Rendezvous to attach to, in the order in which they are tried, so that strangers can reach this host wherever it
     /// is. Empty: none.
@@ -118,8 +119,8 @@ pub enum RelayTls {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// An address can't be bound: it is taken, or not this host's.
-    #[error("cannot listen on {address}: {source}")]
+    /// An address can't be bound: it is taken, or not this host's, or the system lacks something, and the text says what to raise.
+    #[error("cannot listen on {address}: {}", with_remedy(source))]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -127,7 +128,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// QUIC could not be started.
-    #[error("cannot start QUIC: {0}")]
+    #[error("cannot start QUIC: {}", with_remedy(.0))]
     Quic(#[source] io::Error),
     /// TLS could not be set up.
     #[error(transparent)]
@@ -203,5 +204,8 @@ pub(crate) fn bind_all(
     let any = std::net::Ipv6Addr::UNSPECIFIED;
     let second = bind(SocketAddr::from((any, first.local_addr().port())))
         .or_else(|_| bind(SocketAddr::from((any, 0))));
-    Ok(std::iter::once(first).chain(second).collect())
+    match second {
+        Err(BindError::Listen { source, .. }) if !is_shortage(&source) => Ok(vec![first]),
+        second => Ok(vec![first, second?]),
+    }
 }

@@ -27,6 +27,7 @@ use crate::{
     },
     peer_ref::ExpiredError,
     printable::{Excerpt, printable},
+    refused::refused,
     socket::handles::Road,
     tls,
 };
@@ -66,8 +67,17 @@ pub enum ConnectError {
     /// its PeerRef is out of date.
     #[error("no rendezvous of the peer introduced this host to it: {0}")]
     NotIntroduced(String),
-    /// Nobody answered in time at any address.
-    #[error("no answer from the peer within {0:?}")]
+    /// The peer is there, and rendezvous introduced this host to it, but the NATs on the way let nothing through, and none of these rendezvous
+    /// relays. Have one of the two hosts join a rendezvous that does (`webmesh node` does by default), or forward a port.
+    #[error(
+        "the peer is there, but nothing gets through to it directly, and no rendezvous relays between the two"
+    )]
+    NoRelay,
+    /// The address is this host's own, and its system says that nobody listens there.
+    #[error("nobody listens at {0}, as the system says")]
+    Refused(SocketAddr),
+    /// Nobody answered in time at any address. As with each of these errors, nothing of what was to be said to the peer was sent.
+    #[error("no answer from the peer within {0:?}; nothing was sent")]
     Timeout(Duration),
     /// Nobody answered over UDP, and this host's proxy let no tunnel through; the text says what it did.
     #[error("no answer over UDP, and {0}")]
@@ -84,9 +94,14 @@ pub enum ConnectError {
     /// The peer proved its key and then broke the protocol, or speaks another version of it.
     #[error(transparent)]
     Hello(Arc<HelloError>),
-    /// The PeerRef has expired. Get a newer one.
-    #[error(transparent)]
-    Expired(Arc<ExpiredError>),
+    /// The PeerRef has expired, and where it says nobody was reached either. Get a newer one.
+    #[error("{failed}; {expired}")]
+    Expired {
+        /// Since when.
+        expired: ExpiredError,
+        /// Why it led to nobody.
+        failed: Arc<ConnectError>,
+    },
     /// The PeerRef leads to this host itself.
     #[error("that is this host itself")]
     Myself,
@@ -107,7 +122,7 @@ impl ConnectError {
 
     /// Whether it says more than that nobody was reached.
     pub(crate) fn is_telling(&self) -> bool {
-        !matches!(self, Self::NoAddress | Self::Timeout(_))
+        !matches!(self, Self::NoAddress | Self::Timeout(_) | Self::Refused(_))
     }
 }
 
@@ -118,6 +133,8 @@ pub(crate) enum Late {
     Road(Road),
     /// Every rendezvous of the peer says that it isn't there.
     Absent,
+    /// Those that introduced this host to the peer don't relay: no further road will be found.
+    Unrelayed,
     /// The proxy of this host gives no tunnel, for this reason.
     NoTunnel(String),
 }
@@ -125,6 +142,10 @@ pub(crate) enum Late {
 /// How long the addresses of a peer still have to answer after that: its rendezvous may be the ones who are wrong. A guess; three
 /// first packets are lost in it.
 const ABSENT_TIME: Duration = Duration::from_secs(3);
+
+/// How long the roads to a peer that is there have, if no relay lends another one: QUIC's first packets go out after 0, 1 and 3 s, and what they
+/// draw comes back. A guess.
+const UNRELAYED_TIME: Duration = Duration::from_millis(3500);
 
 /// A connection whose peer proved its key and said HELLO.
 pub(crate) struct Authenticated {
@@ -167,6 +188,7 @@ pub(crate) async fn dial(
     }
     // That somebody else lives there says more than that nobody answered elsewhere.
     let narrow = shared.socket.too_narrow(&named).map(ConnectError::TooNarrow);
+    let worst = worst.filter(ConnectError::is_telling);
     Err(worst.or(narrow).unwrap_or(ConnectError::Timeout(limit)))
 }
 
@@ -248,7 +270,7 @@ async fn race(
             if several {
                 again.extend_from_slice(&roads);
             }
-            attempts.push(Box::pin(attempt(shared, peer, roads)));
+            attempts.push(Box::pin(attempt(shared, peer, (roads, insist))));
             silence = Box::pin(shared.socket.sleep(WAVE_EVERY));
         }
         let one_by_one = tokio::select! {
@@ -257,7 +279,10 @@ async fn race(
                 // Dropping the others ends them.
                 Ok(proven) => return Ok(proven),
                 Err(e) => {
-                    if worst.as_ref().is_none_or(|worst| worst.yields_to(&e)) {
+                    let telling = worst.as_ref().is_some_and(ConnectError::is_telling);
+                    if worst.as_ref().is_none_or(|worst| worst.yields_to(&e))
+                        && (e.is_telling() || !telling)
+                    {
                         *worst = Some(e);
                     }
                     true
@@ -266,12 +291,15 @@ async fn race(
             news = late.recv(), if more => {
                 match news {
                     Some(Late::Road(road)) => {
-                        attempts.push(Box::pin(attempt(shared, peer, vec![road])));
+                        attempts.push(Box::pin(attempt(shared, peer, (vec![road], insist))));
                     }
                     Some(Late::NoTunnel(why)) => {
                         worst.get_or_insert(ConnectError::Proxy(why));
                     }
                     Some(Late::Absent) => absent = Some(Box::pin(shared.socket.sleep(ABSENT_TIME))),
+                    Some(Late::Unrelayed) => {
+                        absent = Some(Box::pin(shared.socket.sleep(UNRELAYED_TIME)));
+                    }
                     None => more = false,
                 }
                 false
@@ -283,13 +311,15 @@ async fn race(
             () = over(&mut absent) => break,
             () = over(&mut afresh) => {
                 afresh = pause();
-                attempts.push(Box::pin(attempt(shared, peer, first.clone().unwrap_or_default())));
+                let roads = first.clone().unwrap_or_default();
+                attempts.push(Box::pin(attempt(shared, peer, (roads, insist))));
                 false
             }
             () = &mut patience, if !again.is_empty() => true,
         };
         if one_by_one {
-            let each = again.drain(..).map(|road| Box::pin(attempt(shared, peer, vec![road])));
+            let each = again.drain(..);
+            let each = each.map(|road| Box::pin(attempt(shared, peer, (vec![road], insist))));
             attempts.extend(each);
         }
     }
@@ -306,13 +336,13 @@ async fn over(sleep: &mut Option<std::pin::Pin<Box<tokio::time::Sleep>>>) {
     }
 }
 
-/// One handshake along `roads`.
+/// One handshake along `roads`. One that insists is for somebody who may come back there in a moment.
 async fn attempt(
     shared: &Arc<Shared>,
     peer: Option<PeerId>,
-    roads: Vec<Road>,
+    (roads, insists): (Vec<Road>, bool),
 ) -> Result<Proven, ConnectError> {
-    let handle = shared.socket.handles().dial(roads);
+    let handle = shared.socket.handles().dial(roads.clone());
     let quic = &shared.quic;
     let ((connecting, driver), cid) = shared.cids.watch(|| {
         let name = tls::server_name(peer);
@@ -331,7 +361,12 @@ async fn attempt(
             });
         }
     };
-    let connection = connecting.await.map_err(|e| match (peer, tls::wrong_peer(&e)) {
+    let connected = tokio::select! {
+        biased;
+        connected = connecting => connected,
+        address = refused(shared, &roads), if !insists => return Err(ConnectError::Refused(address)),
+    };
+    let connection = connected.map_err(|e| match (peer, tls::wrong_peer(&e)) {
         (Some(expected), Some(found)) => ConnectError::WrongPeer { expected, found },
         _ => ConnectError::Handshake(printable(&e.to_string())),
     })?;

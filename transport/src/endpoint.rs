@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use rand::RngExt;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::nat::birthday::SOCKETS;
 #[cfg(feature = "port-mapping")]
 use crate::nat::port_mapping;
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
     config::{BindError, EndpointConfig, bind, bind_all},
     connection::{Connection, Newer, Order, Waiter},
     dial::{Authenticated, ConnectError, accept, dial},
-    hello::{FEATURE_RENDEZVOUS, Hello, InstanceId},
+    hello::{FEATURE_RELAY, FEATURE_RENDEZVOUS, Hello, InstanceId},
     identity::PeerId,
     interfaces::{self, ranking},
     limits::{Admission, Admissions, InitialGate, Limits, prefix},
@@ -47,7 +48,7 @@ use crate::{
         places::{self, Places},
         pulse::Pulses,
     },
-    peer_ref::{PeerRef, PeerRefStore, Remembered, RendezvousPoint, SignedRef},
+    peer_ref::{ExpiredError, PeerRef, PeerRefStore, Remembered, RendezvousPoint, SignedRef},
     placement::Placement,
     printable::Excerpt,
     quic::{self, Quic, Windows},
@@ -65,7 +66,11 @@ use crate::{
         mesh_socket::{ForOthers, MeshSocket, Wire},
     },
     tls::{Tls, TunnelTls},
-    tunnel::{is_far_end, pump, wire::Tunnels},
+    tunnel::{
+        is_far_end,
+        pump::{self, HALF_OPEN_MAX},
+        wire::{TUNNELS_MAX, Tunnels},
+    },
 };
 
 /// How long [`Endpoint::close`] waits for peers to acknowledge.
@@ -81,6 +86,11 @@ const FAREWELL: Duration = Duration::from_millis(50);
 
 /// Peers whose addresses are remembered, at up to ~3 KB each. A guess.
 const KNOWN_PEERS_MAX: usize = 4096;
+
+/// For [`Endpoint::descriptors_max`]: tunnels that a host dials which takes none, and what it takes to look at its interfaces and routes, to hear of
+/// changes, and to keep a version. Guesses.
+const TUNNELS_DIALLED: usize = 64;
+const LOOKS: u64 = 8;
 
 /// A running endpoint. Clones are the same; the last one dropped closes it.
 #[derive(Clone)]
@@ -136,6 +146,8 @@ pub(crate) struct Shared {
     pub(crate) started: std::time::Instant,
     /// Dials that only a peer gives a reason for.
     pub(crate) unasked: Mutex<Bucket>,
+    /// Datagrams that open this host's NAT for callers, as a rendezvous says where they are.
+    pub(crate) opened: Mutex<Bucket>,
     pub(crate) seed: Option<u64>,
     /// Lines about strangers, by the prefixes of their addresses.
     pub(crate) log_quota: LogQuota<IpAddr>,
@@ -214,6 +226,17 @@ impl Endpoint {
         self.shared().tls_port
     }
 
+    /// Descriptors that this endpoint may have open at a time, its threads' not counted: its sockets, tunnels of others if it takes them,
+    /// and what one birthday attempt and looks at this host take.
+    pub fn descriptors_max(&self) -> u64 {
+        let tunnels = match self.shared().tls_port {
+            Some(_) => 1 + TUNNELS_MAX + HALF_OPEN_MAX,
+            // Those that it dials. A guess: two for each of the rendezvous and peers of a small host.
+            None => TUNNELS_DIALLED,
+        };
+        (self.shared().socket.wires().len() + tunnels + SOCKETS) as u64 + LOOKS
+    }
+
     /// Buffer sizes that the system granted to each UDP socket.
     pub fn socket_buffers(&self) -> Vec<BufferSizes> {
         let buffers = |wire: &Wire| match wire {
@@ -253,11 +276,15 @@ impl Endpoint {
     /// A link that is there is used. But if the peer signed `target` after what the link knows it by, and names other places there,
     /// it is dialled at those too, and the link is asked whether it still works; whichever is there first is
     /// returned.
+    ///
+    /// One that has expired is used as well, after what else is known of the peer: its key must answer anyway, and then says itself where it is
+    /// today. The log says so.
     pub async fn connect(&self, target: &PeerRef) -> Result<Link, ConnectError> {
         match target {
             PeerRef::Signed(signed) => {
-                let valid = signed.check_valid(SystemTime::now());
-                valid.map_err(|e| ConnectError::Expired(Arc::new(e)))?;
+                if let Err(expired) = signed.check_valid(SystemTime::now()) {
+                    return self.connect_by_expired(signed, expired).await;
+                }
                 self.remember(target);
                 // Though the book should be full, or know better.
                 let addresses = signed.addresses().to_vec();
@@ -269,6 +296,26 @@ impl Endpoint {
                 self.shared().connect_address(addresses.addresses().to_vec(), false).await
             }
         }
+    }
+
+    async fn connect_by_expired(
+        &self,
+        signed: &SignedRef,
+        expired: ExpiredError,
+    ) -> Result<Link, ConnectError> {
+        let (shared, peer) = (self.shared(), signed.peer());
+        if peer == shared.peer {
+            return Err(ConnectError::Myself);
+        }
+        if let Some(link) = self.link(&peer) {
+            return Ok(link);
+        }
+        tracing::warn!(%peer, "{expired}: until then it serves as a hint to where its host may be");
+        let outcome = shared.connect(peer, shared.places_by(signed)).await;
+        outcome.map_err(|failed| match failed {
+            ConnectError::Closed | ConnectError::Hello(_) => failed,
+            failed => ConnectError::Expired { expired, failed: Arc::new(failed) },
+        })
     }
 
     /// The link to `peer`, dialled if need be at `hints` and what is remembered of it. A newer reference that is remembered counts
@@ -338,7 +385,7 @@ impl Endpoint {
         let (peer, locals) = (self.peer_id(), self.local_addrs());
         let named = self.shared().own_ref.lock().addresses().to_vec();
         let joiner = Joiner { peer, locals: &locals, named: &named };
-        joiner.check(&rendezvous, SystemTime::now())?;
+        joiner.check(&rendezvous)?;
         self.shared().order_sessions(News::Join(rendezvous));
         Ok(())
     }
@@ -398,10 +445,15 @@ impl Shared {
 
     /// What this host says about itself.
     pub(crate) fn hello(&self) -> Hello {
+        let (serves, relays) = (self.host.lock().serves(), self.socket.relay().is_some());
         Hello {
             instance: self.instance,
             features: self.features
-                | if self.host.lock().serves() { FEATURE_RENDEZVOUS } else { 0 },
+                | match (serves, relays) {
+                    (false, _) => 0,
+                    (true, false) => FEATURE_RENDEZVOUS,
+                    (true, true) => FEATURE_RENDEZVOUS | FEATURE_RELAY,
+                },
             reference: Some(self.own_ref.lock().current()),
         }
     }

@@ -43,7 +43,7 @@ pub struct InstanceId(pub u128);
 pub struct Hello {
     /// Which start of the peer this is.
     pub instance: InstanceId,
-    /// What the peer understands beyond version 1: see [`FEATURE_RENDEZVOUS`].
+    /// What the peer understands beyond version 1: see [`FEATURE_RENDEZVOUS`], [`FEATURE_RELAY`].
     pub features: u64,
     /// Where the peer says it can be reached, signed by itself.
     pub reference: Option<PeerRef>,
@@ -54,6 +54,9 @@ pub const FEATURE_RENDEZVOUS: u64 = 1;
 
 /// The bit of [`Hello::features`] by which a host says that it understands CANCEL on lanes (docs/wire.md).
 pub const FEATURE_CANCEL: u64 = 2;
+
+/// The bit of [`Hello::features`] by which a host that serves says that it also relays between those whom it introduces.
+pub const FEATURE_RELAY: u64 = 1 << 2;
 
 /// What a peer says about a link after its HELLO.
 #[derive(Debug, Clone, PartialEq, Eq)]

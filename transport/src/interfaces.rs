@@ -7,10 +7,14 @@
 pub(crate) mod ranking;
 mod routes;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+};
 
 use if_addrs::{IfAddr, IfOperStatus};
 
+use crate::shortage::is_shortage;
 use ranking::{Described, ranked};
 pub(crate) use routes::leads_inside;
 
@@ -23,50 +27,105 @@ const FAR: [IpAddr; 2] = [
 /// The port of nothing (RFC 863, discard), for the same questions.
 const ANY_PORT: u16 = 9;
 
-/// The addresses of this machine that mean something to another, in the kernel's order: link-local ones don't without a
-/// scope.
-pub(crate) fn addresses() -> Vec<IpAddr> {
-    usable().map(|interface| interface.ip()).collect()
+/// The addresses of this machine that mean something to another: link-local ones don't without a scope.
+#[derive(Debug)]
+pub(crate) struct Addresses {
+    pub(crate) all: Vec<IpAddr>,
+    /// Why these aren't all: the system doesn't let this process list them, and they are those from which packets leave for the internet.
+    pub(crate) partial: Option<io::Error>,
+}
+
+/// The addresses of this machine, in the kernel's order.
+///
+/// # Errors
+/// What the system says, where they aren't known: that is something else than that there are none.
+pub(crate) fn addresses() -> io::Result<Addresses> {
+    let listed = if_addrs::get_if_addrs();
+    listed_or_sources(listed, source, |all| Ok(all.iter().map(if_addrs::Interface::ip).collect()))
 }
 
 /// The same, the most useful one first.
-pub(crate) fn addresses_by_use() -> Vec<IpAddr> {
-    ranked(describe())
+///
+/// # Errors
+/// As [`addresses`], and where their order isn't known.
+pub(crate) fn addresses_by_use() -> io::Result<Addresses> {
+    listed_or_sources(if_addrs::get_if_addrs(), source, |all| Ok(ranked(describe(all)?)))
 }
 
-/// Whether this machine has this address.
+/// Whether this machine has this address, as far as the system tells.
 pub(crate) fn has(ip: IpAddr) -> bool {
     // Asked first, for it takes the same time however many addresses there are.
-    may_be_own(ip) && addresses().contains(&ip)
+    may_be_own(ip)
+        && addresses().is_ok_and(|found| found.partial.is_some() || found.all.contains(&ip))
 }
 
-/// Whether a socket can be bound to this address: only if this machine has it, unless it was set up to bind any.
+/// Whether a socket can be bound to this address: only if this machine has it, unless it was set up to bind any. Where the system has no socket
+/// to spare, it isn't known, and taken for possible.
 pub(crate) fn may_be_own(ip: IpAddr) -> bool {
-    UdpSocket::bind((ip, 0)).is_ok()
+    let bound = UdpSocket::bind((ip, 0));
+    bound.err().is_none_or(|e| is_shortage(&e))
 }
 
 /// From which of this machine's addresses packets to `ip` leave; `None`: no route leads there. Nothing is sent to find out.
-pub(crate) fn source(ip: IpAddr) -> Option<IpAddr> {
+///
+/// # Errors
+/// Where the system has no socket, or no port, to spare.
+pub(crate) fn source(ip: IpAddr) -> io::Result<Option<IpAddr>> {
     let any: IpAddr =
         if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     // A socket of its own for each: one that was connected before keeps the address that it got then.
-    let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect(SocketAddr::new(ip, ANY_PORT)).ok()?;
-    Some(socket.local_addr().ok()?.ip())
+    let socket = match UdpSocket::bind((any, 0)) {
+        Ok(socket) => socket,
+        // The family isn't there.
+        Err(e) if is_forbidden(&e) || e.kind() == io::ErrorKind::AddrNotAvailable => {
+            return Ok(None);
+        }
+        Err(e) => return Err(e),
+    };
+    match socket.connect(SocketAddr::new(ip, ANY_PORT)) {
+        Ok(()) => Ok(Some(socket.local_addr()?.ip())),
+        Err(e) if is_shortage(&e) => Err(e),
+        Err(_) => Ok(None),
+    }
 }
 
-fn usable() -> impl Iterator<Item = if_addrs::Interface> {
+/// Whether the system will never tell this process: Linux without netlink for it, as systemd's `RestrictAddressFamilies` leaves it.
+fn is_forbidden(error: &io::Error) -> bool {
+    // EAFNOSUPPORT of Linux, which is what such filters answer unless they are told another code.
+    let unsupported = cfg!(target_os = "linux") && error.raw_os_error() == Some(97);
+    unsupported
+        || matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
+}
+
+/// Those that are listed, as `of` has them; or else, where no list is ever to be had, those from which packets leave for the internet.
+fn listed_or_sources(
+    listed: io::Result<Vec<if_addrs::Interface>>,
+    source: impl Fn(IpAddr) -> io::Result<Option<IpAddr>>,
+    of: impl FnOnce(&[if_addrs::Interface]) -> io::Result<Vec<IpAddr>>,
+) -> io::Result<Addresses> {
     let usable = |interface: &if_addrs::Interface| match interface.ip() {
         IpAddr::V4(ip) => !ip.is_link_local(),
         IpAddr::V6(ip) => !ip.is_unicast_link_local(),
     };
-    if_addrs::get_if_addrs().unwrap_or_default().into_iter().filter(usable)
+    match listed {
+        Ok(mut all) => {
+            all.retain(usable);
+            Ok(Addresses { all: of(&all)?, partial: None })
+        }
+        Err(e) if is_forbidden(&e) => {
+            let sources = FAR.into_iter().map(source).collect::<io::Result<Vec<_>>>()?;
+            let all: Vec<_> = sources.into_iter().flatten().collect();
+            // None at all is more likely an error than a machine without a network.
+            if all.is_empty() { Err(e) } else { Ok(Addresses { all, partial: Some(e) }) }
+        }
+        Err(e) => Err(e),
+    }
 }
 
-fn describe() -> Vec<Described> {
-    let out = FAR.map(source);
-    let fading = fading();
-    let described = usable().map(|interface| {
+fn describe(all: &[if_addrs::Interface]) -> io::Result<Vec<Described>> {
+    let out = FAR.into_iter().map(source).collect::<io::Result<Vec<_>>>()?;
+    let fading = fading()?;
+    let described = all.iter().map(|interface| {
         let ip = interface.ip();
         let prefix = match &interface.addr {
             IfAddr::V4(addr) => addr.prefixlen,
@@ -80,20 +139,24 @@ fn describe() -> Vec<Described> {
             fading: fading.contains(&ip),
         }
     });
-    described.collect()
+    Ok(described.collect())
 }
 
 /// Addresses of IPv6 that will be gone within a day or so: temporary ones (RFC 8981), and those that are deprecated.
 #[cfg(target_os = "linux")]
-fn fading() -> Vec<IpAddr> {
-    let table = std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
-    fading_in(&table)
+fn fading() -> io::Result<Vec<IpAddr>> {
+    match std::fs::read_to_string("/proc/thread-self/net/if_inet6") {
+        Ok(table) => Ok(fading_in(&table)),
+        Err(e) if is_shortage(&e) => Err(e),
+        // There is no IPv6, or no such file for this process, today as tomorrow.
+        Err(_) => Ok(Vec::new()),
+    }
 }
 
 /// Not known elsewhere.
 #[cfg(not(target_os = "linux"))]
-fn fading() -> Vec<IpAddr> {
-    Vec::new()
+fn fading() -> io::Result<Vec<IpAddr>> {
+    Ok(Vec::new())
 }
 
 /// The same in what Linux shows, a line an address: the address, index, length of the prefix, scope, flags, name.
@@ -131,6 +194,33 @@ mod tests {
     fn this_machine_has_loopback_and_not_an_address_of_documentation() {
         assert!(has(Ipv4Addr::LOCALHOST.into()));
         assert!(!has(FAR[0]));
-        assert_eq!(source(Ipv4Addr::LOCALHOST.into()), Some(Ipv4Addr::LOCALHOST.into()));
+        let source = source(Ipv4Addr::LOCALHOST.into()).unwrap();
+        assert_eq!(source, Some(Ipv4Addr::LOCALHOST.into()));
+    }
+
+    fn error(code: i32) -> io::Error {
+        io::Error::from_raw_os_error(code)
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn where_no_list_is_to_be_had_the_ways_out_are_known_and_a_shortage_is_an_error() {
+        let (here, far) = (IpAddr::from([10, 0, 0, 5]), |ip: IpAddr| ip.is_ipv4());
+        let ask = |code, source: &dyn Fn(IpAddr) -> io::Result<Option<IpAddr>>| {
+            listed_or_sources(Err(error(code)), source, |_| unreachable!())
+        };
+        let way_out = |ip| Ok(far(ip).then_some(here));
+        for forbidden in [97, 1, 13] {
+            let found = ask(forbidden, &way_out).unwrap();
+            assert_eq!(found.all, [here]);
+            assert!(found.partial.is_some());
+            assert!(ask(forbidden, &|_| Ok(None)).is_err(), "nothing is known");
+            assert!(ask(forbidden, &|_| Err(error(24))).is_err());
+        }
+        for short in [24, 23, 12, 105] {
+            assert!(is_shortage(&ask(short, &way_out).unwrap_err()), "{short}");
+        }
+        let none = listed_or_sources(Ok(Vec::new()), way_out, |_| Ok(Vec::new())).unwrap();
+        assert!(none.all.is_empty() && none.partial.is_none(), "there are none");
     }
 }

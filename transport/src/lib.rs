@@ -7,12 +7,14 @@
 //!   - `config`: what it is started with
 //!   - `connection`: the actor of a peer; duplicates, restarts, liveness
 //!   - `dial`: handshakes
+//!   - `refused`: what the system says of addresses of its own where nobody listens
 //!   - `own_ref`: how this host says it can be reached
 //!   - [`hello`]: what both sides say first
 //!   - `quic`, `tls`, [`limits`]: how quinn and rustls are set up, and what strangers may cost
 //! - `rendezvous`: how hosts without a public address are met
 //! - `relay`: datagrams forwarded between two hosts that can't reach each other
 //! - `interfaces`: the addresses of this machine, and which of them to name first
+//! - [`shortage`]: what the system lacks, and what helps
 //! - `roaming`: notices that this host has moved, has another way to the internet, or has slept
 //! - `tunnel`: datagrams over TLS where UDP is blocked
 //! - [`path`]: is a peer alive, and where is it?
@@ -43,9 +45,11 @@ pub mod peer_ref;
 pub mod placement;
 mod printable;
 mod quic;
+mod refused;
 mod relay;
 mod rendezvous;
 mod roaming;
+pub mod shortage;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod socket;

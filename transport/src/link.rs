@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::{
     connection::Order,
-    hello::{FEATURE_RENDEZVOUS, InstanceId},
+    hello::{FEATURE_RELAY, FEATURE_RENDEZVOUS, InstanceId},
     identity::PeerId,
     inline::Inline,
     lease::Lease,
@@ -270,6 +270,11 @@ impl Link {
     /// Whether the peer named this bit in its HELLO, such as [`FEATURE_CANCEL`](crate::FEATURE_CANCEL).
     pub fn has_feature(&self, feature: u64) -> bool {
         self.inner.features & feature != 0
+    }
+
+    /// Whether the peer says that it relays between those whom it introduces.
+    pub(crate) fn relays(&self) -> bool {
+        self.has_feature(FEATURE_RELAY)
     }
 
     /// Whether this side dialled; the dialler opens what exists once per link.

@@ -9,8 +9,7 @@ use tokio::sync::watch;
 
 use crate::{
     config::BindError,
-    identity::{SecretKey, VersionCounter},
-    interfaces::addresses_by_use,
+    identity::{SecretKey, VersionCounter, VersionError},
     path::candidates::canonical,
     peer_ref::{ADDRESSES_MAX, ContentError, PeerRef, RefContent, RendezvousPoint, SignedRef},
 };
@@ -24,6 +23,8 @@ const OWN_REF_RENEWED_AFTER: Duration = Duration::from_secs(10 * 24 * 3600);
 pub(crate) struct OwnRef {
     secret: SecretKey,
     versions: VersionCounter,
+    /// The last version isn't on the disk, which was said.
+    unkept: bool,
     addresses: Vec<SocketAddr>,
     /// The port that the router forwards here, which is among them.
     #[cfg_attr(not(feature = "port-mapping"), allow(dead_code))]
@@ -37,31 +38,36 @@ pub(crate) struct OwnRef {
 }
 
 impl OwnRef {
-    /// Signs a reference to the advertised addresses, or else to those that were bound.
+    /// Signs a reference to the advertised addresses, or else to those that were bound, `locals`, where one on all addresses stands for
+    /// those of the machine.
     pub(crate) fn new(
         secret: SecretKey,
         mut versions: VersionCounter,
         advertise: &[SocketAddr],
-        locals: &[SocketAddr],
+        (locals, machine): (&[SocketAddr], &[IpAddr]),
     ) -> Result<Self, BindError> {
-        let addresses = addresses_of(advertise, locals);
+        let addresses =
+            if advertise.is_empty() { bound(locals, machine) } else { advertise.to_vec() };
         let at = SystemTime::now();
-        let version = match versions.next(at) {
-            Ok(version) => version,
-            Err(e) => {
-                // A full disk must not keep a host from running: the clock gives a version that is
-                // higher than all before it unless it was set back.
-                tracing::warn!("the version of the own PeerRef isn't kept on disk: {e}");
-                versions = VersionCounter::in_memory();
-                versions.next(at)?
-            }
-        };
+        let mut unkept = false;
+        let version = next_version(&mut versions, at, &mut unkept)?;
         let rendezvous = Vec::new();
         let signed = sign(&secret, version, &addresses, &rendezvous, at)?;
         let advertised = !advertise.is_empty();
         let mapped = None;
         let news = watch::Sender::new(PeerRef::Signed(signed.clone()));
-        Ok(Self { secret, versions, addresses, mapped, advertised, rendezvous, signed, at, news })
+        Ok(Self {
+            secret,
+            versions,
+            unkept,
+            addresses,
+            mapped,
+            advertised,
+            rendezvous,
+            signed,
+            at,
+            news,
+        })
     }
 
     /// The reference to hand out now.
@@ -86,11 +92,11 @@ impl OwnRef {
         }
     }
 
-    /// The addresses of this host have changed, and these are the bound ones: the reference is signed anew, unless it names
-    /// advertised ones.
-    pub(crate) fn set_locals(&mut self, locals: &[SocketAddr]) {
+    /// The addresses of the machine may have changed, and `locals` are the bound ones: the reference is signed anew if they have, unless
+    /// it names advertised ones.
+    pub(crate) fn set_locals(&mut self, locals: &[SocketAddr], machine: &[IpAddr]) {
         let mut addresses: Vec<_> = self.mapped.into_iter().collect();
-        addresses.extend(addresses_of(&[], locals));
+        addresses.extend(bound(locals, machine));
         addresses.truncate(ADDRESSES_MAX);
         if !self.advertised && addresses != self.addresses {
             self.addresses = addresses;
@@ -117,7 +123,7 @@ impl OwnRef {
     }
 
     fn renew(&mut self, now: SystemTime) {
-        let version = match self.versions.next(now) {
+        let version = match next_version(&mut self.versions, now, &mut self.unkept) {
             Ok(version) => version,
             Err(e) => {
                 tracing::warn!("the own PeerRef isn't signed anew: {e}");
@@ -147,9 +153,25 @@ impl OwnRef {
     }
 }
 
-/// The addresses for our own PeerRef: the advertised ones, or else the bound ones.
-fn addresses_of(advertise: &[SocketAddr], locals: &[SocketAddr]) -> Vec<SocketAddr> {
-    if advertise.is_empty() { bound(locals, &addresses_by_use()) } else { advertise.to_vec() }
+/// The next version, on the disk if that can be written. A full disk, or a lack of descriptors, must not keep a host from running, nor its
+/// reference from following it. `unkept` is whether that was said.
+fn next_version(
+    versions: &mut VersionCounter,
+    now: SystemTime,
+    unkept: &mut bool,
+) -> Result<u64, VersionError> {
+    match versions.next(now) {
+        Ok(version) => {
+            *unkept = false;
+            Ok(version)
+        }
+        Err(e) => {
+            if !std::mem::replace(unkept, true) {
+                tracing::warn!("the version of the own PeerRef isn't kept on disk: {e}");
+            }
+            versions.next_unkept(now)
+        }
+    }
 }
 
 /// The addresses at which sockets bound to `locals` are reached, where one on all addresses stands for those of the machine; an
@@ -216,6 +238,27 @@ mod tests {
     }
 
     #[test]
+    fn a_reference_follows_its_host_though_its_version_can_not_be_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        // No key is there: the counter can neither be locked nor written.
+        let versions = VersionCounter::beside(dir.path().join("gone.key"));
+        let locals = ["0.0.0.0:7".parse().unwrap()];
+        let here = [IpAddr::from([10, 0, 0, 5])];
+        let secret = SecretKey::from_bytes([1; 32]);
+        let mut own = OwnRef::new(secret, versions, &[], (&locals, &here)).unwrap();
+        let version = |own: &mut OwnRef| match own.current() {
+            PeerRef::Signed(signed) => signed.version(),
+            PeerRef::Addresses(_) => unreachable!(),
+        };
+        let first = version(&mut own);
+        own.set_locals(&locals, &here);
+        assert_eq!(version(&mut own), first, "nothing has changed");
+        own.set_locals(&locals, &[IpAddr::from([10, 0, 0, 6])]);
+        assert!(version(&mut own) > first);
+        assert_eq!(own.addresses(), ["10.0.0.6:7".parse().unwrap()]);
+    }
+
+    #[test]
     fn the_most_useful_of_two_thousand_addresses_are_named_whatever_their_family() {
         let mut interfaces: Vec<IpAddr> =
             ["2001:db8::7", "203.0.113.7"].map(|ip| ip.parse().unwrap()).into();
@@ -227,7 +270,7 @@ mod tests {
         assert_eq!(named.len(), ADDRESSES_MAX);
         // They fit beside rendezvous, and what doesn't is the last.
         let secret = SecretKey::from_bytes([1; 32]);
-        let mut own = OwnRef::new(secret, VersionCounter::in_memory(), &named, &[]).unwrap();
+        let mut own = OwnRef::new(secret, VersionCounter::in_memory(), &named, (&[], &[])).unwrap();
         let point = |n: u8| RendezvousPoint {
             peer: SecretKey::from_bytes([n; 32]).peer_id(),
             addresses: (0..8)

@@ -27,6 +27,7 @@ use futures_util::future::LocalBoxFuture;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::mpsc};
 
+use crate::shortage::{self, with_remedy};
 pub use turns::Named;
 use turns::Turns;
 
@@ -73,9 +74,12 @@ pub trait Placement: Send + Sync + 'static {
 /// Why the threads of a placement could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum PlacementError {
-    /// The operating system refused a thread; nothing was started.
-    #[error("cannot start the network thread: {0}")]
+    /// The operating system refused a thread; nothing was started. The text says what to raise.
+    #[error("cannot start the network thread: {}", with_remedy(.0))]
     Thread(#[source] std::io::Error),
+    /// The operating system refused the descriptors of the thread's runtime; nothing is left running. The text says what to raise.
+    #[error("cannot start the network thread: {}", with_remedy(.0))]
+    Runtime(#[source] std::io::Error),
     /// The thread was started but its runtime was not; nothing is left running.
     #[error("the network thread ended before it was ready")]
     NotReady,
@@ -168,18 +172,24 @@ impl Threads {
         let thread = std::thread::Builder::new()
             .name("webmesh-net".into())
             .spawn(move || {
-                let runner = System::new();
-                let runtime = runner.block_on(async { Handle::current() });
+                // actix's own would panic where the system lacks something.
+                let runtime = match shortage::runtime() {
+                    Ok(runtime) => runtime,
+                    Err(e) => return drop(ready.send(Err(e))),
+                };
+                let handle = runtime.handle().clone();
+                let runner = System::with_tokio_rt(|| runtime);
                 let system = System::current();
                 let network = system.arbiter().clone();
-                if ready.send((system, network, runtime)).is_ok()
+                if ready.send(Ok((system, network, handle))).is_ok()
                     && let Err(e) = runner.run()
                 {
                     tracing::error!("the network thread ended with {e}");
                 }
             })
             .map_err(PlacementError::Thread)?;
-        let (system, network, runtime) = started.recv().map_err(|_| PlacementError::NotReady)?;
+        let started = started.recv().map_err(|_| PlacementError::NotReady)?;
+        let (system, network, runtime) = started.map_err(PlacementError::Runtime)?;
         Ok(Self {
             system,
             network,
@@ -213,15 +223,14 @@ impl Threads {
             // `Arbiter::try_new` wants a System in its thread, and a thread can never be rid of one
             // again, so the caller's must not be it.
             let system = self.system.clone();
-            let made = std::thread::spawn(move || {
+            let made = std::thread::Builder::new().spawn(move || {
                 System::set_current(system);
                 start_arbiter()
-            })
-            .join();
-            match made {
-                Ok(Ok(slot)) => pool.push(slot),
-                Ok(Err(e)) => tracing::warn!("no further arbiter: {e}"),
-                Err(_) => tracing::warn!("no further arbiter: its thread did not start"),
+            });
+            let died = |_| Err(std::io::Error::other("the thread that starts it panicked"));
+            match made.and_then(|thread| thread.join().unwrap_or_else(died)) {
+                Ok(slot) => pool.push(slot),
+                Err(e) => tracing::warn!("no further thread for actors: {}", with_remedy(&e)),
             }
         }
         // One that was just made turns. If none does, the least loaded is as good as any.

@@ -5,13 +5,19 @@
 //! Elsewhere the addresses alone are compared, every two seconds. Sleep shows in a clock that goes on meanwhile, while that
 //! of timers stands still. A virtual machine that was frozen from outside can't see it in Linux' clocks.
 //!
+//! What the system doesn't answer (descriptors ran out, netlink is forbidden) is no answer: what was known stands, and it is asked again.
+//!
 //! - `clocks`: two clocks, to tell sleep by
 //! - `notices`: the system's word that something has changed
+//! - `trouble`: what can't be seen of this host, said once
 //! - `ways`: where packets to the internet leave this host
 
 mod clocks;
 mod notices;
+mod trouble;
 mod ways;
+
+pub(crate) use trouble::Trouble;
 
 use std::{
     io,
@@ -44,16 +50,19 @@ const STORM_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// So many a second become free again.
 const TOLD_LOOKS_PER_SECOND: f64 = 0.2;
 
-/// What was seen of this host at one moment.
+/// What was seen of this host at one moment; `None`: the system didn't say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
-    addresses: Vec<IpAddr>,
+    addresses: Option<Vec<IpAddr>>,
     ways: Ways,
 }
 
 impl Seen {
     fn now() -> Self {
-        Self { addresses: interfaces::addresses(), ways: ways::ask() }
+        let addresses = interfaces::addresses().map(|found| found.all);
+        let unknown =
+            |e: &io::Error| tracing::debug!("the addresses of this host can't be looked at: {e}");
+        Self { addresses: addresses.inspect_err(unknown).ok(), ways: ways::ask() }
     }
 }
 
@@ -78,26 +87,40 @@ enum Change {
 
 impl Watch {
     fn new(mut seen: Seen, clocks: Clocks) -> Self {
-        sort(&mut seen.addresses);
+        if let Some(addresses) = &mut seen.addresses {
+            sort(addresses);
+        }
         Self { seen, clocks }
     }
 
-    /// Compares what is seen now, if it was looked for.
+    /// Compares what is seen now, if it was looked for, with what was known.
     fn look(&mut self, seen: Option<Seen>, clocks: Clocks) -> Change {
         let slept = clocks.slept_since(&self.clocks) >= clocks::SLEPT_MIN;
         self.clocks = clocks;
         let mut change = if slept { Change::Slept } else { Change::Nothing };
-        if let Some(mut seen) = seen {
-            sort(&mut seen.addresses);
-            if seen.addresses != self.seen.addresses {
+        if let Some(Seen { mut addresses, ways }) = seen {
+            if let Some(addresses) = &mut addresses {
+                sort(addresses);
+            }
+            let moved = differs(&mut self.seen.addresses, addresses);
+            let known = self.seen.ways.iter_mut().zip(ways);
+            // Each of them is to be noted.
+            let rerouted = known.fold(false, |other, (known, way)| differs(known, way) || other);
+            if moved {
                 change = Change::Moved;
-            } else if seen.ways != self.seen.ways {
+            } else if rerouted {
                 change = Change::Rerouted;
             }
-            self.seen = seen;
         }
         change
     }
+}
+
+/// Whether something is seen that differs from what was known, which it then replaces; what isn't seen changes nothing.
+fn differs<T: PartialEq>(known: &mut Option<T>, seen: Option<T>) -> bool {
+    let Some(seen) = seen else { return false };
+    let before = known.replace(seen);
+    before.is_some() && before != *known
 }
 
 fn sort(addresses: &mut Vec<IpAddr>) {
@@ -114,14 +137,21 @@ fn gathered_for(looks: &mut Bucket, now: Instant) -> Duration {
     }
 }
 
-/// Looks until the endpoint is gone. `locals` are the bound addresses.
-pub(crate) async fn watch(shared: Weak<Shared>, locals: Vec<SocketAddr>) {
-    let mut notices = Notices::subscribe()
-        .inspect_err(|e| tracing::debug!("the system doesn't tell of changes of addresses: {e}"))
-        .ok();
+fn subscribe() -> Option<Notices> {
+    let silent =
+        |e: &io::Error| tracing::debug!("the system doesn't tell of changes of addresses: {e}");
+    Notices::subscribe().inspect_err(silent).ok()
+}
+
+/// Looks until the endpoint is gone. `locals` are the bound addresses; `trouble` is what stood in the way of finding those of the machine.
+pub(crate) async fn watch(shared: Weak<Shared>, locals: Vec<SocketAddr>, mut trouble: Trouble) {
+    let mut notices = subscribe();
     let mut looks = Bucket::full(TOLD_LOOKS, Instant::now());
     let mut watch = Watch::new(Seen::now(), clocks::read());
     for round in 1u32.. {
+        if notices.is_none() && round % TOLD_ROUNDS == 0 {
+            notices = subscribe();
+        }
         let told = match &notices {
             Some(some) => tokio::time::timeout(LOOK_EVERY, gathered(some, &mut looks)).await.ok(),
             None => {
@@ -135,21 +165,23 @@ pub(crate) async fn watch(shared: Weak<Shared>, locals: Vec<SocketAddr>) {
             notices = None;
         }
         let everything = told.is_some() || notices.is_none() || round % TOLD_ROUNDS == 0;
-        match watch.look(everything.then(Seen::now), clocks::read()) {
+        let change = watch.look(everything.then(Seen::now), clocks::read());
+        match change {
             Change::Nothing => {}
-            Change::Slept => {
-                tracing::info!("this host has slept");
-                shared.look_again();
-            }
+            Change::Slept => tracing::info!("this host has slept"),
             Change::Rerouted => {
-                tracing::info!("the way from this host to the internet has changed");
-                // Another of its addresses is the one to name first.
-                shared.moved(&locals);
+                tracing::info!("the way from this host to the internet has changed")
             }
-            Change::Moved => {
-                tracing::info!("the addresses of this host have changed");
-                shared.moved(&locals);
-            }
+            Change::Moved => tracing::info!("the addresses of this host have changed"),
+        }
+        // After another way another address is the one to name first.
+        if (matches!(change, Change::Rerouted | Change::Moved) || trouble.is_owed())
+            && let Some(machine) = trouble.of(interfaces::addresses_by_use())
+        {
+            shared.own_ref.lock().set_locals(&locals, &machine);
+        }
+        if change != Change::Nothing {
+            shared.look_again();
         }
     }
 }
@@ -172,11 +204,6 @@ impl Shared {
             link.pulse().suspect();
         }
     }
-
-    fn moved(&self, locals: &[SocketAddr]) {
-        self.own_ref.lock().set_locals(locals);
-        self.look_again();
-    }
 }
 
 #[cfg(test)]
@@ -188,7 +215,7 @@ mod tests {
     }
 
     fn seen(addresses: &[IpAddr], way: u8) -> Option<Seen> {
-        Some(Seen { addresses: addresses.to_vec(), ways: [vec![way], vec![]] })
+        Some(Seen { addresses: Some(addresses.to_vec()), ways: [Some(vec![way]), Some(vec![])] })
     }
 
     fn clocks(running: u64, passing: u64) -> Clocks {
@@ -197,8 +224,8 @@ mod tests {
 
     #[test]
     fn another_address_another_way_and_a_sleep_are_noticed_and_the_passing_of_time_is_not() {
-        let here = Seen { addresses: vec![ip(2), ip(1)], ways: [vec![1], vec![]] };
-        let mut watch = Watch::new(here, clocks(0, 100));
+        let here = seen(&[ip(2), ip(1)], 1);
+        let mut watch = Watch::new(here.unwrap(), clocks(0, 100));
         let mut look = |seen, ran, passed: u64| watch.look(seen, clocks(ran, 100 + passed));
         assert_eq!(look(seen(&[ip(2), ip(1), ip(1)], 1), 2, 2), Change::Nothing);
         assert_eq!(look(seen(&[ip(2), ip(1)], 1), 4, 60), Change::Slept);
@@ -213,6 +240,28 @@ mod tests {
         assert_eq!(look(seen(&[], 3), 20, 92), Change::Nothing);
         // A wall clock was set back.
         assert_eq!(look(seen(&[], 3), 22, 0), Change::Nothing);
+    }
+
+    #[test]
+    fn what_the_system_does_not_say_changes_nothing_and_what_it_says_then_does() {
+        let mut watch = Watch::new(seen(&[ip(1)], 1).unwrap(), clocks(0, 0));
+        let unknown = || Seen { addresses: None, ways: [None, None] };
+        for _ in 0..3 {
+            assert_eq!(watch.look(Some(unknown()), clocks(2, 2)), Change::Nothing);
+            assert_eq!(watch.look(seen(&[ip(1)], 1), clocks(2, 2)), Change::Nothing);
+        }
+        assert_eq!(watch.look(Some(unknown()), clocks(4, 4)), Change::Nothing);
+        assert_eq!(watch.look(seen(&[ip(1)], 2), clocks(4, 4)), Change::Rerouted);
+        assert_eq!(watch.look(Some(unknown()), clocks(6, 6)), Change::Nothing);
+        assert_eq!(
+            watch.look(seen(&[], 2), clocks(6, 6)),
+            Change::Moved,
+            "there are none: an answer"
+        );
+        // Nothing was known to begin with.
+        let mut watch = Watch::new(unknown(), clocks(0, 0));
+        assert_eq!(watch.look(seen(&[ip(1)], 1), clocks(2, 2)), Change::Nothing);
+        assert_eq!(watch.look(seen(&[ip(2)], 1), clocks(4, 4)), Change::Moved);
     }
 
     #[test]

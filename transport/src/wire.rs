@@ -39,6 +39,9 @@ const BODY_BYTES: usize = 1 + 8 + 8 + 18;
 /// Length of every frame there is.
 pub(crate) const FRAME_BYTES: usize = BODY_BYTES + MAC_BYTES;
 
+/// The number of a call that nobody asked for: it opens the NAT of who sends it, and says nothing.
+pub(crate) const OPENS: u64 = 0;
+
 /// The bytes of a call with this number.
 pub(crate) fn call(nonce: u64) -> [u8; FRAME_BYTES] {
     let mut bytes = [0; FRAME_BYTES];

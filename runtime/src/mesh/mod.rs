@@ -1,10 +1,12 @@
 //! A mesh: one identity, its objects, where its actors run, and its connections to other meshes.
 
 mod decode_scope;
+mod descriptors;
 mod ending;
 mod peers;
 
 pub(crate) use decode_scope::DecodeScope;
+pub use descriptors::Descriptors;
 pub(crate) use ending::{Departing, Ending, WeakDeparting};
 pub use peers::{PingError, Pong};
 

@@ -54,7 +54,7 @@ impl Mesh {
     /// ```
     ///
     /// # Errors
-    /// [`JoinError`] if it is this mesh itself, or its reference has expired.
+    /// [`JoinError`] if it is this mesh itself.
     pub fn join(&self, node: PeerRef) -> Result<(), JoinError> {
         self.inner().endpoint.join(node)
     }

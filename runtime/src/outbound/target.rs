@@ -80,6 +80,10 @@ impl RemoteTarget for FarTarget {
         self.mesh.clone()
     }
 
+    fn is_connecting(&self) -> bool {
+        self.lane.get().is_some_and(|(lane, _)| lane.look(|state| state.core.is_without_stream()))
+    }
+
     fn watch(&self, watch: WatchId, sink: Arc<dyn WatchSink>) {
         match self.links.upgrade() {
             Some(links) => links.watch(&self.wire, self.origin, self.publication, watch, sink),

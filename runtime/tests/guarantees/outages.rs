@@ -66,6 +66,25 @@ async fn an_ask_begun_in_silence_waits_for_the_peer_within_its_time() {
 }
 
 #[webmesh::test]
+async fn an_ask_whose_time_is_over_while_its_peer_is_dialled_says_that_nothing_was_sent() {
+    let (network, guest, host) = lossy_pair().await;
+    let (probe, log) = far_probe(&host, &guest, 100).await;
+    assert_eq!(probe.ask(Plain { n: 0 }).await, Ok(0));
+    part(&network, true);
+    assert!(guest.disconnect(&host.peer_id()).await);
+    let hasty = probe.ask(Plain { n: 1 }).timeout(Duration::from_secs(2)).await;
+    assert_eq!(hasty, Err(AskError::NotReached));
+    let patient = probe.ask(Plain { n: 2 }).await;
+    assert!(
+        matches!(&patient, Err(AskError::Connect(why)) if why.contains("nothing was sent")),
+        "{patient:?}"
+    );
+    part(&network, false);
+    assert_eq!(probe.ask(Plain { n: 3 }).await, Ok(3));
+    assert_eq!(log.take(), ["plain 0", "plain 3"]);
+}
+
+#[webmesh::test]
 async fn an_ask_in_the_middle_of_its_large_reply_ends_too_when_the_peer_falls_silent() {
     let (network, guest, host) = lossy_pair().await;
     network.set_loss(0.0);

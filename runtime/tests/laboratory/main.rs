@@ -109,6 +109,7 @@ fn trials() -> Vec<Trial> {
         neighbours::neighbours_whose_routers_accept_are_punched,
         neighbours::hosts_behind_accepting_routers_exchange_messages,
         relays::a_relay_with_two_addresses_serves_symmetric_hosts_by_either,
+        relays::hosts_are_punched_though_no_node_relays,
         relays::pings_go_on_after_the_only_public_node_was_restarted,
         matrix::a_symmetric_nat_is_got_through_by_the_birthday_attempt,
     );

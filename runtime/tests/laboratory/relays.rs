@@ -34,6 +34,35 @@ pub(crate) fn a_relay_with_two_addresses_serves_symmetric_hosts_by_either(intern
     }
 }
 
+/// By way of a node that only introduces, hosts whose NATs are independent of the endpoint are punched with the first handshake, and the others hear
+/// that nobody relays.
+pub(crate) fn hosts_are_punched_though_no_node_relays(internet: &Internet) {
+    let server = internet.site(Kind::Public);
+    let listen = format!("{}:4433", server.outside[0]);
+    let node = Node::start(server.host(), &["--listen", &listen, "--no-relay"]);
+    let independent = [Kind::FullCone, Kind::PortRestricted, Kind::Carrier, Kind::Firewall];
+    let pairs = independent.map(|from| independent.map(|to| (from, to, true)));
+    let hopeless = [
+        (Kind::Symmetric, Kind::PortRestricted, false),
+        (Kind::Symmetric, Kind::Symmetric, false),
+        (Kind::UdpBlocked, Kind::PortRestricted, false),
+    ];
+    for (from, to, punched) in pairs.into_iter().flatten().chain(hopeless) {
+        let (there, here) = (internet.site(to), internet.site(from));
+        let served = Node::start(there.host(), &["--private", "--join", &node.peer_ref]);
+        let lines = ping(here.host(), &["--count", "1", "--interval-ms", "100", &served.peer_ref]);
+        println!("{from} to {to}: {}", lines[0]);
+        if punched {
+            let path = lines[0]["path"].as_str();
+            assert!(matches!(path, Some("punched" | "direct")), "{from} to {to}: {lines:?}");
+        } else {
+            let error = lines[0]["error"].as_str();
+            let told = error.is_some_and(|error| error.contains("no rendezvous relays"));
+            assert!(told, "{from} to {to}: {lines:?}");
+        }
+    }
+}
+
 /// How long after the node is back things go on, at most.
 const ON_WITHIN: Duration = Duration::from_secs(5);
 

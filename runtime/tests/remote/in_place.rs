@@ -57,7 +57,7 @@ async fn meshes_behind_routers_of_both_sides_meet_by_a_reference_alone() {
         let builder = Mesh::builder().in_place().seed(seed).memory_network(&network);
         builder.listen(address.parse().unwrap())
     };
-    let node = start("203.0.113.1:4433", 1).start().await.unwrap();
+    let node = start("203.0.113.1:4433", 1).relay(true).start().await.unwrap();
     for (host, router, nat) in [
         ("10.0.0.1", "198.51.100.1", Nat::port_restricted()),
         ("10.0.0.2", "198.51.100.2", Nat::symmetric()),

@@ -74,8 +74,13 @@ impl Connection {
             return;
         }
         self.beside_failed();
-        if let (Some(why), false) = (self.refusal.take(), error.is_telling()) {
-            error = ConnectError::NotIntroduced(why.to_string());
+        let (refusal, unrelayed) = (self.refusal.take(), std::mem::take(&mut self.unrelayed));
+        if !error.is_telling() {
+            match refusal {
+                _ if unrelayed => error = ConnectError::NoRelay,
+                Some(why) => error = ConnectError::NotIntroduced(why.to_string()),
+                None => {}
+            }
         }
         tracing::debug!(peer = %self.peer, why = %Excerpt(&error.to_string()), "dial failed");
         self.late = None;

@@ -48,7 +48,7 @@ use crate::{
         birthday::{Guesses, SOCKETS, SOCKETS_AT_CARRIER},
     },
     path::{
-        candidates::CANDIDATES_MAX,
+        candidates::{CANDIDATES_MAX, canonical},
         congestion::acks_of,
         explain::{Candidate, Explanation, reason},
         liveness::{Event, Keeper, Liveness},
@@ -154,6 +154,8 @@ pub(crate) enum Order {
         refusal: Option<Refusal>,
         /// Whether all of them say that it isn't there.
         absent: bool,
+        /// Whether some did introduce it, and none of them relays.
+        unrelayed: bool,
     },
     /// The connection of a link ended.
     Closed { link: u64, why: LinkDown },
@@ -244,6 +246,8 @@ pub(crate) struct Connection {
     turning: Option<Turning>,
     /// Why a rendezvous didn't introduce this host to the peer.
     refusal: Option<Refusal>,
+    /// The rendezvous that introduced this host to the peer don't relay.
+    unrelayed: bool,
     standby: Vec<Road>,
     /// What is done to get back what was lost.
     recovery: Recovery,
@@ -279,6 +283,7 @@ impl Connection {
             attempted: None,
             turning: None,
             refusal: None,
+            unrelayed: false,
             standby: Vec::new(),
             recovery: Recovery::default(),
             asked: Vec::new(),
@@ -321,7 +326,11 @@ impl Connection {
             Some(PeerRef::Signed(signed)) => (signed.version(), digest(signed)),
             _ => (0, 0),
         };
-        let introduced = road.flow.is_some().then(|| named.into());
+        let met_there = |(_, seen): &(PeerId, Vec<SocketAddr>)| {
+            seen.first() == Some(&self.shared.original(canonical(road.remote)))
+        };
+        let met = road.flow.is_some() || self.seen_at.iter().any(met_there);
+        let introduced = met.then(|| named.into());
         let link = Link::new(Parts {
             id,
             peer,
@@ -565,14 +574,18 @@ impl Handler<Order> for Connection {
             Order::Expected { by, road, candidates } => {
                 self.pending.fetch_sub(1, Ordering::SeqCst);
                 self.learn_nat(&candidates);
+                self.let_in(by, road, &candidates);
                 self.met(by, road, candidates.addresses);
                 self.expect_call(ctx);
             }
-            Order::MeetingsOver { refusal, absent } => {
+            Order::MeetingsOver { refusal, absent, unrelayed } => {
                 self.meeting = false;
                 self.refusal = refusal;
-                if let (true, Some(late)) = (absent, &self.late) {
-                    let _ = late.send(Late::Absent);
+                self.unrelayed = unrelayed;
+                let last = if absent { Some(Late::Absent) } else { None };
+                let last = if unrelayed { Some(Late::Unrelayed) } else { last };
+                if let (Some(last), Some(late)) = (last, &self.late) {
+                    let _ = late.send(last);
                 }
                 self.late = None;
             }

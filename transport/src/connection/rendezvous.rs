@@ -15,8 +15,9 @@ impl Connection {
         let (shared, peer, actor) = (self.shared.clone(), self.peer, ctx.address());
         self.shared.socket.spawn(async move {
             let met = |met| actor.do_send(Order::Met(met));
-            let (refusal, absent) = meeting::meet(&shared, peer, asked, met).await;
-            actor.do_send(Order::MeetingsOver { refusal, absent });
+            let meeting::Outcome { refusal, absent, unrelayed } =
+                meeting::meet(&shared, peer, asked, met).await;
+            actor.do_send(Order::MeetingsOver { refusal, absent, unrelayed });
         });
     }
 
@@ -27,7 +28,17 @@ impl Connection {
         if self.seen_at.len() >= SPEAKERS_MAX {
             self.seen_at.remove(0);
         }
+        let seen = addresses.first().copied();
         self.seen_at.push((by, addresses));
+        if road.is_none()
+            && let (Some(late), Some(seen)) = (&self.late, seen)
+            && let Some(there) = self.shared.road(&by)
+        {
+            // The peer opens its NAT for what comes from here.
+            for road in meeting::roads(&self.shared, [seen], there.remote) {
+                let _ = late.send(Late::Road(road));
+            }
+        }
         if let Some(road) = road {
             self.recovery.found(&by);
             if let Some(late) = &self.late {
@@ -40,6 +51,17 @@ impl Connection {
         }
         for entry in &self.entries {
             self.add_met_roads(&entry.link);
+        }
+    }
+
+    /// The peer is about to call, and the rendezvous `by` grants no road through it: this host's NAT is opened for what comes from where the
+    /// peer is seen.
+    pub(super) fn let_in(&self, by: PeerId, road: Option<Road>, candidates: &Candidates) {
+        if let (None, Some(seen)) = (road, candidates.addresses.first())
+            && self.up.is_none()
+            && let Some(there) = self.shared.road(&by)
+        {
+            self.shared.open_for(self.peer, *seen, there.remote);
         }
     }
 

@@ -107,6 +107,14 @@ impl Shared {
         ranking::is_neighbour_of_any(ip, locals)
     }
 
+    /// Where the host of a reference may be: as it is remembered, and then as the reference says, which may have expired.
+    pub(crate) fn places_by(&self, signed: &SignedRef) -> Places {
+        let mut places = self.places(signed.peer(), &[]);
+        places.addresses.extend(signed.addresses());
+        places.points.extend(signed.rendezvous().iter().cloned());
+        places
+    }
+
     /// What the peer of a link signed after the reference by which the link knows it.
     pub(super) fn newer(&self, link: &Link, given: Option<&SignedRef>) -> Option<Newer> {
         let known = {

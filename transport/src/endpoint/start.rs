@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::nat::{SystemResolver, resolver};
-use crate::rendezvous::meeting::UNASKED_MAX;
+use crate::rendezvous::{meeting::UNASKED_MAX, opening::OPENED_MAX};
 
 impl Shared {
     /// Runs on the network thread.
@@ -42,7 +42,7 @@ impl Shared {
         let mut wires = bind_all(&listen, network.as_ref())?;
         let locals: Vec<_> = wires.iter().map(Wire::local_addr).collect();
         let joiner = Joiner { peer, locals: &locals, named: &advertise };
-        join.iter().try_for_each(|target| joiner.check(target, SystemTime::now()))?;
+        join.iter().try_for_each(|target| joiner.check(target))?;
         let is_real = network.is_none();
         let listener = relay_tls.listen()?;
         // Beside the first socket of IPv4, lest a host with one rendezvous never learn what its NAT is like.
@@ -92,7 +92,15 @@ impl Shared {
             seed,
         )
         .map_err(BindError::Quic)?;
-        let own_ref = OwnRef::new(secret, versions, &advertise, &locals)?;
+        // Sockets on all addresses stand for those of the machine.
+        let mut trouble = roaming::Trouble::default();
+        let everywhere = locals.iter().any(|local| local.ip().is_unspecified());
+        let machine = if is_real && everywhere && advertise.is_empty() {
+            trouble.of(interfaces::addresses_by_use()).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        let own_ref = OwnRef::new(secret, versions, &advertise, (&locals, &machine))?;
         let shared = Arc::new(Self {
             admissions: Admissions::new(&limits),
             features,
@@ -121,6 +129,7 @@ impl Shared {
             nat64: Mutex::default(),
             links: AtomicU64::new(1),
             unasked: Mutex::new(Bucket::full(UNASKED_MAX, now)),
+            opened: Mutex::new(Bucket::full(OPENED_MAX, now)),
             started: now,
             seed,
             log_quota: LogQuota::default(),
@@ -142,7 +151,7 @@ impl Shared {
         }
         if is_real {
             let weak = Arc::downgrade(&shared);
-            actix_rt::spawn(roaming::watch(weak, locals));
+            actix_rt::spawn(roaming::watch(weak, locals, trouble));
         }
         if let (Some(listener), Some((_, tunnels))) = (listener, shared.socket.tunnels()) {
             let tunnels = Arc::downgrade(tunnels);

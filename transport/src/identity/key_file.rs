@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::SecretKey;
-use crate::base32;
+use crate::{base32, shortage::with_remedy};
 
 const HEADER: &str = "webmesh-secret-1 ";
 const CHECKSUM_LEN: usize = 8;
@@ -63,7 +63,7 @@ pub enum KeyFileError {
         path: PathBuf,
     },
     /// The file couldn't be read.
-    #[error("the key file {} can't be read: {source}", path.display())]
+    #[error("the key file {} can't be read: {}", path.display(), with_remedy(source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -71,7 +71,7 @@ pub enum KeyFileError {
         source: io::Error,
     },
     /// A new file couldn't be made. No key was kept; free space or permissions may be missing.
-    #[error("no key file can be made at {}: {source}", path.display())]
+    #[error("no key file can be made at {}: {}", path.display(), with_remedy(source))]
     Create {
         /// Where it was to be.
         path: PathBuf,

@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::KeyFileError;
+use crate::shortage::is_shortage;
 
 /// The right to run a node with the key of one file, until it is dropped.
 #[derive(Debug)]
@@ -26,7 +27,8 @@ impl KeyLock {
     /// nothing is locked: that must not keep a host from running.
     ///
     /// # Errors
-    /// [`KeyFileError::InUse`] if somebody has it, in this process or another one.
+    /// [`KeyFileError::InUse`] if somebody has it, in this process or another one; [`KeyFileError::Read`] if the system lacks what it takes to
+    /// ask, descriptors say.
     pub fn take(key: impl AsRef<Path>) -> Result<Self, KeyFileError> {
         let key = key.as_ref();
         let file = open(key).and_then(|file| match file.try_lock() {
@@ -39,6 +41,9 @@ impl KeyLock {
             Ok(file) => {
                 forget_leftovers(key);
                 Ok(Self { _file: file })
+            }
+            Err(source) if is_shortage(&source) => {
+                Err(KeyFileError::Read { path: key.into(), source })
             }
             Err(e) => {
                 tracing::warn!(

@@ -86,6 +86,16 @@ impl VersionCounter {
         self.last = next;
         Ok(next)
     }
+
+    /// The next version where [`next`](Self::next) has failed: higher than all that this counter has given out, and than all before it unless the
+    /// clock was set back. It isn't on the disk, and the one after it will be, if that can be written again.
+    ///
+    /// # Errors
+    /// [`VersionError::Exhausted`].
+    pub fn next_unkept(&mut self, now: SystemTime) -> Result<u64, VersionError> {
+        self.last = after(self.last, now)?;
+        Ok(self.last)
+    }
 }
 
 fn after(last: u64, now: SystemTime) -> Result<u64, VersionError> {

@@ -1,6 +1,9 @@
 //! Core: in which order addresses are named, or tried, when there isn't room or time for all of them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 use crate::path::places::is_public;
 
@@ -115,16 +118,18 @@ pub(crate) fn is_neighbour_of_any(ip: IpAddr, mut locals: impl Iterator<Item = I
 /// peer's own order, and last where no route leads (RFC 6724, section 6, rules 1 and 9).
 pub(crate) fn by_way(
     mut addresses: Vec<SocketAddr>,
-    source: impl Fn(IpAddr) -> Option<IpAddr>,
+    source: impl Fn(IpAddr) -> io::Result<Option<IpAddr>>,
 ) -> Vec<SocketAddr> {
     addresses.sort_by_cached_key(|address| {
         let ip = address.ip().to_canonical();
         match source(ip) {
-            None => 2,
-            Some(source) => {
+            Ok(None) => 2,
+            Ok(Some(source)) => {
                 let bits = NEIGHBOUR_BITS[usize::from(ip.is_ipv6())];
                 u8::from(common_bits(ip, source) < bits)
             }
+            // Nothing is known of it.
+            Err(_) => 1,
         }
     });
     addresses
@@ -218,8 +223,8 @@ mod tests {
         };
         let named = ["203.0.113.7:5", "[2001:db8::7]:5", "172.17.0.1:5", "192.168.1.9:5"];
         let source = |ip: IpAddr| match ip {
-            IpAddr::V4(_) => Some([192, 168, 1, 7].into()),
-            IpAddr::V6(_) => None,
+            IpAddr::V4(_) => Ok(Some([192, 168, 1, 7].into())),
+            IpAddr::V6(_) => Ok(None),
         };
         let expected = ["192.168.1.9:5", "203.0.113.7:5", "172.17.0.1:5", "[2001:db8::7]:5"];
         assert_eq!(by_way(addresses(&named), source), addresses(&expected));

@@ -16,8 +16,13 @@ const DEFAULT_BELOW: [u32; 2] = [8, 7];
 
 /// Whether packets to `ip` leave by another route than the default one. Where the system can't be asked, they don't.
 pub(crate) fn leads_inside(ip: IpAddr) -> bool {
-    let Some(from) = source(ip) else { return false };
-    let Some(out) = source(FAR[usize::from(ip.is_ipv6())]) else { return true };
+    let Ok(Some(from)) = source(ip) else { return false };
+    let out = match source(FAR[usize::from(ip.is_ipv6())]) {
+        Ok(Some(out)) => out,
+        // There is no default route.
+        Ok(None) => return true,
+        Err(_) => return false,
+    };
     let Ok(interfaces) = if_addrs::get_if_addrs() else { return false };
     is_apart(&interfaces, from, out)
         || interfaces.iter().any(|one| on_network(one, ip))

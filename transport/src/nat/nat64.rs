@@ -120,10 +120,10 @@ impl Nat64 {
         due
     }
 
-    /// The answer; `None` if there was none, and what was known before goes.
+    /// The answer; `None` if there was none: then what was known stands, until the host moves or another answer comes.
     pub(crate) fn answered(&mut self, addresses: Option<&[Ipv6Addr]>) {
         (self.waiting, self.failed) = (false, addresses.is_none());
-        let addresses = addresses.unwrap_or_default();
+        let Some(addresses) = addresses else { return };
         let mut prefixes = Vec::new();
         for ip in addresses.iter().take(ANSWERS_MAX) {
             if let Some(prefix) = Prefix::shown_by(*ip)
@@ -277,6 +277,10 @@ mod tests {
         let answer = [prefix("64:ff9b::", 96).embed(WELL_KNOWN[0])];
         nat64.answered(Some(&answer));
         assert!(!nat64.ask(false, later + ANSWER_AGE_MAX / 2));
+        // A name server that doesn't answer has taken nothing back.
+        assert!(nat64.ask(false, later + ANSWER_AGE_MAX));
+        nat64.answered(None);
+        assert!(!nat64.prefixes.is_empty());
         nat64.clear();
         assert!(nat64.prefixes.is_empty() && nat64.ask(false, later));
         nat64.answered(Some(&answer));

@@ -17,6 +17,7 @@ use igd_next::{
     PortMappingProtocol, SearchOptions,
     aio::{Gateway, tokio::Tokio},
 };
+use tokio::time::Instant;
 
 use crate::{endpoint::Shared, path::places::is_public};
 
@@ -34,6 +35,8 @@ pub enum Router {
 pub(crate) enum MappingError {
     #[error("there is no default route over IPv4")]
     NoRouter,
+    #[error("the system doesn't say which router it uses: {0}")]
+    Unknown(String),
     #[error("this host has no address towards its router: {0}")]
     NoAddress(#[source] std::io::Error),
     #[error("the router speaks neither PCP nor NAT-PMP ({mapping}) nor UPnP ({upnp})")]
@@ -45,6 +48,9 @@ pub(crate) enum MappingError {
 /// Asked for at a time, and renewed after half of it: a router that was restarted has it again within half an hour.
 /// RFC 6886 has two hours.
 const LIFETIME: Duration = Duration::from_secs(3600);
+
+/// Before a mapping that couldn't be renewed is tried again: it lasts for half of its time yet. A guess.
+const RENEW_AGAIN: Duration = Duration::from_secs(60);
 
 /// Before a router that refused is asked again: hosts move to other networks. A guess.
 const RETRY_EVERY: Duration = Duration::from_secs(600);
@@ -71,20 +77,25 @@ enum Means {
 pub(crate) struct Mapped {
     means: Means,
     pub(crate) outside: SocketAddr,
+    /// Until when the router forwards it if nothing else is agreed on.
+    until: Instant,
 }
 
 impl Router {
-    fn address(self) -> Option<Ipv4Addr> {
+    fn address(self) -> Result<Ipv4Addr, MappingError> {
         match self {
-            Self::At(address) => Some(address),
-            Self::Default => netdev::get_default_gateway().ok()?.ipv4.first().copied(),
+            Self::At(address) => Ok(address),
+            Self::Default => {
+                let gateway = netdev::get_default_gateway().map_err(MappingError::Unknown)?;
+                gateway.ipv4.first().copied().ok_or(MappingError::NoRouter)
+            }
         }
     }
 }
 
 /// Asks the router for a port that leads to `port` of this host.
 pub(crate) async fn map(router: Router, port: NonZeroU16) -> Result<Mapped, MappingError> {
-    let address = router.address().ok_or(MappingError::NoRouter)?;
+    let address = router.address()?;
     let local = towards(address).map_err(MappingError::NoAddress)?;
     let mapping = match by_pcp(address, local, port).await {
         Ok(mapped) => return public(mapped).await,
@@ -120,7 +131,7 @@ async fn by_pcp(router: Ipv4Addr, local: IpAddr, port: NonZeroU16) -> Result<Map
         }
     };
     let outside = SocketAddr::new(ip, mapping.external_port().get());
-    Ok(Mapped { means: Means::Pcp(mapping), outside })
+    Ok(Mapped { means: Means::Pcp(mapping), outside, until: Instant::now() + LIFETIME })
 }
 
 async fn by_upnp(router: Option<Ipv4Addr>, local: SocketAddr) -> Result<Mapped, String> {
@@ -135,7 +146,7 @@ async fn by_upnp(router: Option<Ipv4Addr>, local: SocketAddr) -> Result<Mapped, 
     let seconds = LIFETIME.as_secs() as u32;
     let outside = gateway.get_any_address(PortMappingProtocol::UDP, local, seconds, DESCRIPTION);
     let outside = outside.await.map_err(|e| e.to_string())?;
-    Ok(Mapped { means: Means::Upnp { gateway, local }, outside })
+    Ok(Mapped { means: Means::Upnp { gateway, local }, outside, until: Instant::now() + LIFETIME })
 }
 
 /// What routers show to their owner.
@@ -166,6 +177,7 @@ impl Mapped {
                 renewed.await.map_err(|e| e.to_string())?;
             }
         }
+        self.until = Instant::now() + LIFETIME;
         Ok(())
     }
 
@@ -185,16 +197,40 @@ impl Mapped {
     }
 }
 
+/// What is there after a mapping couldn't be renewed, and a new one was asked for: the new one, or else the old one for as long as it lasts.
+fn again(
+    before: Mapped,
+    failed: &str,
+    anew: Result<Mapped, MappingError>,
+) -> Result<Mapped, String> {
+    match anew {
+        Ok(mapped) => Ok(mapped),
+        Err(_) if Instant::now() < before.until => {
+            tracing::info!(outside = %before.outside, "the forwarded port isn't renewed yet: {failed}");
+            Ok(before)
+        }
+        Err(e) => Err(e.to_string()),
+    }
+}
+
 /// Keeps a port, and the own PeerRef up to date with it, until the endpoint is gone.
 pub(crate) async fn keep(shared: Weak<Shared>, router: Router, port: NonZeroU16) {
     loop {
         let kept = shared.upgrade().and_then(|shared| shared.mapped.lock().take());
         let mapped = match kept {
-            Some(mut mapped) => mapped.renew().await.map(|()| mapped),
+            Some(mut mapped) => match mapped.renew().await {
+                Ok(()) => Ok(mapped),
+                // No answer doesn't take the port back.
+                Err(e) => again(mapped, &e, map(router, port).await),
+            },
             None => map(router, port).await.map_err(|e| e.to_string()),
         };
         let Some(shared) = shared.upgrade() else { return };
         let wait = match mapped {
+            Ok(mapped) if mapped.until < Instant::now() + LIFETIME / 2 => {
+                shared.set_mapped(Some(mapped));
+                RENEW_AGAIN
+            }
             Ok(mapped) => {
                 tracing::info!(outside = %mapped.outside, "the router forwards a port to this host");
                 shared.set_mapped(Some(mapped));

@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     pin::Pin,
     sync::{Arc, Weak},
     time::Duration,
@@ -41,12 +41,19 @@ pub struct SystemResolver;
 impl Resolver for SystemResolver {
     fn ipv6_of<'a>(&'a self, name: &'a str) -> Resolved<'a> {
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name, 0)).await?;
+            // In a thread of its own, for tokio's pool panics where the system has none to give.
+            let (done, found) = tokio::sync::oneshot::channel();
+            let name = name.to_owned();
+            std::thread::Builder::new().name("webmesh-dns".into()).spawn(move || {
+                let found = (name.as_str(), 0).to_socket_addrs();
+                let _ = done.send(found.map(Iterator::collect::<Vec<_>>));
+            })?;
+            let found = found.await.map_err(io::Error::other)??;
             let ipv6 = |found: SocketAddr| match found.ip() {
                 IpAddr::V6(ip) => Some(ip),
                 IpAddr::V4(_) => None,
             };
-            Ok(found.filter_map(ipv6).collect())
+            Ok(found.into_iter().filter_map(ipv6).collect())
         })
     }
 }
@@ -73,8 +80,10 @@ pub(crate) async fn watch(
     loop {
         let Some(shared) = shared.upgrade() else { return };
         let now = tokio::time::Instant::now().into_std();
-        let has_ipv4 = !is_without_ipv4(&locals, &interfaces::addresses());
-        let due = shared.nat64.lock().ask(has_ipv4, now);
+        // Where the addresses aren't known, nothing has changed.
+        let own = interfaces::addresses();
+        let has_ipv4 = own.map(|own| !is_without_ipv4(&locals, &own.all));
+        let due = has_ipv4.is_ok_and(|has_ipv4| shared.nat64.lock().ask(has_ipv4, now));
         if due {
             let answer = tokio::time::timeout(ANSWER_MAX, resolver.ipv6_of(NAME)).await;
             let answer = answer.unwrap_or_else(|late| Err(late.into()));

@@ -71,7 +71,8 @@ impl Verdict {
         }
     }
 
-    /// Whether a host may be dialled by this reference.
+    /// Whether what the reference says may be acted on. An expired one still names a key and where it was: a dial by it is made, as the key must
+    /// answer anyway.
     pub fn is_usable(&self) -> bool {
         matches!(self, Self::Valid | Self::Unsigned)
     }

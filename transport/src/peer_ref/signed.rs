@@ -1,7 +1,7 @@
 //! The class of reference that its own host has signed: versions, expiry, and what may take its place.
 
 use std::cmp::Ordering;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::address::{AddressFault, check_addresses};
@@ -25,15 +25,42 @@ pub struct RefContent {
     pub expires: u64,
 }
 
-/// A publicly reachable peer that introduces callers to the host, and relays between them.
+/// A publicly reachable peer that introduces callers to the host, and relays between them unless it says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RendezvousPoint {
     /// Its key: only that may answer.
     pub peer: PeerId,
-    /// Its UDP addresses; at most [`RENDEZVOUS_ADDRESSES_MAX`].
+    /// Its UDP addresses, and the remark that it doesn't relay ([`RendezvousPoint::relays`]); at most [`RENDEZVOUS_ADDRESSES_MAX`].
     pub addresses: Vec<SocketAddr>,
     /// Where it takes TLS over TCP, for callers whose network blocks UDP; as many. One of the two lists isn't empty.
     pub tls: Vec<SocketAddr>,
+}
+
+/// Stands in the list of a point's addresses for the remark that it doesn't relay. Nobody is dialled there, by readers of before this remark
+/// either: the network is one that this crate means sockets of its own process by, and never sends to.
+const NO_RELAY: SocketAddr =
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xfd77, 0x6562, 0x6d0f, 0, 0, 0, 0, 1)), 1);
+
+impl RendezvousPoint {
+    /// Whether it relays between callers and the host, rather than only introducing them; as far as is known, for points of before that
+    /// was said don't say it.
+    pub fn relays(&self) -> bool {
+        !self.addresses.contains(&NO_RELAY)
+    }
+
+    /// The same, with the remark that it doesn't relay in the place of the last address, if there is no room beside it.
+    pub fn without_relay(mut self) -> Self {
+        if self.relays() {
+            self.addresses.truncate(RENDEZVOUS_ADDRESSES_MAX - 1);
+            self.addresses.push(NO_RELAY);
+        }
+        self
+    }
+
+    /// Its UDP addresses without any remark.
+    pub fn dialled_at(&self) -> impl Iterator<Item = SocketAddr> {
+        self.addresses.iter().copied().filter(|address| *address != NO_RELAY)
+    }
 }
 
 /// Why a content can't be signed, or wasn't accepted.
@@ -82,7 +109,8 @@ pub enum ContentError {
     },
 }
 
-/// A reference whose host said it would no longer be right. Ask the host, or whoever gave it, for a newer one.
+/// A reference whose host said it would no longer be right. A dial by it may succeed all the same; ask the host, or whoever gave it, for a newer
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the PeerRef expired {} ago; ask for a newer one", in_words(*.ago))]
 pub struct ExpiredError {
@@ -285,5 +313,28 @@ mod tests {
         }
         let expired = ExpiredError { ago: Duration::from_secs(3 * 86_400 + 7_200) };
         assert_eq!(expired.to_string(), "the PeerRef expired 3 d 2 h ago; ask for a newer one");
+    }
+
+    #[test]
+    fn a_point_that_does_not_relay_says_so_in_a_way_that_readers_of_before_take_and_pass_over() {
+        let secret = SecretKey::from_bytes([1; 32]);
+        let addresses = (1..=8).map(|port| ([192, 0, 2, 1], port).into()).collect();
+        let peer = SecretKey::from_bytes([2; 32]).peer_id();
+        let point = RendezvousPoint { peer, addresses, tls: Vec::new() };
+        assert!(point.relays());
+        let mute = point.without_relay();
+        assert!(!mute.relays() && mute.addresses.len() == RENDEZVOUS_ADDRESSES_MAX);
+        assert_eq!(mute.dialled_at().count(), RENDEZVOUS_ADDRESSES_MAX - 1);
+        assert_eq!(mute.clone().without_relay(), mute);
+        let rendezvous = vec![mute.clone()];
+        let content = RefContent { version: 1, addresses: vec![], rendezvous, expires: 9 };
+        let signed = SignedRef::sign(&secret, content).unwrap();
+        let read = super::super::PeerRef::from_bytes(&signed.to_bytes()).unwrap();
+        assert_eq!(read, signed.into());
+        // To them it is an address like others, of a network that none of them dials.
+        assert_eq!(super::super::check_address(NO_RELAY), Ok(NO_RELAY));
+        let handles =
+            crate::socket::handles::Handles::new(vec!["[::]:1".parse().unwrap()], Some(1));
+        assert!(crate::path::candidates::roads(&handles, [NO_RELAY]).is_empty());
     }
 }

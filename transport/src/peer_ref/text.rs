@@ -38,8 +38,9 @@ pub enum ParseError {
     Refused(#[from] DecodeError),
 }
 
-/// The encoding that a text stands for, when its checksum is right.
+/// The encoding that a text stands for, when its checksum is right. Space around it is passed over: files end with a newline.
 pub(super) fn to_encoding(text: &str) -> Result<Vec<u8>, ParseError> {
+    let text = text.trim();
     if !text.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX)) {
         return Err(ParseError::NotAPeerRef);
     }
@@ -77,7 +78,7 @@ impl fmt::Display for PeerRef {
 impl FromStr for PeerRef {
     type Err = ParseError;
 
-    /// Reads a text and verifies its signature, but not its expiry.
+    /// Reads a text, with or without space around it, and verifies its signature, but not its expiry.
     fn from_str(text: &str) -> Result<Self, ParseError> {
         Ok(PeerRef::from_bytes(&to_encoding(text)?)?)
     }

@@ -58,8 +58,13 @@ impl Shared {
         self.sessions.get_or_init(start).do_send(news);
     }
 
-    /// How this host names a rendezvous that it is connected to.
-    pub(crate) fn point(&self, peer: PeerId, tls_port: Option<u16>) -> Option<RendezvousPoint> {
+    /// How this host names a rendezvous that it is connected to, and which relays or doesn't.
+    pub(crate) fn point(
+        &self,
+        peer: PeerId,
+        tls_port: Option<u16>,
+        relays: bool,
+    ) -> Option<RendezvousPoint> {
         let road = self.road(&peer).filter(|road| road.flow.is_none())?;
         let via = if is_far_end(road.remote) {
             let (_, tunnels) = self.socket.tunnels()?;
@@ -71,7 +76,8 @@ impl Shared {
         let named =
             book.signed(&peer, SystemTime::now()).map(|(signed, _)| signed.addresses().to_vec());
         let named = named.unwrap_or_default();
-        session::point(peer, via, named, tls_port)
+        let point = session::point(peer, via, named, tls_port)?;
+        Some(if relays { point } else { point.without_relay() })
     }
 
     /// Whether this host has a session with `peer`.

@@ -3,7 +3,7 @@
 //! Sans-IO: outcomes, time and randomness come in, steps go out. Written contract: *after every call that takes
 //! `&mut self`, drain [`Client::poll`], then arm a timer for [`Client::timeout`], at which [`Client::advance`] is called.*
 //!
-//! As many sessions as are wanted stand at a time, so that the end of one leaves another in its place. The known
+//! As many sessions as are wanted stand at a time, two of them, or one if no more are wanted, with rendezvous that relay, if there are such; so that the end of one leaves another in its place. The known
 //! rendezvous are tried in their order; one that failed waits a few seconds, after a minute ever longer, while others get their turn.
 
 use std::{
@@ -35,6 +35,13 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// show it. A guess: what a dial and a question take on a slow road.
 const OTHERS_MAX: Duration = Duration::from_secs(1);
 
+/// Sessions among the wanted ones that are to be with rendezvous which relay: who can't be reached directly is reached through those alone,
+/// and one stands by for the other.
+const RELAYS_MIN: usize = 2;
+
+/// A rendezvous that doesn't relay, where only such a one is lacking, is asked again after this: it may have been set up anew. A guess.
+const PASSED_OVER: Duration = Duration::from_secs(300);
+
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -59,6 +66,7 @@ enum State {
     Standing {
         peer: PeerId,
         observed: Option<SocketAddr>,
+        relays: bool,
         lifetime: Duration,
         renew: Instant,
         ends: Instant,
@@ -120,8 +128,25 @@ impl Client {
         })
     }
 
-    /// Whether as many sessions stand as are wanted, or as can: one at least, and all that didn't fail. A second after the
-    /// first, those that stand are enough.
+    /// Whether a session stands with `peer`, which relays.
+    pub(crate) fn relays(&self, peer: PeerId) -> bool {
+        self.known.iter().any(|known| {
+            matches!(known.state, State::Standing { peer: there, relays: true, .. } if there == peer)
+        })
+    }
+
+    fn relays_standing(&self) -> usize {
+        let relays =
+            |known: &&Rendezvous| matches!(known.state, State::Standing { relays: true, .. });
+        self.known.iter().filter(relays).count()
+    }
+
+    fn relays_wanted(&self) -> usize {
+        self.wanted.min(RELAYS_MIN)
+    }
+
+    /// Whether as many sessions stand as are wanted, or as can: one at least, and all that didn't fail; and as many of them with relays.
+    /// A second after the first, those that stand are enough.
     pub(crate) fn is_attached(&self, now: Instant) -> bool {
         self.is_complete() || self.others_until().is_some_and(|until| until <= now)
     }
@@ -131,8 +156,13 @@ impl Client {
         let untried = |known: &&Rendezvous| {
             known.failures == 0 && !matches!(known.state, State::Standing { .. })
         };
-        let possible = standing + self.known.iter().filter(untried).count();
-        self.wanted == 0 || self.known.is_empty() || standing >= self.wanted.min(possible).max(1)
+        let untried = self.known.iter().filter(untried).count();
+        let enough = |standing: usize, wanted: usize| standing >= wanted.min(standing + untried);
+        self.wanted == 0
+            || self.known.is_empty()
+            || standing > 0
+                && enough(standing, self.wanted)
+                && enough(self.relays_standing(), self.relays_wanted())
     }
 
     /// Until when further sessions are waited for.
@@ -175,29 +205,38 @@ impl Client {
         self.outbox.push_back(Step::Reserve(peer));
     }
 
-    /// `peer` grants a session.
+    /// `peer` grants a session; whether it relays, and where it sees this host.
     pub(crate) fn reserved(
         &mut self,
         peer: PeerId,
-        seen: Option<SocketAddr>,
+        (relays, seen): (bool, Option<SocketAddr>),
         lifetime: Duration,
         now: Instant,
     ) {
         let Some(index) = self.find(peer) else { return };
-        let known = &mut self.known[index];
-        let before = match known.state {
-            State::Standing { observed, .. } => Some(observed),
+        let before = match self.known[index].state {
+            State::Standing { observed, relays, .. } => Some((relays, observed)),
             _ => None,
         };
+        if before.is_none() && !relays && self.standing().count() >= self.wanted {
+            // It was asked for the sake of a relay.
+            let known = &mut self.known[index];
+            known.failures = known.failures.max(1);
+            known.state = State::Waiting { until: now + PASSED_OVER };
+            return self.fill(now);
+        }
+        let known = &mut self.known[index];
         let lifetime = lifetime.max(RETRY_MIN);
         let renew = now + lifetime / RENEWALS_PER_LIFETIME;
         let ends = now + lifetime;
-        known.state = State::Standing { peer, observed: seen, lifetime, renew, ends };
+        known.state = State::Standing { peer, observed: seen, relays, lifetime, renew, ends };
         *known = Rendezvous { stood: true, state: known.state, ..Rendezvous::new(now) };
         self.standing_since.get_or_insert(now);
-        if before != Some(seen) {
+        if before != Some((relays, seen)) {
             self.outbox.push_back(Step::Changed);
         }
+        // If it doesn't relay, another one may.
+        self.fill(now);
     }
 
     /// A connection to the rendezvous of this number is up, whoever dialled it.
@@ -284,10 +323,13 @@ impl Client {
         self.fill(now);
     }
 
+    /// How many more are to be tried, if there are any: for the number of sessions, or for that of relays among them.
     fn lacking(&self) -> usize {
         let waiting = |known: &&Rendezvous| matches!(known.state, State::Waiting { .. });
         let busy = self.known.len() - self.known.iter().filter(waiting).count();
-        self.wanted.saturating_sub(busy)
+        let under_way = busy - self.standing().count();
+        let relays = self.relays_standing() + under_way;
+        self.wanted.saturating_sub(busy).max(self.relays_wanted().saturating_sub(relays))
     }
 
     fn fill(&mut self, now: Instant) {
@@ -325,7 +367,7 @@ mod tests {
         while let Some(step) = client.poll() {
             match step {
                 Step::Dial(index) => client.dialled(index, Some(peer(index)), now, rng),
-                Step::Reserve(peer) => client.reserved(peer, None, MINUTE, now),
+                Step::Reserve(peer) => client.reserved(peer, (true, None), MINUTE, now),
                 Step::Changed => {}
             }
         }
@@ -376,9 +418,10 @@ mod tests {
         assert_eq!(renew, start + MINUTE / 3);
         client.advance(renew, &mut rng);
         assert_eq!(steps(&mut client), [Step::Reserve(peer(0))]);
-        client.reserved(peer(0), None, MINUTE, renew);
+        client.reserved(peer(0), (true, None), MINUTE, renew);
         assert_eq!(steps(&mut client), []);
-        client.reserved(peer(0), Some("192.0.2.1:5".parse().unwrap()), MINUTE, renew);
+        let seen = Some("192.0.2.1:5".parse().unwrap());
+        client.reserved(peer(0), (true, seen), MINUTE, renew);
         assert_eq!(steps(&mut client), [Step::Changed]);
         client.advance(renew + MINUTE, &mut rng);
         assert_eq!(steps(&mut client), [Step::Changed]);
@@ -393,7 +436,7 @@ mod tests {
         let later = start + MINUTE;
         assert!(!client.is_attached(later), "nobody stands");
         client.dialled(0, Some(peer(0)), later, &mut rng);
-        client.reserved(peer(0), None, 10 * MINUTE, later);
+        client.reserved(peer(0), (true, None), 10 * MINUTE, later);
         assert!(!client.is_attached(later), "the other one may yet come");
         assert_eq!(client.timeout(later), Some(later + OTHERS_MAX));
         assert!(client.is_attached(later + OTHERS_MAX));
@@ -408,7 +451,7 @@ mod tests {
         let mut client = Client::new(1, 1, start);
         let seen = |port: u16| Some(SocketAddr::from(([192, 0, 2, 1], port)));
         client.dialled(0, Some(peer(0)), start, &mut rng);
-        client.reserved(peer(0), seen(1), 10 * MINUTE, start);
+        client.reserved(peer(0), (true, seen(1)), 10 * MINUTE, start);
         steps(&mut client);
         let mut now = start;
         for _ in 0..60 {
@@ -433,5 +476,52 @@ mod tests {
         client.connected(0, peer(0), start);
         assert_eq!(steps(&mut client), [Step::Reserve(peer(0))]);
         assert!(client.stood(0));
+    }
+
+    #[test]
+    fn two_of_the_sessions_are_with_relays_if_there_are_two_and_others_beyond_the_wanted_ones_are_passed_over()
+     {
+        let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
+        // The fourth and the sixth of them relay.
+        let relays = |index: usize| index == 3 || index == 5;
+        let mut client = Client::new(7, 2, now);
+        let mut dialled = Vec::new();
+        while let Some(step) = client.poll() {
+            match step {
+                Step::Dial(index) => {
+                    dialled.push(index);
+                    client.dialled(index, Some(peer(index)), now, &mut rng);
+                }
+                Step::Reserve(to) => {
+                    let index = (0..7).find(|index| peer(*index) == to).unwrap();
+                    client.reserved(to, (relays(index), None), MINUTE, now);
+                }
+                Step::Changed => {}
+            }
+        }
+        let standing: Vec<_> = client.standing().map(|(index, ..)| index).collect();
+        assert_eq!(standing, [0, 1, 3, 5]);
+        assert_eq!(dialled, [0, 1, 2, 3, 4, 5], "the last one isn't needed");
+        assert!(client.is_attached(now) && client.relays(peer(3)) && !client.relays(peer(0)));
+        // One of the relays goes: those that were passed over get another look, and the last one is tried.
+        client.gone(peer(3), now, &mut rng);
+        assert_eq!(steps(&mut client), [Step::Changed, Step::Dial(6)]);
+    }
+
+    #[test]
+    fn where_nobody_relays_the_sessions_stand_all_the_same_and_one_that_is_wanted_stays_one() {
+        let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
+        for (known, wanted, expected) in [(3, 2, 2), (1, 2, 1), (3, 1, 1), (3, 0, 0)] {
+            let mut client = Client::new(known, wanted, now);
+            while let Some(step) = client.poll() {
+                match step {
+                    Step::Dial(index) => client.dialled(index, Some(peer(index)), now, &mut rng),
+                    Step::Reserve(peer) => client.reserved(peer, (false, None), MINUTE, now),
+                    Step::Changed => {}
+                }
+            }
+            assert_eq!(client.standing().count(), expected, "{known} known, {wanted} wanted");
+            assert!(client.is_attached(now));
+        }
     }
 }

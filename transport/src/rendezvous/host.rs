@@ -32,7 +32,7 @@ pub struct Service {
     pub introductions_by_each_per_minute: u16,
     /// How long a session lasts that isn't reserved anew. A guess: a few dozen keep-alives.
     pub lifetime: Duration,
-    /// What it relays between hosts that it introduced; `None`: nothing.
+    /// What it relays between hosts that it introduced; `None`, which is the default: nothing.
     pub relaying: Option<Relaying>,
 }
 
@@ -44,8 +44,15 @@ impl Default for Service {
             introductions_to_each_per_minute: 120,
             introductions_by_each_per_minute: 60,
             lifetime: Duration::from_secs(600),
-            relaying: Some(Relaying::default()),
+            relaying: None,
         }
+    }
+}
+
+impl Service {
+    /// The default, and relaying between those who are introduced and can't reach each other, with its default limits.
+    pub fn with_relay() -> Self {
+        Self { relaying: Some(Relaying::default()), ..Self::default() }
     }
 }
 

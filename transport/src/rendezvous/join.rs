@@ -1,13 +1,8 @@
 //! Whether a rendezvous that was named can be one at all: what would else show only after a dial, or never.
 
-use std::{net::SocketAddr, time::SystemTime};
+use std::net::SocketAddr;
 
-use crate::{
-    identity::PeerId,
-    interfaces,
-    path::candidates::canonical,
-    peer_ref::{ExpiredError, PeerRef},
-};
+use crate::{identity::PeerId, interfaces, path::candidates::canonical, peer_ref::PeerRef};
 
 /// Why a host can't attach to a rendezvous that was named. Nothing was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -16,9 +11,6 @@ pub enum JoinError {
     /// It is the host itself, by its key or one of its addresses. Name another one.
     #[error("a node can't join itself: that is this host itself")]
     Myself,
-    /// The PeerRef has expired. Get a newer one.
-    #[error("the node to join can't be used: {0}")]
-    Expired(#[from] ExpiredError),
 }
 
 /// The host that wants to join: its key, the addresses that it listens on and those that it advertises.
@@ -29,13 +21,10 @@ pub(crate) struct Joiner<'a> {
 }
 
 impl Joiner<'_> {
-    /// Whether it may join `target`.
-    pub(crate) fn check(&self, target: &PeerRef, now: SystemTime) -> Result<(), JoinError> {
+    /// Whether it may join `target`. One that has expired still says which key must answer, and where that may be.
+    pub(crate) fn check(&self, target: &PeerRef) -> Result<(), JoinError> {
         let myself = match target {
-            PeerRef::Signed(signed) => {
-                signed.check_valid(now)?;
-                signed.peer() == self.peer
-            }
+            PeerRef::Signed(signed) => signed.peer() == self.peer,
             PeerRef::Addresses(plain) => plain.addresses().iter().any(|there| self.is_at(*there)),
         };
         if myself { Err(JoinError::Myself) } else { Ok(()) }
@@ -57,8 +46,6 @@ impl Joiner<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
-
     use super::*;
     use crate::{
         SecretKey,
@@ -77,7 +64,7 @@ mod tests {
         let joiner = Joiner { peer, locals: &locals, named: &named };
         let at = |text| {
             let there = PeerRef::Addresses(AddressRef::new([parse(text)]).unwrap());
-            joiner.check(&there, SystemTime::now()).err()
+            joiner.check(&there).err()
         };
         for own in ["127.0.0.1:7", "127.0.0.1:8", "203.0.113.7:9"] {
             assert_eq!(at(own), Some(JoinError::Myself), "{own}");
@@ -88,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn its_own_key_and_an_expired_reference_are_refused() {
+    fn its_own_key_is_refused_and_an_expired_reference_of_another_is_not() {
         let joiner =
             Joiner { peer: SecretKey::from_bytes([1; 32]).peer_id(), locals: &[], named: &[] };
         let signed = |key| {
@@ -101,9 +88,7 @@ mod tests {
             let signed = SignedRef::sign(&SecretKey::from_bytes([key; 32]), content).unwrap();
             PeerRef::Signed(signed)
         };
-        let day = |day: u64| UNIX_EPOCH + Duration::from_secs(day * 86_400);
-        assert_eq!(joiner.check(&signed(2), day(1)), Ok(()));
-        assert_eq!(joiner.check(&signed(1), day(1)), Err(JoinError::Myself));
-        assert!(matches!(joiner.check(&signed(2), day(100)), Err(JoinError::Expired(_))));
+        assert_eq!(joiner.check(&signed(2)), Ok(()));
+        assert_eq!(joiner.check(&signed(1)), Err(JoinError::Myself));
     }
 }

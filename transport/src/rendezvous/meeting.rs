@@ -28,8 +28,10 @@ pub(crate) struct Meeting {
 pub(crate) fn whom_to_ask(
     shared: &Shared,
     peer: PeerId,
-    points: Vec<RendezvousPoint>,
+    mut points: Vec<RendezvousPoint>,
 ) -> Vec<RendezvousPoint> {
+    // Where there isn't room for all, those that lead to the peer from everywhere.
+    points.sort_by_key(|point| !point.relays());
     let usable = |point: &RendezvousPoint| point.peer != peer && point.peer != shared.peer_id();
     let own = shared.attached_to();
     // Anybody may have named the others: a crowd of them leaves room for those that this host chose itself.
@@ -46,21 +48,32 @@ pub(crate) fn whom_to_ask(
     asked
 }
 
-/// Has all of them introduce this host to `peer`. Each success goes to `met`; the answer is why the last one refused,
-/// and whether all of them say that the peer isn't there.
+/// What came of asking them all.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// Why the last one refused.
+    pub(crate) refusal: Option<Refusal>,
+    /// All of them say that the peer isn't there.
+    pub(crate) absent: bool,
+    /// The peer was met, and nobody who introduced this host relays.
+    pub(crate) unrelayed: bool,
+}
+
+/// Has all of them introduce this host to `peer`. Each success goes to `met`.
 pub(crate) async fn meet(
     shared: &Arc<Shared>,
     peer: PeerId,
     asked: Vec<RendezvousPoint>,
     met: impl Fn(Meeting),
-) -> (Option<Refusal>, bool) {
+) -> Outcome {
     let mut answers: FuturesUnordered<_> =
         asked.into_iter().map(|point| introduce(shared, peer, point)).collect();
-    let (mut refusal, mut absent) = (None, true);
+    let (mut refusal, mut absent, mut unrelayed) = (None, true, None);
     while let Some(answer) = answers.next().await {
         match answer {
             Some(Ok(meeting)) => {
                 absent = false;
+                unrelayed = Some(unrelayed.unwrap_or(true) && meeting.road.is_none());
                 met(meeting);
             }
             Some(Err(why)) => {
@@ -70,7 +83,7 @@ pub(crate) async fn meet(
             None => absent = false,
         }
     }
-    (refusal, absent)
+    Outcome { refusal, absent, unrelayed: unrelayed.unwrap_or(false) }
 }
 
 /// Before a rendezvous is asked once more that didn't introduce this host, or wasn't reached: at first the pause is short, for the peer

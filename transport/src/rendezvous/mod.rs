@@ -11,6 +11,7 @@
 //! - `host`: core: the serving side
 //! - `serve`: what an endpoint does for others with it
 //! - `meeting`: how a peer that has sessions is met
+//! - `opening`: how a host that is about to be called lets the caller in
 //! - `protocol`: the messages, and their one encoding
 
 mod attached;
@@ -18,6 +19,7 @@ pub(crate) mod client;
 pub(crate) mod host;
 pub(crate) mod join;
 pub(crate) mod meeting;
+pub(crate) mod opening;
 pub(crate) mod protocol;
 pub(crate) mod serve;
 pub(crate) mod session;

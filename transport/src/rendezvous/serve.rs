@@ -151,13 +151,16 @@ impl Shared {
             self.up.iter().filter(|up| serves(up.value())).map(|up| *up.key()).collect();
         // Else a seeded run wouldn't repeat itself.
         others.sort_unstable();
-        points.extend(others.into_iter().filter_map(|peer| self.point(peer, None)));
+        let relays = |peer: &PeerId| self.up.get(peer).is_some_and(|link| link.relays());
+        let point = |peer: PeerId| self.point(peer, None, relays(&peer));
+        points.extend(others.into_iter().filter_map(point));
         let mut seen = vec![*but];
         points.retain(|point| {
             let new = !seen.contains(&point.peer);
             seen.push(point.peer);
             new
         });
+        points.sort_by_key(|point| !point.relays());
         points.truncate(ALTERNATIVES_MAX);
         points
     }

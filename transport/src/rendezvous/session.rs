@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle};
@@ -145,7 +145,8 @@ impl Sessions {
         socket.spawn(async move {
             let connected = match &target {
                 Known::Named(PeerRef::Signed(signed)) => {
-                    let addresses = signed.addresses().to_vec();
+                    // One that must be met by way of another is none.
+                    let addresses = shared.places_by(signed).addresses;
                     let places = Places { addresses, insist: true, ..Places::default() };
                     shared.connect(signed.peer(), places).await
                 }
@@ -162,12 +163,26 @@ impl Sessions {
         });
     }
 
+    /// Shows the reference by which a rendezvous is found from now on, if the one that this host was told has expired.
+    fn show_newer(&self, index: usize, peer: PeerId) {
+        let now = SystemTime::now();
+        if let Some(Known::Named(PeerRef::Signed(told))) = self.known.get(index)
+            && told.check_valid(now).is_err()
+            && let Some(shared) = self.shared.upgrade()
+            && let Some(newer) = shared.book.lock().signed(&peer, now)
+        {
+            let newer = PeerRef::Signed(newer.0.clone());
+            tracing::warn!(rendezvous = %peer, "in place of the expired PeerRef: {newer}");
+        }
+    }
+
     /// Other sessions stand than before: the own PeerRef says so from now on.
     fn changed(&self, shared: &Arc<Shared>) {
         let port = |peer| self.tls_ports.get(&peer).copied();
-        let points =
-            self.client.standing().filter_map(|(_, peer, _)| shared.point(peer, port(peer)));
-        let points: Vec<_> = points.collect();
+        let point = |(_, peer, _)| shared.point(peer, port(peer), self.client.relays(peer));
+        let mut points: Vec<_> = self.client.standing().filter_map(point).collect();
+        // Those that lead here from everywhere first.
+        points.sort_by_key(|point| !point.relays());
         let observed = self.client.standing().filter_map(|(.., observed)| observed).collect();
         shared.set_attached(points, observed);
     }
@@ -233,7 +248,7 @@ impl Sessions {
                 }
                 let observed =
                     observed.filter(|seen| plausible(*seen, shared.original(road.remote)));
-                self.client.reserved(peer, observed, terms.lifetime, now);
+                self.client.reserved(peer, (terms.flows_max > 0, observed), terms.lifetime, now);
                 if new && self.client.standing().any(|(_, known, _)| known == peer) {
                     tracing::info!(rendezvous = %peer, "a session with a rendezvous stands");
                     shared.attached_anew(peer);
@@ -261,8 +276,8 @@ impl Sessions {
     }
 }
 
-/// The rendezvous as this host's PeerRef names it: first the address at which it answered, over UDP (`Err`) or through a
-/// tunnel (`Ok`).
+/// The rendezvous as this host's PeerRef names it, before it is said whether it relays: first the address at which it answered, over UDP
+/// (`Err`) or through a tunnel (`Ok`).
 pub(crate) fn point(
     peer: PeerId,
     via: Result<SocketAddr, SocketAddr>,
@@ -303,6 +318,9 @@ impl Handler<News> for Sessions {
         match news {
             News::Dialled { index, peer } => {
                 if let Some(peer) = peer {
+                    if !self.client.stood(index) {
+                        self.show_newer(index, peer);
+                    }
                     self.found.insert(index, peer);
                 } else if !self.client.stood(index)
                     && let Some(known @ Known::Alternative(_)) = self.known.get_mut(index)
@@ -348,6 +366,12 @@ impl Handler<News> for Sessions {
                 }
             }
             News::Join(target) => {
+                if let PeerRef::Signed(signed) = &target
+                    && let Err(expired) = signed.check_valid(SystemTime::now())
+                {
+                    let rendezvous = signed.peer();
+                    tracing::warn!(%rendezvous, "{expired}: it serves as a hint to where the rendezvous may be");
+                }
                 let target = Known::Named(target);
                 if !self.known.contains(&target) && self.known.len() < KNOWN_MAX {
                     self.known.push(target);

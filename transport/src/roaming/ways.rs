@@ -1,7 +1,8 @@
 //! Which way packets to the internet leave this host: interface, gateway and source address, for IPv4 and IPv6.
 
-/// What the system says of each family's way, to be compared with what it said before; empty where there is none.
-pub(super) type Ways = [Vec<u8>; 2];
+/// What the system says of each family's way, to be compared with what it said before; empty where there is none, `None` where it doesn't
+/// say.
+pub(super) type Ways = [Option<Vec<u8>>; 2];
 
 /// Not asked elsewhere: there, a host has moved only when its addresses have changed.
 #[cfg(not(target_os = "linux"))]
@@ -14,7 +15,10 @@ pub(super) use linux::ask;
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+    use std::{
+        io,
+        net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    };
 
     use rustix::net::{
         AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
@@ -45,16 +49,18 @@ mod linux {
 
     /// Asks the kernel, which answers before it returns from the call that asks it.
     pub(in crate::roaming) fn ask() -> Ways {
-        FAR.map(|far| answer(far).unwrap_or_default())
+        // That no route leads there is an answer: an error in a message.
+        FAR.map(|far| answer(far).ok().map(|answer| way_of(&answer).unwrap_or_default()))
     }
 
-    fn answer(far: IpAddr) -> Option<Vec<u8>> {
+    fn answer(far: IpAddr) -> io::Result<Vec<u8>> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None).ok()?;
-        send(&socket, &question(far), SendFlags::empty()).ok()?;
-        let mut answer = [0; ANSWER_MAX];
-        let (len, _) = recv(&socket, &mut answer[..], RecvFlags::DONTWAIT).ok()?;
-        way_of(answer.get(..len)?)
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
+        send(&socket, &question(far), SendFlags::empty())?;
+        let mut answer = vec![0; ANSWER_MAX];
+        let (len, _) = recv(&socket, &mut answer[..], RecvFlags::DONTWAIT)?;
+        answer.truncate(len);
+        Ok(answer)
     }
 
     pub(super) fn question(far: IpAddr) -> Vec<u8> {

@@ -233,7 +233,11 @@ impl MeshSocket {
     /// A stranger's call, which a rendezvous was asked to bring about.
     fn called(&self, frame: &[u8], source: Source) {
         let now = tokio::time::Instant::now().into_std();
-        let awaited = wire::called(frame).filter(|nonce| self.nat().dial_back_awaited(*nonce));
+        let number = wire::called(frame);
+        if number == Some(wire::OPENS) {
+            return;
+        }
+        let awaited = number.filter(|nonce| self.nat().dial_back_awaited(*nonce));
         match awaited.filter(|_| source.flow.is_none()) {
             Some(nonce) => {
                 let contacted = self.handles().is_contacted(source.remote.ip());

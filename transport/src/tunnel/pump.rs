@@ -7,7 +7,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     printable::Excerpt,
+    shortage::{RUNTIME_DESCRIPTORS, room_for, with_remedy},
     tls::{self, TunnelTls},
 };
 
@@ -27,7 +28,7 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
 /// Handshakes of others under way at a time. A guess.
-const HALF_OPEN_MAX: usize = 128;
+pub(crate) const HALF_OPEN_MAX: usize = 128;
 
 /// Tunnels from one address prefix (/24 of IPv4, /48 of IPv6). A guess: an office behind one firewall.
 const TUNNELS_PER_NETWORK: usize = 64;
@@ -35,8 +36,15 @@ const TUNNELS_PER_NETWORK: usize = 64;
 /// Bytes read at a time: a record of TLS.
 const READ_BYTES: usize = 16 * 1024;
 
+/// Descriptors that tunnels of others leave to this host, which looks at its interfaces, keeps versions of its PeerRef and starts threads of
+/// actors. A guess: a thread's, and as many to look with.
+const KEPT: u64 = 2 * RUNTIME_DESCRIPTORS;
+
 /// How long to wait when no connection can be accepted: no file descriptors left, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the log says so. A guess: it comes and goes with each stranger.
+const SAID_EVERY: Duration = Duration::from_secs(600);
 
 /// What the answer of a proxy may take, and how it begins.
 const PROXY_ANSWER_MAX: usize = 4096;
@@ -129,13 +137,19 @@ pub(crate) async fn accept_all(
     listener: TcpListener,
 ) {
     let half_open = Arc::new(Semaphore::new(HALF_OPEN_MAX));
+    let mut said: Option<Instant> = None;
     loop {
         let accepted = timeout(IDLE_MAX, listener.accept()).await;
         let Some(tunnels) = tunnels.upgrade() else { return };
+        // Strangers don't get the last descriptors.
+        let accepted = accepted.map(|accepted| accepted.and_then(|a| room_for(KEPT).map(|()| a)));
         let (stream, remote) = match accepted {
             Ok(Ok(accepted)) => accepted,
             Ok(Err(e)) => {
-                tracing::debug!("no tunnel accepted: {e}");
+                if said.is_none_or(|said| said.elapsed() >= SAID_EVERY) {
+                    said = Some(Instant::now());
+                    tracing::warn!("no tunnel is taken at the moment: {}", with_remedy(&e));
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

@@ -22,7 +22,7 @@ use super::{far_end, queue::Queue};
 const RECEIVED_MAX: usize = 1024;
 
 /// Tunnels at a time, whoever dialled. A guess: hosts whose network blocks UDP are few, at two TCP buffers each.
-const TUNNELS_MAX: usize = 1024;
+pub(crate) const TUNNELS_MAX: usize = 1024;
 
 type Received = (SocketAddr, Vec<u8>);
 

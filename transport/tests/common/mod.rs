@@ -14,7 +14,7 @@ pub use exact::in_exact_time;
 use tokio::sync::Notify;
 use webmesh_transport::{
     Endpoint, EndpointConfig, InPlace, Link, LinkDown, MemoryNetwork, Observer, PeerId, PeerRef,
-    Placement, SecretKey, Threads,
+    Placement, SecretKey, Service, Threads,
     peer_ref::{AddressRef, RefContent, SignedRef},
 };
 
@@ -124,13 +124,20 @@ pub fn key(n: u8) -> SecretKey {
     SecretKey::from_bytes([n; 32])
 }
 
+/// Hosts here relay for others unless they are told not to.
+fn relaying(n: u8) -> EndpointConfig {
+    let mut config = EndpointConfig::new(key(n));
+    config.service = Some(Service::with_relay());
+    config
+}
+
 /// A host on loopback with threads of its own.
 pub async fn host(n: u8) -> Host {
     host_with(n, |_| {}).await
 }
 
 pub async fn host_with(n: u8, change: impl FnOnce(&mut EndpointConfig)) -> Host {
-    let mut config = EndpointConfig::new(key(n));
+    let mut config = relaying(n);
     config.listen = vec!["127.0.0.1:0".parse().unwrap()];
     change(&mut config);
     let threads = Arc::new(Threads::start().unwrap());
@@ -144,7 +151,7 @@ pub async fn host_in_place(
     placement: &Arc<InPlace>,
     change: impl FnOnce(&mut EndpointConfig),
 ) -> Host {
-    let mut config = EndpointConfig::new(key(n));
+    let mut config = relaying(n);
     config.listen = vec![SocketAddr::from(([10, 0, 0, n], 1000))];
     config.network = Some(network.clone());
     change(&mut config);
@@ -157,7 +164,7 @@ pub async fn patient_host_in_place(
     network: &MemoryNetwork,
     placement: &Arc<InPlace>,
 ) -> Host {
-    let mut config = EndpointConfig::new(key(n));
+    let mut config = relaying(n);
     config.listen = vec![SocketAddr::from(([10, 0, 0, n], 1000))];
     config.network = Some(network.clone());
     start_with(config, placement.clone(), Diary::default()).await

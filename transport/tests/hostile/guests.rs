@@ -3,7 +3,7 @@
 use quinn::ConnectionError;
 use webmesh_transport::{
     InstanceId, Service,
-    hello::{FEATURE_RENDEZVOUS, Hello},
+    hello::{FEATURE_RELAY, FEATURE_RENDEZVOUS, Hello},
 };
 
 use crate::{
@@ -91,7 +91,7 @@ pub(crate) fn introduce(n: u8) -> Vec<u8> {
 async fn a_caller_and_a_host_with_a_session_are_told_where_the_other_is_seen() {
     let host = host(1).await;
     let (mut served, mut caller) = (Guest::of(8, &host).await, Guest::of(9, &host).await);
-    assert_eq!(served.features, FEATURE_RENDEZVOUS);
+    assert_eq!(served.features, FEATURE_RENDEZVOUS | FEATURE_RELAY);
     // No session yet.
     caller.say(&introduce(8)).await;
     assert_eq!(caller.hear().await, [8, 0, 0, 0, 7, 4]);

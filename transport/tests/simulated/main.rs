@@ -8,6 +8,7 @@
 mod attacker;
 #[path = "../common/mod.rs"]
 mod common;
+mod expired;
 mod ipv6_only;
 mod lossy;
 #[path = "../../benches/roads/measure/mod.rs"]
@@ -19,4 +20,5 @@ mod restarts;
 mod roads;
 mod sessions;
 mod throughput;
+mod unrelayed;
 mod world;

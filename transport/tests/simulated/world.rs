@@ -106,6 +106,32 @@ impl World {
 
     /// A host of this kind that keeps sessions with `servers`.
     pub(crate) async fn site(&self, n: u8, kind: Kind, servers: &[&Host]) -> Host {
+        self.site_wanting(n, kind, servers, servers.len()).await
+    }
+
+    /// The same that wants so many.
+    pub(crate) async fn site_wanting(
+        &self,
+        n: u8,
+        kind: Kind,
+        servers: &[&Host],
+        sessions: usize,
+    ) -> Host {
+        let join = servers.iter().map(|server| server.endpoint.peer_ref()).collect();
+        let address = self.place(n, kind);
+        let host = self.at(n, address, join, sessions).await;
+        host.endpoint.attached().await;
+        host
+    }
+
+    /// The same that was told to join these, and isn't waited for.
+    pub(crate) async fn joining(&self, n: u8, kind: Kind, join: Vec<PeerRef>) -> Host {
+        let sessions = join.len();
+        self.at(n, self.place(n, kind), join, sessions).await
+    }
+
+    /// Builds the site of host `n`, whose address that is.
+    fn place(&self, n: u8, kind: Kind) -> IpAddr {
         let (host, outside) = (Self::host(n), Self::outside(n));
         let behind = |nat: Nat| {
             self.network.add_nat(outside, nat);
@@ -133,27 +159,26 @@ impl World {
                 self.network.place_behind(outside, firewall);
             }
         }
-        self.attached(n, address, servers).await
+        address
     }
 
     /// The same behind this router.
     pub(crate) async fn site_behind(&self, n: u8, nat: Nat, servers: &[&Host]) -> Host {
         self.network.add_nat(Self::outside(n), nat);
         self.network.place_behind(Self::host(n), Self::outside(n));
-        self.attached(n, Self::host(n), servers).await
-    }
-
-    async fn attached(&self, n: u8, address: IpAddr, servers: &[&Host]) -> Host {
         let join: Vec<PeerRef> = servers.iter().map(|server| server.endpoint.peer_ref()).collect();
-        let host = host_in_place(n, &self.network, &self.placement, |config| {
-            config.listen = vec![SocketAddr::new(address, 1000)];
-            config.service = None;
-            config.sessions = join.len();
-            config.join = join;
-        })
-        .await;
+        let host = self.at(n, Self::host(n), join, servers.len()).await;
         host.endpoint.attached().await;
         host
+    }
+
+    async fn at(&self, n: u8, address: IpAddr, join: Vec<PeerRef>, sessions: usize) -> Host {
+        host_in_place(n, &self.network, &self.placement, |config| {
+            config.listen = vec![SocketAddr::new(address, 1000)];
+            config.service = None;
+            (config.sessions, config.join) = (sessions, join);
+        })
+        .await
     }
 }
 

@@ -178,7 +178,6 @@ impl From<StartError> for Failure {
             StartError::Placement(_) | StartError::Random(_) => Code::Resources,
             StartError::Bind(BindError::Listen { .. }) => Code::Listen,
             StartError::Bind(BindError::Join(JoinError::Myself)) => Code::OwnKey,
-            StartError::Bind(BindError::Join(JoinError::Expired(_))) => Code::Expired,
             _ => Code::Start,
         };
         Self::new(code, error)
@@ -191,11 +190,13 @@ pub(crate) fn of_connect(error: &ConnectError) -> Code {
         ConnectError::WrongPeer { .. } => Code::WrongPeer,
         ConnectError::NoAddress => Code::NoAddress,
         ConnectError::NotIntroduced(_) => Code::NotIntroduced,
-        ConnectError::Timeout(_) => Code::NoAnswer,
+        ConnectError::Timeout(_) | ConnectError::Refused(_) | ConnectError::NoRelay => {
+            Code::NoAnswer
+        }
         ConnectError::Proxy(_) => Code::Proxy,
         ConnectError::TooNarrow(_) => Code::Mtu,
         ConnectError::Handshake(_) | ConnectError::Hello(_) => Code::Handshake,
-        ConnectError::Expired(_) => Code::Expired,
+        ConnectError::Expired { .. } => Code::Expired,
         ConnectError::Myself => Code::OwnKey,
         _ => Code::Network,
     }

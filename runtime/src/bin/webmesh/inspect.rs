@@ -49,8 +49,9 @@ fn as_object(inspection: &Inspection) -> Value {
             object["version"] = content.version.into();
             object["addresses"] = texts(&content.addresses).into();
             let points = content.rendezvous.iter().map(|point| {
-                let (addresses, tls) = (texts(&point.addresses), texts(&point.tls));
-                json!({ "peer": point.peer.to_string(), "addresses": addresses, "tls": tls })
+                let addresses = texts(&point.dialled_at().collect::<Vec<_>>());
+                let (peer, tls) = (point.peer.to_string(), texts(&point.tls));
+                json!({ "peer": peer, "addresses": addresses, "tls": tls, "relays": point.relays() })
             });
             object["rendezvous"] = points.collect();
             object["expiry"] = content.expires.into();
@@ -80,8 +81,10 @@ fn as_text(inspection: &Inspection, unix_now: u64) -> String {
             line("version", content.version.to_string());
             line("addresses", texts(&content.addresses).join(" "));
             for point in &content.rendezvous {
-                let addresses = [texts(&point.addresses), texts(&point.tls)].concat().join(" ");
-                line("rendezvous", format!("{} {addresses}", point.peer));
+                let udp: Vec<_> = point.dialled_at().collect();
+                let addresses = [texts(&udp), texts(&point.tls)].concat().join(" ");
+                let relays = if point.relays() { "" } else { " (introduces, doesn't relay)" };
+                line("rendezvous", format!("{} {addresses}{relays}", point.peer));
             }
             line("expiry", expiry(content.expires, unix_now));
         }

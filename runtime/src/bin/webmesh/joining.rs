@@ -10,6 +10,9 @@ use webmesh::{AddressRef, Mesh, MeshBuilder, PeerRef, peer_ref};
 /// How long the sessions may take to stand. A guess, three times what a dial may take.
 const ATTACHED_MAX: Duration = Duration::from_secs(30);
 
+/// After this a node goes on without sessions. A guess: what a dial may take, and a little.
+const ATTACHED_SOON: Duration = Duration::from_secs(12);
+
 #[derive(clap::Args)]
 pub(crate) struct Joining {
     /// A public node through which others reach this host: a PeerRef (wm1…) or IP:PORT; repeatable.
@@ -127,12 +130,26 @@ impl Joining {
         }
     }
 
-    /// Waits for the sessions to stand.
+    /// Waits for the sessions to stand, up to a bound.
     pub(crate) async fn attached(&self, mesh: &Mesh) -> Result<(), Failure> {
+        self.attached_within(ATTACHED_MAX, mesh).await
+    }
+
+    /// The same for a host that goes on: its mesh keeps trying, and the log says that no session stands yet.
+    pub(crate) async fn attached_or_later(&self, mesh: &Mesh) {
+        if let Err(none) = self.attached_within(ATTACHED_SOON, mesh).await {
+            tracing::warn!(
+                "{none}. This node goes on without, and tries again at least each 40 s."
+            );
+        }
+    }
+
+    /// Whether sessions stand within the bound; or what to say about that.
+    async fn attached_within(&self, limit: Duration, mesh: &Mesh) -> Result<(), Failure> {
         if self.join.is_empty() || self.rendezvous == Some(0) {
             return Ok(());
         }
-        if tokio::time::timeout(ATTACHED_MAX, mesh.attached()).await.is_ok() {
+        if tokio::time::timeout(limit, mesh.attached()).await.is_ok() {
             return Ok(());
         }
         match mesh.attached_to().len() {
@@ -140,7 +157,7 @@ impl Joining {
                 Code::NoSession,
                 format_args!(
                     "none of the nodes named by --join gave a session within {} s: is one running there, and does it serve?",
-                    ATTACHED_MAX.as_secs()
+                    limit.as_secs()
                 ),
             )),
             standing => {

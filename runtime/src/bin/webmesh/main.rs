@@ -20,6 +20,7 @@ use joining::BadReference;
 use output::Output;
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 use tracing_subscriber::EnvFilter;
+use webmesh::shortage;
 
 /// Distributed actors on the public internet: node and tools.
 #[derive(Parser)]
@@ -121,10 +122,8 @@ fn log_filter() -> EnvFilter {
 fn on_runtime(
     future: impl Future<Output = Result<ExitCode, Failure>>,
 ) -> Result<ExitCode, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Code::Resources, error))?;
+    let lacking = |error| Failure::new(Code::Resources, shortage::with_remedy(&error));
+    let runtime = shortage::runtime().map_err(lacking)?;
     runtime.block_on(future)
 }
 

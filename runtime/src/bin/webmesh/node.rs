@@ -31,6 +31,9 @@ pub(crate) struct Args {
     /// Don't serve other hosts as their rendezvous.
     #[arg(long)]
     no_serve: bool,
+    /// Introduce other hosts to each other, and relay nothing between those that can't reach each other.
+    #[arg(long)]
+    no_relay: bool,
     /// Where to take hosts whose network blocks UDP, by TLS over TCP [default: port 443, if it can be had].
     #[arg(long, value_name = "IP:PORT", value_parser = listenable, conflicts_with_all = ["no_serve", "private"])]
     relay_tls: Option<SocketAddr>,
@@ -53,7 +56,7 @@ pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failur
     let serves = !args.no_serve && !args.private;
     let dir = args.data.path()?;
     reference::look_at_clock(SystemTime::now());
-    let mut builder = Mesh::builder().data_dir(&dir).serve(serves);
+    let mut builder = Mesh::builder().data_dir(&dir).serve(serves).relay(!args.no_relay);
     match (args.relay_tls, https(&args.listen)) {
         (Some(address), _) => builder = builder.relay_tls(address),
         (None, Some(address)) if serves => builder = builder.relay_tls_if_free(address),
@@ -79,7 +82,7 @@ pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failur
         })
         .ok();
     let running = async {
-        args.joining.attached(&mesh).await?;
+        args.joining.attached_or_later(&mesh).await;
         run_on(&mesh, &dir, output).await
     };
     let result = tokio::select! {
@@ -98,8 +101,21 @@ async fn run_on(mesh: &Mesh, dir: &Path, output: &Output) -> Result<(), Failure>
     reference::look_at(&present);
     let (peer, peer_ref) = (mesh.peer_id().to_string(), present.to_string());
     let listen: Vec<String> = mesh.listen_addresses().iter().map(ToString::to_string).collect();
-    let text = format!("peer    {peer}\nlisten  {}\n{peer_ref}", listen.join(" "));
-    let object = json!({ "event": "ready", "peer": peer, "peer_ref": peer_ref, "listen": listen });
+    let files = mesh.descriptors();
+    let limit = files.limit.map_or_else(|| "any number".to_owned(), |limit| limit.to_string());
+    let needed = files.needed;
+    if files.are_short() {
+        tracing::warn!(
+            "this node may need {needed} file descriptors and may have {limit}: raise the limit (ulimit -n; systemd: LimitNOFILE=), \
+             or else it takes fewer hosts whose network blocks UDP"
+        );
+    }
+    let text = format!(
+        "peer    {peer}\nlisten  {}\nfiles   may need {needed}, may have {limit}\n{peer_ref}",
+        listen.join(" ")
+    );
+    let descriptors = json!({ "needed": needed, "limit": files.limit });
+    let object = json!({ "event": "ready", "peer": peer, "peer_ref": peer_ref, "listen": listen, "descriptors": descriptors });
     // For a daemon that is no way to end well: nobody can reach it without its reference.
     let read = |failure| match failure {
         Failure::Unread => Failure::new(Code::Output, failure),

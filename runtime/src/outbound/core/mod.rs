@@ -157,6 +157,11 @@ impl<S> Core<S> {
         self.era
     }
 
+    /// Whether no stream is there yet, or again: nothing that is still under way has left this side.
+    pub(crate) fn is_without_stream(&self) -> bool {
+        matches!(self.state, State::Closed | State::Opening) && self.drained.is_empty()
+    }
+
     /// Whether it was used since the last call of this.
     pub(crate) fn was_touched(&mut self) -> bool {
         std::mem::take(&mut self.touched)

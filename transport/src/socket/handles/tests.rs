@@ -252,7 +252,7 @@ fn a_socket_on_loopback_is_used_for_this_machine_alone() {
     assert_eq!(handles.wire_to(address("127.0.0.2:5")), Some(0));
     assert_eq!(handles.wire_to(address("192.0.2.7:4433")), None, "the system would refuse to send");
     assert_eq!(handles.wire_to(address("[2001:db8::1]:5")), Some(1));
-    for own in crate::interfaces::addresses().into_iter().filter(IpAddr::is_ipv4) {
+    for own in crate::interfaces::addresses().unwrap().all.into_iter().filter(IpAddr::is_ipv4) {
         assert_eq!(handles.wire_to(SocketAddr::new(own, 5)), Some(0), "{own} is this machine");
     }
     let handles = Handles::new(["127.0.0.1:1", "10.0.0.5:2"].map(address).to_vec(), Some(1));
