@@ -352,6 +352,16 @@ impl MeshBuilder {
         self
     }
 
+    /// How often the host of a watched actor is asked whether it is there, for as long as nothing else shows that; each 500 ms after the
+    /// first time that it doesn't answer. It is `Unreachable` so long and [`unreachable_after`](Self::unreachable_after) after
+    /// its death at the latest, and its restart at the same address is told within so long. Default: 2 s, for which each such host costs 3,600
+    /// datagrams and 284 KB an hour, answers and headers of UDP and IPv4 included, however many of its actors are watched. Where a radio's wake-ups
+    /// matter: 20 s, with 360 datagrams and 28 KB. From 10 ms to 20 s, at which idle hosts are asked too.
+    pub fn watch_every(mut self, pause: Duration) -> Self {
+        self.patience.watch_every = pause;
+        self
+    }
+
     /// Whether other hosts may use this one as their rendezvous, within limits: where it can be reached, it introduces them to each other, which
     /// costs a few datagrams for each meeting and 47 KiB of memory for each host that keeps a session. Default: yes. It relays for them only
     /// if asked to ([`relay`](Self::relay)).

@@ -127,10 +127,7 @@ impl Mesh {
 
     /// Why an object looks to a peer as if it weren't there.
     pub(crate) fn why_hidden(&self, object: &ObjectId) -> Reason {
-        match self.objects().any(object) {
-            Some(_) => Reason::ForbiddenActor,
-            None => Reason::UnknownActor,
-        }
+        if self.objects().contains(object) { Reason::ForbiddenActor } else { Reason::UnknownActor }
     }
 }
 

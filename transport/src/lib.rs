@@ -70,7 +70,7 @@ pub use path::{
     explain::{Candidate, Explanation},
     hints::{Hints, Origin},
     liveness::Patience,
-    pulse::{Expecting, PingError},
+    pulse::{Expecting, PingError, Watching},
 };
 pub use peer_ref::PeerRef;
 pub use placement::{InPlace, Placement, PlacementError, Threads};

@@ -22,7 +22,7 @@ use crate::{
     limits,
     path::{
         hints::Origin,
-        pulse::{Expecting, PingError, Pulse},
+        pulse::{Expecting, PingError, Pulse, Watching},
     },
     printable::printable,
     quic::Windows,
@@ -385,6 +385,12 @@ impl Link {
     /// in time. Cheap enough for every request.
     pub fn expect_answers(&self) -> Expecting {
         self.inner.pulse.expect_answers()
+    }
+
+    /// While any of these lives, the peer is probed each two seconds or as [`Patience::watch_every`](crate::Patience::watch_every)
+    /// says, and more often after the first of these that isn't answered. So its silence, or its restart, is noticed soon though nothing is expected of it.
+    pub fn watch(&self) -> Watching {
+        self.inner.pulse.watch()
     }
 
     /// Sends a probe of our own, outside QUIC, and waits for its answer.

@@ -20,9 +20,10 @@ use crate::departures;
 use crate::dispatch::RemoteActor;
 use crate::inlet::Hand;
 use crate::message::Protocol;
+use crate::named;
 use crate::network::Network;
 use crate::objects::Objects;
-use crate::publish::{Publish, Resolve};
+use crate::publish::{Publish, Recheck, Resolve, Unpublish};
 use crate::pump::Pump;
 use crate::refusals::Refusals;
 use crate::spawn::Spawner;
@@ -290,6 +291,17 @@ impl Mesh {
         Publish::new(self, name, actor)
     }
 
+    /// Takes a name back: `mesh.unpublish("chat/rust").version("1.2.0").await?`, or all its versions. See [`Unpublish`].
+    pub fn unpublish<'a>(&'a self, name: &'a str) -> Unpublish<'a> {
+        Unpublish::new(self, name)
+    }
+
+    /// Asks the rules of all that is published again, or of one name: `mesh.recheck().name("chat/rust").await?`. See
+    /// [`Recheck`].
+    pub fn recheck(&self) -> Recheck<'_> {
+        Recheck::new(self)
+    }
+
     /// Resolves a published name: `mesh.resolve("chat/rust").at(&peer_ref).version("^1").await?`. See [`Resolve`].
     ///
     /// ```
@@ -458,6 +470,9 @@ impl Mesh {
 
     /// What a ref of this name points to, by the word of `origin`.
     pub(crate) fn target(&self, wire: WireRef, origin: Origin) -> Target {
+        if wire.peer == self.inner().peer && wire.epoch == 0 {
+            return Target::Named(named::Named::of(self, wire.object, &wire.protocol));
+        }
         if wire.peer == self.inner().peer {
             if let Some(target) = self.inner().objects.local(&wire.object, &wire.protocol) {
                 return Target::Local(target);

@@ -23,8 +23,7 @@ use crate::outbound::room::{Parking, Room};
 use crate::publish::ResolveError;
 use crate::refusals::Refusals;
 use crate::stream::refuse;
-use crate::watch::WatchId;
-use crate::wire_ref::{ObjectId, WireRef};
+use crate::wire_ref::WireRef;
 use eviction::{Activity, Uses};
 use outbox::Outbox;
 use parking_lot::Mutex;
@@ -33,6 +32,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
+use watched::Watched;
 use webmesh_transport::Link;
 
 /// What all windows on one link may grant together; the default of the transport's receive window, so that what a peer
@@ -68,7 +68,7 @@ pub(crate) struct Session {
     requests: Mutex<HashMap<u64, oneshot::Sender<Result<WireRef, ResolveError>>>>,
     next_request: AtomicU64,
     /// The peer's watches on actors of this mesh.
-    watched: Mutex<HashMap<u64, (WatchId, ObjectId)>>,
+    watched: Mutex<HashMap<u64, Watched>>,
     lanes: Mutex<OwnLanes>,
     /// How many of them there may be.
     lanes_max: usize,
@@ -245,14 +245,7 @@ impl Session {
         let replies: Vec<_> = self.replies.lock().values().cloned().collect();
         replies.iter().for_each(|replies| replies.close());
         self.requests.lock().clear();
-        let watched: Vec<_> = self.watched.lock().drain().collect();
-        if let Some(mesh) = self.links.upgrade().and_then(|links| links.mesh()) {
-            for (_, (watch, object)) in watched {
-                if let Some(exposed) = mesh.objects().any(&object) {
-                    exposed.unwatch(watch);
-                }
-            }
-        }
+        self.forget_all_watches();
     }
 
     /// Why the link ended; waits a moment to be told.

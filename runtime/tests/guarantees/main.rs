@@ -20,6 +20,7 @@ mod patient;
 mod refs;
 mod repeat;
 mod replies;
+mod rights;
 mod sizes;
 mod strangers;
 mod successors;

@@ -167,7 +167,7 @@ impl Connection {
         let Some(id) = self.up else { return };
         let Some(index) = self.position(id) else { return };
         let now = now();
-        self.entries[index].liveness.watch(now + DEPENDED_FOR, now);
+        self.entries[index].liveness.depend(now + DEPENDED_FOR, now);
         self.tick(id, ctx);
     }
 
