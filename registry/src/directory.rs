@@ -184,6 +184,11 @@ impl<T: Clone> Directory<T> {
         Ok(withdrawn)
     }
 
+    /// All versions of a name that are published, the highest first.
+    pub fn versions(&self, name: &ServiceName) -> Vec<Published<T>> {
+        self.names.get(name).map(|held| held.clone()).unwrap_or_default()
+    }
+
     /// Withdraws all publications of an object, for good when it has ended, and says how many there were. Looks at every publication.
     pub fn unpublish_object(&self, object: ObjectId) -> usize {
         let mut withdrawn = 0;
@@ -307,6 +312,9 @@ mod tests {
             error.to_string(),
             "chat/rust is published as 3.0.0-beta.1, 2.0.0, 1.10.0, 1.2.0, 0.9.0, which doesn't meet ^4"
         );
+        let versions = directory.versions(&at).into_iter().map(|held| held.object.0[0]);
+        assert_eq!(versions.collect::<Vec<_>>(), [4, 3, 2, 1, 5]);
+        assert_eq!(directory.versions(&name("chat/go")), []);
         assert_eq!(
             resolve(&directory, "chat/go", "*"),
             Err(ResolveError::Unknown { name: name("chat/go") })

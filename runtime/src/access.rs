@@ -1,4 +1,5 @@
-//! Who may reach a published actor, by the authenticated key of the caller.
+//! Who may reach a published actor, by the authenticated key of the caller: also this mesh's own, for refs that it resolves in its
+//! own directory.
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,15 +33,12 @@ enum Rule {
 }
 
 impl Access {
-    /// A rule in code. It is called on the network's thread whenever a peer opens a lane to the actor, and must not
-    /// block. A panic counts as refusal.
+    /// A rule in code. It is called whenever a peer resolves the name, opens a stream to the actor or watches it, and for all of
+    /// these again when something is published or withdrawn under the name, or by [`Mesh::recheck`](crate::Mesh::recheck), which
+    /// it takes for the rule to notice that a set of its own has changed. It must not block: for other peers it is called on the
+    /// network's thread. A panic counts as refusal.
     pub fn by(rule: impl Fn(PeerId) -> bool + Send + Sync + 'static) -> Self {
         Self(Rule::By(Arc::new(rule)))
-    }
-
-    /// Whether the rule lets everybody in.
-    pub(crate) fn is_public(&self) -> bool {
-        matches!(self.0, Rule::Anyone)
     }
 
     pub(crate) fn admits(&self, caller: PeerId) -> bool {

@@ -18,8 +18,8 @@ use parking_lot::Mutex;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use tokio::sync::oneshot;
 use webmesh_transport::PeerId;
@@ -126,11 +126,10 @@ impl<A: RemoteActor> ActorCell<A> {
             protocol: P::ID,
             messages: P::MESSAGES,
             table: P::TABLE,
-            published: OnceLock::new(),
         });
         // Knowing the id is the right to call.
         if self.status.ended().is_none() {
-            mesh.objects().insert(facet.object, facet.clone(), crate::access::Anyone.into());
+            mesh.objects().insert(facet.object, facet.clone());
             // Most actors have one protocol for ever.
             links.facets.reserve_exact(1);
             links.facets.push((P::ID, facet.clone()));
@@ -185,9 +184,9 @@ impl<A: RemoteActor> ActorCell<A> {
             for (_, facet) in &links.facets {
                 mesh.objects().remove(&facet.key().1);
             }
+            let own: Vec<_> = links.facets.iter().map(|(_, facet)| facet.key()).collect();
             for id in &links.published {
-                mesh.inner().directory.unpublish_object(*id);
-                mesh.objects().remove(id);
+                mesh.withdraw(id, |whose| own.contains(whose));
             }
         }
         for (_, watcher) in links.watchers {
@@ -296,7 +295,6 @@ struct Facet<A: Actor> {
     protocol: &'static str,
     messages: &'static [&'static str],
     table: &'static [Dispatch<A>],
-    published: OnceLock<ObjectId>,
 }
 
 impl<A: RemoteActor> LocalTarget for Facet<A> {
@@ -319,11 +317,7 @@ impl<A: RemoteActor> LocalTarget for Facet<A> {
 
     fn wire(&self) -> Option<WireRef> {
         let mesh = self.cell.mesh()?;
-        let (object, epoch) = match self.published.get() {
-            Some(published) => (*published, 0),
-            None => (self.object, mesh.epoch()),
-        };
-        Some(mesh.wire_ref(object, epoch, self.protocol.to_owned()))
+        Some(mesh.wire_ref(self.object, mesh.epoch(), self.protocol.to_owned()))
     }
 
     fn watch(&self, watch: WatchId, sink: Arc<dyn WatchSink>) {
@@ -338,11 +332,7 @@ impl<A: RemoteActor> LocalTarget for Facet<A> {
         self
     }
 
-    fn published_as(&self, id: ObjectId, public: bool) {
-        if public {
-            // The first public name stays the one that refs carry.
-            let _ = self.published.set(id);
-        }
+    fn published_as(&self, id: ObjectId) {
         let mut links = self.cell.links.lock();
         if self.cell.status.ended().is_none() {
             if !links.published.contains(&id) {
@@ -353,9 +343,12 @@ impl<A: RemoteActor> LocalTarget for Facet<A> {
         drop(links);
         // It has ended in the meantime and doesn't clear up after itself any more.
         if let Some(mesh) = self.cell.mesh() {
-            mesh.inner().directory.unpublish_object(id);
-            mesh.objects().remove(&id);
+            mesh.withdraw(&id, |whose| *whose == self.key());
         }
+    }
+
+    fn unpublished(&self, id: ObjectId) {
+        self.cell.links.lock().published.retain(|published| *published != id);
     }
 
     fn drain(&self) {
@@ -487,5 +480,9 @@ impl<A: RemoteActor> Inbound for Lane<A> {
 
     fn take_refused_tells(&mut self) -> u64 {
         self.lane.take_refused_tells()
+    }
+
+    fn refuse_untaken(&mut self) {
+        self.lane.refuse_untaken();
     }
 }

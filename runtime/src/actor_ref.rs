@@ -6,11 +6,13 @@ use crate::error::{AskError, Fault, TellError, TrySendError};
 use crate::fate::LocalReply;
 use crate::mesh::{DecodeScope, WeakMesh};
 use crate::message::{Accepts, Message, Protocol, Streams};
+use crate::named::AsNamed;
+use crate::near;
 use crate::remote::{AskSlot, OutKind, OutMessage, Queued, RemoteTarget, WhenFull};
 use crate::status::Status;
 use crate::watch::{DownReason, Notice, WatchId, WatchSink};
 use crate::wire_ref::{ObjectId, WireRef};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use std::any::Any;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -21,8 +23,15 @@ use webmesh_transport::PeerId;
 
 /// A handle on an actor that serves the protocol `P`, in this program or in another one on another host.
 ///
-/// It is cheap to clone and can be sent inside messages, also to third hosts, where it works as well. What it names is
-/// unguessable: holding a ref is the right to call the actor. Two refs are equal if they name the same object.
+/// It is cheap to clone and can be sent inside messages, also to third hosts, where it works as well. There are two kinds,
+/// and neither ever becomes the other, wherever it gets to:
+///
+/// - From `spawn`, `expose` and `this`: what it names is unguessable, and holding it is the right to call the actor. It ends
+///   with the actor's process.
+/// - From `resolve`: it falls under the present rule of the name, at each use. It lives on when the process is started anew
+///   and publishes the name again.
+///
+/// Two refs are equal if they name the same object, and what is published is another object than the actor itself.
 ///
 /// Guarantees: every message arrives at most once. Messages of one sender (an actor, or whoever else holds the ref) to
 /// one target arrive in the order of the calls, whatever their kind and size. Nothing is lost silently.
@@ -34,8 +43,10 @@ pub struct ActorRef<P> {
 /// Where messages go.
 #[derive(Clone)]
 pub(crate) enum Target {
-    /// An actor of this process.
+    /// An actor of this process, by the id that dies with the process.
     Local(Arc<dyn LocalTarget>),
+    /// What is published in this process under a name.
+    Named(Arc<dyn AsNamed>),
     /// An actor of another mesh.
     Remote(Arc<dyn RemoteTarget>),
     /// Nowhere: an object of the own mesh that is no more.
@@ -60,9 +71,10 @@ pub(crate) trait LocalTarget: Send + Sync {
     fn unwatch(&self, watch: WatchId);
     /// The same object, for publishing it.
     fn exposed(self: Arc<Self>) -> Arc<dyn crate::objects::Exposed>;
-    /// It can now be reached by this id too, which outlives the process. If it is `public`, refs carry that id from now
-    /// on.
-    fn published_as(&self, id: ObjectId, public: bool);
+    /// It can now be reached by this id too, which outlives the process.
+    fn published_as(&self, id: ObjectId);
+    /// No longer.
+    fn unpublished(&self, id: ObjectId);
     /// Has it refuse further messages, as if it had stopped. What its handlers have in hand goes on.
     fn drain(&self);
     /// Tells the actor to stop.
@@ -132,11 +144,10 @@ impl<P: Protocol> ActorRef<P> {
         P: Accepts<M>,
     {
         match &self.target {
-            Target::Local(target) => {
-                let (reply, answer) = LocalReply::new(target.status());
-                let mut slot = Some(Parcel { message, reply: Some(reply) });
-                let queued = target.send(P::INDEX, &mut slot, WhenFull::Queue);
-                Ask::near(queued, answer, target.clone())
+            Target::Local(target) => Self::ask_near(target, message),
+            Target::Named(named) => {
+                let asked = named.named().with(|target| Self::ask_near(target, message));
+                asked.unwrap_or_else(Ask::failed)
             }
             Target::Remote(target) => {
                 let (slot, answer) = AskSlot::new();
@@ -151,6 +162,35 @@ impl<P: Protocol> ActorRef<P> {
             Target::Gone(_) => Ask::failed(Fault::NoSuchActor),
             Target::Unbound(_) => Ask::failed(Fault::Unbound),
         }
+    }
+
+    fn ask_near<M: Message>(target: &Arc<dyn LocalTarget>, message: M) -> Ask<M>
+    where
+        P: Accepts<M>,
+    {
+        let message = match near::codec(&**target).map(|codec| codec.message(&message)) {
+            None => message,
+            Some(Ok(decoded)) => decoded,
+            Some(Err(fault)) => return Ask::failed(fault),
+        };
+        let (reply, answer) = LocalReply::new(target.status());
+        let mut slot = Some(Parcel { message, reply: Some(reply) });
+        let queued = target.send(P::INDEX, &mut slot, WhenFull::Queue);
+        Ask::near(queued, answer, target.clone())
+    }
+
+    fn post_near<M: Message>(
+        target: &dyn LocalTarget,
+        slot: &mut Option<Parcel<M>>,
+        when_full: WhenFull,
+    ) -> Result<Queued, Fault>
+    where
+        P: Accepts<M>,
+    {
+        if let (Some(codec), Some(parcel)) = (near::codec(target), slot.as_mut()) {
+            parcel.message = codec.message(&parcel.message)?;
+        }
+        target.send(P::INDEX, slot, when_full)
     }
 
     /// Tells: sends the message and wants no reply.
@@ -261,7 +301,10 @@ impl<P: Protocol> ActorRef<P> {
         P: Accepts<M>,
     {
         match &self.target {
-            Target::Local(target) => target.send(P::INDEX, slot, when_full),
+            Target::Local(target) => Self::post_near(&**target, slot, when_full),
+            Target::Named(named) => {
+                named.named().with(|target| Self::post_near(&**target, slot, when_full))?
+            }
             Target::Remote(target) => target
                 .send(OutMessage {
                     id: M::ID,
@@ -315,9 +358,9 @@ impl<P: Protocol> ActorRef<P> {
     /// [`TellError`]: some earlier message may not have reached the handler.
     pub fn flush(&self) -> Flush {
         match &self.target {
-            Target::Local(target) => {
-                let (done, told) = oneshot::channel();
-                Flush::near(target.flush(done), told, target.clone())
+            Target::Local(target) => Self::flush_near(target),
+            Target::Named(named) => {
+                named.named().with(Self::flush_near).unwrap_or_else(Flush::failed)
             }
             Target::Remote(target) => {
                 let (slot, answer) = AskSlot::new();
@@ -332,6 +375,11 @@ impl<P: Protocol> ActorRef<P> {
             Target::Gone(_) => Flush::failed(Fault::NoSuchActor),
             Target::Unbound(_) => Flush::failed(Fault::Unbound),
         }
+    }
+
+    fn flush_near(target: &Arc<dyn LocalTarget>) -> Flush {
+        let (done, told) = oneshot::channel();
+        Flush::near(target.flush(done), told, target.clone())
     }
 
     /// Calls a streaming message. Not yet supported: always [`AskError::Unsupported`], and nothing is sent.
@@ -349,6 +397,7 @@ impl<P: Protocol> ActorRef<P> {
     pub(crate) fn watch(&self, watch: WatchId, sink: Arc<dyn WatchSink>) {
         match &self.target {
             Target::Local(target) => target.watch(watch, sink),
+            Target::Named(named) => named.named().watch(watch, sink),
             Target::Remote(target) => target.watch(watch, sink),
             Target::Gone(gone) => sink.notice(Notice::Down(gone.1)),
             // Nobody can be reached by it; the least wrong of the final words.
@@ -360,6 +409,7 @@ impl<P: Protocol> ActorRef<P> {
     pub(crate) fn wire(&self) -> Option<WireRef> {
         match &self.target {
             Target::Local(target) => target.wire(),
+            Target::Named(named) => named.named().wire(),
             Target::Remote(target) => Some(target.wire().clone()),
             Target::Gone(gone) => Some(gone.0.clone()),
             Target::Unbound(wire) => Some((**wire).clone()),
@@ -369,6 +419,7 @@ impl<P: Protocol> ActorRef<P> {
     fn key(&self) -> (PeerId, ObjectId) {
         match &self.target {
             Target::Local(target) => target.key(),
+            Target::Named(named) => named.named().key(),
             Target::Remote(target) => (target.wire().peer, target.wire().object),
             Target::Gone(gone) => (gone.0.peer, gone.0.object),
             Target::Unbound(wire) => (wire.peer, wire.object),
@@ -400,7 +451,7 @@ impl<P: Protocol> fmt::Debug for ActorRef<P> {
     /// Says where and what, but not which object: whoever reads a log must not be able to call what it mentions.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = match &self.target {
-            Target::Local(_) => "near",
+            Target::Local(_) | Target::Named(_) => "near",
             Target::Remote(_) => "far",
             Target::Gone(_) => "gone",
             Target::Unbound(_) => "unbound",
@@ -420,18 +471,9 @@ impl<P: Protocol> Serialize for ActorRef<P> {
 
 impl<'de, P: Protocol> Deserialize<'de> for ActorRef<P> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut wire = WireRef::deserialize(deserializer)?;
-        // Only the host that publishes a name says which publication it is, and only when it is asked.
-        wire.publication = None;
-        if wire.protocol != P::ID {
-            let found = &wire.protocol;
-            return Err(de::Error::custom(format_args!(
-                "a ref of protocol {found:?} where {:?} is expected",
-                P::ID
-            )));
-        }
+        let wire = WireRef::deserialize_of::<P, D>(deserializer)?;
         Ok(Self::new(match DecodeScope::current() {
-            Some(mesh) => mesh.target(wire),
+            Some((mesh, origin)) => mesh.target(wire, origin),
             None => Target::Unbound(Arc::new(wire)),
         }))
     }

@@ -446,6 +446,7 @@ fn begin_watch<A: RemoteActor, P: Protocol>(
         let target = target.clone();
         Box::new(move || match target {
             Target::Local(target) => target.unwatch(watch),
+            Target::Named(named) => named.named().unwatch(watch),
             Target::Remote(target) => target.unwatch(watch),
             Target::Gone(_) | Target::Unbound(_) => {}
         })

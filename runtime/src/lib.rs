@@ -53,11 +53,13 @@
 //! - `actor_ref`, `calls`: what it holds of an actor, and the futures of its calls.
 //! - `dispatch`, `large`: from a typed message to an actor of unknown type, and back for its reply; large ones from afar.
 //! - [`payload`], [`bytes`]: messages as bytes.
+//! - `near`: calls within a mesh that are encoded all the same, for tests.
 //! - `remote`, `network`, `wire_ref`: the seams to the half that holds connections.
 //! - `outbound`, `inbound`, `body`: lanes: a message's way out, and in; large bodies beside them.
 //! - `frame`, `stream`, `scratch`: frames as bytes, and how streams are filled with them.
 //! - `links`, `session`, `watches`: a mesh's connections, one connection at work, watches over them.
-//! - `objects`, [`access`]: what can be reached from outside, and by whom.
+//! - `objects`, `names`, [`access`]: what can be reached from outside, under which name, and by whom.
+//! - `rights`, `named`: rules that are asked again, and refs in the process of their actor that fall under them.
 //! - `inlet`, `pump`, `cork`: the bounded queue in front of an actor, and what feeds the actor from it.
 //! - `actor_cell`, `supervise`, `restart`, `status`: what stays of an actor over its restarts, who restarts it, and when.
 //! - `quarantine`, `blame`: who is refused, for his messages made an actor panic, and how that is known.
@@ -99,6 +101,9 @@ mod links;
 mod macros;
 mod mesh;
 pub mod message;
+mod named;
+mod names;
+mod near;
 mod network;
 mod objects;
 mod outbound;
@@ -109,6 +114,7 @@ mod quarantine;
 mod refusals;
 mod remote;
 mod restart;
+mod rights;
 mod scratch;
 mod session;
 mod spawn;
@@ -138,7 +144,9 @@ pub use error::{AskError, TellError, TrySendError};
 pub use macros::{Message, Protocol, RemoteActor, Reply, main, test};
 pub use mesh::{Descriptors, Mesh, MeshEnded, PingError, Pong};
 pub use message::{Accepts, Message, Protocol, Streams};
-pub use publish::{Publish, PublishError, Resolve, ResolveError};
+pub use publish::{
+    Publish, PublishError, Recheck, Resolve, ResolveError, Unpublish, UnpublishError,
+};
 pub use restart::Restart;
 pub use spawn::Spawner;
 pub use stats::{LinkStats, RefusalStats, Stats};

@@ -1,18 +1,21 @@
 //! The objects of a mesh that can be reached from outside, and what the network's side may do with one. The traits hide
 //! the actor's type: behind them stand an inlet and a dispatch table.
 
-use crate::access::Access;
 use crate::actor_ref::LocalTarget;
 use crate::caller::Caller;
 use crate::cancellation::Signal;
 use crate::error::Fault;
 use crate::mesh::WeakMesh;
+use crate::named::Named;
+use crate::names::{Names, Own};
 use crate::payload::{DecodeError, EncodeError, Encoder, Payload};
 use crate::remote::OwnedPayload;
+use crate::rights::Rights;
 use crate::watch::{WatchId, WatchSink};
 use crate::wire_ref::ObjectId;
 use dashmap::DashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use parking_lot::{Mutex, MutexGuard};
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use webmesh_transport::PeerId;
@@ -76,6 +79,8 @@ pub(crate) trait Inbound: Send {
     fn poll_taken(&mut self, cx: &mut Context<'_>) -> u64;
     /// How many of this lane's tells the end of the actor has refused since this was last asked.
     fn take_refused_tells(&mut self) -> u64;
+    /// The sender has lost its right: what it sent and no handler has taken is refused instead.
+    fn refuse_untaken(&mut self);
 }
 
 /// The way back for replies.
@@ -186,30 +191,48 @@ impl std::fmt::Debug for RemoteReply {
     }
 }
 
-struct Entry {
-    object: Arc<dyn Exposed>,
-    access: Access,
-    /// Which insertion made it.
-    serial: u64,
-}
-
 /// The objects of one mesh by their ids.
 #[derive(Default)]
 pub(crate) struct Objects {
-    table: DashMap<ObjectId, Entry>,
-    serials: AtomicU64,
+    /// Those whose ids are random, and the right to call them.
+    private: DashMap<ObjectId, Arc<dyn Exposed>>,
+    /// Those that are published, which have rules.
+    names: Names,
+    rights: Arc<Rights>,
+    /// Held while what is published is changed here and in the directory.
+    publishing: Mutex<()>,
+    near: Mutex<HashMap<ObjectId, Weak<Named>>>,
+}
+
+/// What a caller was let in to.
+pub(crate) struct Admitted {
+    pub(crate) object: Arc<dyn Exposed>,
+    /// By a name, whose rule may come to say no; else by an id that nobody can guess.
+    pub(crate) by_name: bool,
 }
 
 impl Objects {
-    /// Makes an object reachable under an id, in place of whatever had that id before.
-    pub(crate) fn insert(&self, id: ObjectId, object: Arc<dyn Exposed>, access: Access) {
-        let serial = self.serials.fetch_add(1, Ordering::Relaxed);
-        self.table.insert(id, Entry { object, access, serial });
+    /// Makes an object reachable to whoever knows this id.
+    pub(crate) fn insert(&self, id: ObjectId, object: Arc<dyn Exposed>) {
+        self.private.insert(id, object);
     }
 
-    /// Takes an id away.
+    /// Takes that away.
     pub(crate) fn remove(&self, id: &ObjectId) {
-        self.table.remove(id);
+        self.private.remove(id);
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    pub(crate) fn rights(&self) -> &Arc<Rights> {
+        &self.rights
+    }
+
+    /// To be held while what is published is changed. No code of the application runs meanwhile.
+    pub(crate) fn publishing(&self) -> MutexGuard<'_, ()> {
+        self.publishing.lock()
     }
 
     /// Finds an object for a caller.
@@ -222,42 +245,65 @@ impl Objects {
         id: &ObjectId,
         protocol: &str,
         caller: PeerId,
-    ) -> Result<Arc<dyn Exposed>, Fault> {
-        // The rule is the application's code: it runs outside of the table's lock.
-        let (object, access) = match self.table.get(id) {
-            Some(entry) => (entry.object.clone(), entry.access.clone()),
-            None => return Err(Fault::NoSuchActor),
-        };
-        if !access.admits(caller) {
-            return Err(Fault::NoSuchActor);
-        }
-        if object.protocol() != protocol {
+    ) -> Result<Admitted, Fault> {
+        let admitted = self.admit(id, caller).ok_or(Fault::NoSuchActor)?;
+        if admitted.object.protocol() != protocol {
             return Err(Fault::WrongProtocol);
         }
-        Ok(object)
+        Ok(admitted)
     }
 
-    /// Finds an object for a peer that wants to watch it. `None` if it is unknown or the peer may not reach it.
-    pub(crate) fn admit(&self, id: &ObjectId, caller: PeerId) -> Option<Arc<dyn Exposed>> {
-        let (object, access) =
-            self.table.get(id).map(|entry| (entry.object.clone(), entry.access.clone()))?;
-        access.admits(caller).then_some(object)
+    /// Finds an object for a caller. `None` if it is unknown or the caller may not reach it.
+    pub(crate) fn admit(&self, id: &ObjectId, caller: PeerId) -> Option<Admitted> {
+        let private = self.private.get(id).map(|object| object.clone());
+        if let Some(object) = private {
+            return Some(Admitted { object, by_name: false });
+        }
+        // The rule is the application's code: it runs outside of all locks.
+        let published = self.names.find(id)?;
+        let admitted = published.access.admits(caller);
+        admitted.then(|| Admitted { object: published.object.clone(), by_name: true })
     }
 
-    /// A number for what is behind an id at present, another one for each that was put there.
-    pub(crate) fn serial(&self, id: &ObjectId) -> Option<u64> {
-        self.table.get(id).map(|entry| entry.serial)
+    /// Whether a caller still has the right to this actor that it has by a published id.
+    pub(crate) fn admits(&self, id: &ObjectId, caller: PeerId, own: Own) -> bool {
+        self.admit(id, caller).is_some_and(|admitted| admitted.object.local().key() == own)
     }
 
-    /// Finds an object, whoever asks.
-    pub(crate) fn any(&self, id: &ObjectId) -> Option<Arc<dyn Exposed>> {
-        self.table.get(id).map(|entry| entry.object.clone())
+    /// Whether there is something behind an id, for whoever it is.
+    pub(crate) fn contains(&self, id: &ObjectId) -> bool {
+        self.private.contains_key(id) || self.names.find(id).is_some()
     }
 
-    /// Finds an object for a ref of this process, which needs no permission.
+    /// Finds an object for a ref of this process that knows its own id, and needs no permission.
     pub(crate) fn local(&self, id: &ObjectId, protocol: &str) -> Option<Arc<dyn LocalTarget>> {
-        let object = self.table.get(id)?.object.clone();
+        let object = self.private.get(id)?.clone();
         (object.protocol() == protocol).then(|| object.local())
+    }
+
+    /// The refs of this process that were resolved to this id share one target.
+    pub(crate) fn near(
+        &self,
+        id: ObjectId,
+        protocol: &str,
+        new: impl FnOnce() -> Arc<Named>,
+    ) -> Arc<Named> {
+        let known = self.near.lock().get(&id).and_then(Weak::upgrade);
+        if let Some(known) = known.filter(|known| known.is_settled(protocol)) {
+            return known;
+        }
+        // The rule is asked meanwhile, outside of the lock.
+        let named = new();
+        self.near.lock().insert(id, Arc::downgrade(&named));
+        named
+    }
+
+    /// The last of those refs is gone.
+    pub(crate) fn forget_near(&self, id: &ObjectId) {
+        let mut near = self.near.lock();
+        if near.get(id).is_some_and(|known| known.strong_count() == 0) {
+            near.remove(id);
+        }
     }
 
     /// Has every object's actor refuse further messages. What its handlers have in hand goes on.
@@ -267,7 +313,7 @@ impl Objects {
 
     /// How many asks their handlers have in hand; those of an actor of several ids count several times.
     pub(crate) fn asks_in_hand(&self) -> usize {
-        let all: Vec<_> = self.table.iter().map(|entry| entry.object.clone()).collect();
+        let all: Vec<_> = self.private.iter().map(|entry| entry.value().clone()).collect();
         all.into_iter().map(|object| object.local().status().asks_in_hand()).sum()
     }
 
@@ -278,7 +324,7 @@ impl Objects {
 
     fn each(&self, act: impl Fn(Arc<dyn Exposed>)) {
         let mut all: Vec<_> =
-            self.table.iter().map(|entry| (entry.key().0, entry.object.clone())).collect();
+            self.private.iter().map(|entry| (entry.key().0, entry.value().clone())).collect();
         // The table's own order is another one in each run.
         all.sort_unstable_by_key(|(id, _)| *id);
         for (_, object) in all {
@@ -287,11 +333,11 @@ impl Objects {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.private.is_empty()
     }
 
-    /// How many there are.
+    /// How many there are: one for each protocol of each actor.
     pub(crate) fn len(&self) -> usize {
-        self.table.len()
+        self.private.len()
     }
 }

@@ -1,19 +1,18 @@
-//! Publishing an actor under a name, and finding it again.
+//! Publishing an actor under a name, finding it again, and taking the name back.
 
 use crate::access::Access;
 use crate::actor_ref::{ActorRef, Target};
 use crate::mesh::Mesh;
 use crate::message::Protocol;
+use crate::names::{Family, Own, Taken, published_id};
 use crate::network::Query;
 use crate::refusals::Reason;
 use crate::wire_ref::{ObjectId, WireRef};
 use futures_util::future::BoxFuture;
-use sha2::{Digest, Sha256};
 use std::future::IntoFuture;
 use std::marker::PhantomData;
-use webmesh_registry::{
-    Published, ServiceName, Version, VersionReq, parse_requirement, parse_version,
-};
+use std::sync::Arc;
+use webmesh_registry::{Published, ServiceName, VersionReq, parse_requirement, parse_version};
 use webmesh_transport::{PeerId, PeerRef};
 
 /// The version of what is published without one.
@@ -33,7 +32,7 @@ pub enum PublishError {
     #[error(transparent)]
     Directory(#[from] webmesh_registry::PublishError),
     /// Another actor is published under this name as a compatible version. Refs outlive versions that are compatible, so
-    /// there can be only one.
+    /// there can be only one: unpublish that one first.
     #[error("another actor is published under this name as a compatible version")]
     Compatible,
     /// Only an actor of this mesh can be published; this one lives elsewhere, or has ended.
@@ -84,7 +83,36 @@ pub enum ResolveError {
 #[derive(Debug)]
 pub struct Unruled(());
 
+/// Why a name was not withdrawn, or its rule not asked again. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnpublishError {
+    /// The name is not well-formed, so nothing can be published under it.
+    #[error(transparent)]
+    Name(#[from] webmesh_registry::NameError),
+    /// The version is no semantic version.
+    #[error(transparent)]
+    Version(#[from] webmesh_registry::VersionError),
+    /// Nothing is published under this name, or not in this version: it never was, or was withdrawn, or its actor has ended.
+    #[error("nothing is published as {name}{}", version.as_ref().map(|v| format!(" {v}")).unwrap_or_default())]
+    NotPublished {
+        /// The name.
+        name: String,
+        /// The version, if one was given.
+        version: Option<String>,
+    },
+}
+
 /// A publication to be made; by [`Mesh::publish`]. It needs a rule, by [`allow`](Self::allow), and is made by awaiting it.
+///
+/// Under the same name and version again it replaces the rule. Each version has its own, also where one actor is published as
+/// several compatible ones; a ref falls under that of the version as which it was resolved, or, when that isn't
+/// published any more, under that of the highest compatible version that is.
+///
+/// When it resolves, all who lost their right by it have lost it: their asks read [`NoSuchActor`](crate::AskError::NoSuchActor),
+/// also those in hand, their tells that no handler has taken are lost, which they are told, and their watches end as
+/// [`Revoked`](crate::DownReason::Revoked). That takes the longer the more streams and watches there are, and goes on though the future be dropped.
+/// Refs from `spawn` and `this` don't fall under any rule.
 #[derive(Debug)]
 #[must_use = "nothing is published until this is awaited"]
 pub struct Publish<'a, P: Protocol, R = Unruled> {
@@ -117,10 +145,15 @@ impl<'a, P: Protocol, R> Publish<'a, P, R> {
 
 impl<'a, P: Protocol> IntoFuture for Publish<'a, P, Access> {
     type Output = Result<(), PublishError>;
-    type IntoFuture = std::future::Ready<Self::Output>;
+    type IntoFuture = BoxFuture<'a, Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        std::future::ready(self.mesh.publish_now(self.name, self.actor, self.version, self.rule))
+        let Self { mesh, name, actor, version, rule } = self;
+        Box::pin(async move {
+            let family = mesh.publish_now(name, actor, version, rule)?;
+            mesh.ask_rules_again(vec![family]).await;
+            Ok(())
+        })
     }
 }
 
@@ -130,53 +163,72 @@ impl Mesh {
         name: &str,
         actor: &ActorRef<P>,
         version: &str,
-        rule: Access,
-    ) -> Result<(), PublishError> {
+        access: Access,
+    ) -> Result<Family, PublishError> {
         let name: ServiceName = name.parse()?;
         let version = parse_version(version)?;
-        let target = match actor.target() {
-            Target::Local(target)
-                if target.key().0 == self.peer_id() && target.status().ended().is_none() =>
-            {
-                target
-            }
-            _ => return Err(PublishError::NotHere),
+        let near = match actor.target() {
+            Target::Local(target) => Some(target.clone()),
+            Target::Named(named) => named.named().with(Arc::clone).ok(),
+            _ => None,
         };
-        let object = self.published_id(&name, P::ID, &version);
-        if let Some(other) = self.objects().local(&object, P::ID)
-            && other.key() != target.key()
+        let target = near
+            .filter(|near| near.key().0 == self.peer_id() && near.status().ended().is_none())
+            .ok_or(PublishError::NotHere)?;
+        let key = self.inner().secret.derive::<32>("published object");
+        let id = published_id(&key, &name, P::ID, &version);
         {
-            return Err(PublishError::Compatible);
+            let names = self.objects().names();
+            let _publishing = self.objects().publishing();
+            names.check(id, &version, target.key()).map_err(|Taken| PublishError::Compatible)?;
+            let (protocol, rule) = (P::ID.into(), access.clone());
+            let published =
+                Published { object: id, protocol, version: version.clone(), access: rule };
+            self.inner().directory.publish(&name, published)?;
+            names.insert(id, version, target.clone().exposed(), access);
         }
-        let public = rule.is_public();
-        self.inner().directory.publish(
-            &name,
-            Published { object, protocol: P::ID.into(), version, access: rule.clone() },
-        )?;
-        self.objects().insert(object, target.clone().exposed(), rule);
-        // A ref that its holder was given deliberately must not come under the rule of a name.
-        target.published_as(object, public);
-        Ok(())
+        target.published_as(id);
+        Ok(Family::of(&id))
     }
 
-    /// The id of what is published under a name: a keyed hash, so that refs live on when the process is started anew,
-    /// also with a newer compatible version, and nobody else can compute it.
-    fn published_id(&self, name: &ServiceName, protocol: &str, version: &Version) -> ObjectId {
-        let key = self.inner().secret.derive::<32>("published object");
-        let compatible = match (version.major, version.minor) {
-            (0, minor) => format!("0.{minor}"),
-            (major, _) => major.to_string(),
-        };
-        // The key has a fixed length and the other parts can't contain a NUL, so no two inputs look alike. A hash over
-        // (key, message) can be extended, but the first half of one cannot.
-        let mut hash = Sha256::new_with_prefix(key);
-        for part in [name.as_str(), protocol, &compatible] {
-            hash.update(part.as_bytes());
-            hash.update([0]);
+    /// Withdraws what is published under an id, if it is one of this actor's.
+    pub(crate) fn withdraw(&self, id: &ObjectId, whose: impl Fn(&Own) -> bool) {
+        let _publishing = self.objects().publishing();
+        if self.objects().names().remove(id, whose) {
+            self.inner().directory.unpublish_object(*id);
         }
-        let mut id = [0; 16];
-        id.copy_from_slice(&hash.finalize()[..16]);
-        ObjectId(id)
+    }
+
+    fn unpublish_now(
+        &self,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<Vec<Family>, UnpublishError> {
+        let service: ServiceName = name.parse()?;
+        let only = version.map(parse_version).transpose()?;
+        let mut withdrawn = Vec::new();
+        {
+            let _publishing = self.objects().publishing();
+            for published in self.inner().directory.versions(&service) {
+                if only.as_ref().is_some_and(|only| *only != published.version) {
+                    continue;
+                }
+                // It can't be missing: what is published changes under this lock alone.
+                let _ = self.inner().directory.unpublish(&service, &published.version);
+                let names = self.objects().names();
+                let found = names.find(&published.object).filter(|it| it.id == published.object);
+                names.remove(&published.object, |_| true);
+                withdrawn.extend(found);
+            }
+        }
+        if withdrawn.is_empty() {
+            let (name, version) = (name.to_owned(), version.map(str::to_owned));
+            return Err(UnpublishError::NotPublished { name, version });
+        }
+        for publication in &withdrawn {
+            publication.object.clone().local().unpublished(publication.id);
+        }
+        Ok(families(withdrawn.iter().map(|publication| publication.id)))
     }
 
     /// Answers a query by another mesh, or by this one.
@@ -208,9 +260,169 @@ impl Mesh {
         let mut wire = self.wire_ref(found.object, 0, protocol.to_owned());
         // Two processes of a host start at different times; the factor keeps their numbers apart.
         let of_process = self.epoch().wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let serial = self.objects().serial(&found.object);
+        let serial = self.objects().names().find(&found.object).map(|published| published.serial);
         wire.publication = serial.map(|serial| of_process.wrapping_add(serial));
         Ok(wire)
+    }
+}
+
+/// The families of these ids, each once.
+fn families(ids: impl Iterator<Item = ObjectId>) -> Vec<Family> {
+    let mut families: Vec<_> = ids.map(|id| Family::of(&id)).collect();
+    families.sort_unstable();
+    families.dedup();
+    families
+}
+
+/// A name to be taken back; by [`Mesh::unpublish`]. It is done by awaiting it: see [`Publish`] for what becomes of those who
+/// lose their right. The actor lives on, and refs that don't come from the name work as before.
+///
+/// ```
+/// # use webmesh::{prelude::*, ActorRef, Anyone, Mesh};
+/// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+/// # #[message(id = "add", reply = u64)]
+/// # struct Add(u64);
+/// # #[derive(webmesh::Protocol)]
+/// # #[protocol(id = "sum/1", accepts(Add))]
+/// # struct Sum;
+/// # #[derive(Default, webmesh::RemoteActor)]
+/// # #[remote(serves(Sum))]
+/// # struct SumActor(u64);
+/// # impl Actor for SumActor { type Context = Context<Self>; }
+/// # impl Handler<Add> for SumActor {
+/// #     type Result = u64;
+/// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
+/// # }
+/// # #[webmesh::main]
+/// # async fn main() -> webmesh::Result<()> {
+/// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+/// use webmesh::AskError;
+///
+/// let sum = mesh.spawn(SumActor::default);
+/// mesh.publish("math/sum", &sum).version("1.2.0").allow(Anyone).await?;
+/// let found: ActorRef<Sum> = mesh.resolve("math/sum").await?;
+/// mesh.unpublish("math/sum").version("1.2.0").await?;
+/// assert_eq!(found.ask(Add(1)).await, Err(AskError::NoSuchActor));
+/// assert_eq!(sum.ask(Add(1)).await, Ok(1));
+/// # mesh.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "nothing is withdrawn until this is awaited"]
+pub struct Unpublish<'a> {
+    mesh: &'a Mesh,
+    name: &'a str,
+    version: Option<&'a str>,
+}
+
+impl<'a> Unpublish<'a> {
+    pub(crate) fn new(mesh: &'a Mesh, name: &'a str) -> Self {
+        Self { mesh, name, version: None }
+    }
+
+    /// This version alone; all of them, unless set. Refs that were resolved as this version fall under the rule of the highest
+    /// compatible one that is left, if there is one.
+    pub fn version(mut self, version: &'a str) -> Self {
+        self.version = Some(version);
+        self
+    }
+}
+
+impl<'a> IntoFuture for Unpublish<'a> {
+    type Output = Result<(), UnpublishError>;
+    type IntoFuture = BoxFuture<'a, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { mesh, name, version } = self;
+        Box::pin(async move {
+            let families = mesh.unpublish_now(name, version)?;
+            mesh.ask_rules_again(families).await;
+            Ok(())
+        })
+    }
+}
+
+/// Rules to be asked again; by [`Mesh::recheck`]. Needed when a rule in code ([`Access::by`]) has come to answer otherwise: who
+/// has a stream or a watch by then is asked about again, by awaiting this. See [`Publish`] for what becomes of those who lose
+/// their right.
+///
+/// ```
+/// # use webmesh::{prelude::*, ActorRef, Mesh};
+/// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+/// # #[message(id = "add", reply = u64)]
+/// # struct Add(u64);
+/// # #[derive(webmesh::Protocol)]
+/// # #[protocol(id = "sum/1", accepts(Add))]
+/// # struct Sum;
+/// # #[derive(Default, webmesh::RemoteActor)]
+/// # #[remote(serves(Sum))]
+/// # struct SumActor(u64);
+/// # impl Actor for SumActor { type Context = Context<Self>; }
+/// # impl Handler<Add> for SumActor {
+/// #     type Result = u64;
+/// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
+/// # }
+/// # #[webmesh::main]
+/// # async fn main() -> webmesh::Result<()> {
+/// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
+/// use std::collections::HashSet;
+/// use std::sync::{Arc, Mutex};
+/// use webmesh::{Access, PeerId};
+///
+/// let banned = Arc::new(Mutex::new(HashSet::<PeerId>::new()));
+/// let rule = banned.clone();
+/// let rule = Access::by(move |peer| rule.lock().is_ok_and(|banned| !banned.contains(&peer)));
+/// # let sum = mesh.spawn(SumActor::default);
+/// mesh.publish("math/sum", &sum).allow(rule).await?;
+/// # let peer = mesh.peer_id();
+/// banned.lock().unwrap().insert(peer);
+/// mesh.recheck().await?;
+/// # mesh.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "no rule is asked until this is awaited"]
+pub struct Recheck<'a> {
+    mesh: &'a Mesh,
+    name: Option<&'a str>,
+}
+
+impl<'a> Recheck<'a> {
+    pub(crate) fn new(mesh: &'a Mesh) -> Self {
+        Self { mesh, name: None }
+    }
+
+    /// The rules of this name's versions alone; those of all names, unless set.
+    pub fn name(mut self, name: &'a str) -> Self {
+        self.name = Some(name);
+        self
+    }
+}
+
+impl<'a> IntoFuture for Recheck<'a> {
+    /// An error only for a name that nothing is published under.
+    type Output = Result<(), UnpublishError>;
+    type IntoFuture = BoxFuture<'a, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { mesh, name } = self;
+        Box::pin(async move {
+            let families = match name {
+                None => mesh.objects().names().families(),
+                Some(name) => {
+                    let published = mesh.inner().directory.versions(&name.parse()?);
+                    if published.is_empty() {
+                        let name = name.to_owned();
+                        return Err(UnpublishError::NotPublished { name, version: None });
+                    }
+                    families(published.iter().map(|published| published.object))
+                }
+            };
+            mesh.ask_rules_again(families).await;
+            Ok(())
+        })
     }
 }
 
@@ -290,9 +502,11 @@ impl<'a, P: Protocol> IntoFuture for Resolve<'a, P> {
                 _ => mesh.answer_query(name, requirement, P::ID, mesh.peer_id())?,
             };
             if wire.protocol != P::ID {
-                return Err(ResolveError::WrongProtocol { found: wire.protocol });
+                return Err(ResolveError::WrongProtocol { found: wire.protocol.into_owned() });
             }
-            Ok(ActorRef::new(mesh.target(wire)))
+            // The answering host's word; where the application found that is remembered apart.
+            let origin = mesh.origin_of(wire.peer);
+            Ok(ActorRef::new(mesh.target(wire, origin)))
         })
     }
 }

@@ -9,7 +9,7 @@ use crate::wire_ref::WireRef;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use webmesh_transport::{InstanceId, PeerId};
+use webmesh_transport::{InstanceId, PeerId, Watching};
 
 struct Watch {
     /// Its number on the wire.
@@ -20,6 +20,8 @@ struct Watch {
     sink: Arc<dyn WatchSink>,
     /// The link that was told last, and the process at its other end.
     told: Option<(u64, InstanceId)>,
+    /// Has the peer probed over that link.
+    attention: Option<Watching>,
     incarnation: u64,
 }
 
@@ -64,9 +66,11 @@ impl Watches {
         let mut table = self.table.lock();
         table.next += 1;
         let number = table.next;
-        tracing::debug!(peer = %wire.peer, protocol = wire.protocol, watch = number, "a watch begins");
+        tracing::debug!(peer = %wire.peer, protocol = &*wire.protocol, watch = number, "a watch begins");
         table.numbers.insert(number, id);
-        let watch = Watch { number, wire, publication, sink, told: None, incarnation: 0 };
+        let told = None;
+        let watch =
+            Watch { number, wire, publication, sink, told, attention: None, incarnation: 0 };
         table.watches.insert(id, watch);
     }
 
@@ -98,6 +102,7 @@ impl Watches {
                     Some((_, other)) if other != instance => stale.extend(table.remove(id)),
                     _ => {
                         watch.told = Some((link, instance));
+                        watch.attention = Some(session.link().watch());
                         session.watch(watch.number, watch.wire.object, watch.wire.epoch);
                     }
                 }

@@ -10,6 +10,7 @@ use super::held::{Fetched, Head, Held, Line, What};
 use super::keeping::{Keeping, Verdict};
 use super::replies::Replies;
 use super::succession::Term;
+use super::tenure::Tenure;
 use crate::body::{BodyError, Meeting, receive};
 use crate::caller::Caller;
 use crate::error::Fault;
@@ -22,7 +23,7 @@ use crate::outbound::core::{INITIAL_BYTES, Output};
 use crate::payload::Payload;
 use crate::refusals;
 use crate::remote::OwnedPayload;
-use crate::stream::{CHUNKS, Source, poll_read};
+use crate::stream::{CHUNKS, STREAM_GONE, Source, poll_read};
 use bytes::Bytes;
 use quinn::{ReadError, RecvStream};
 use std::pin::Pin;
@@ -83,6 +84,8 @@ pub(crate) struct Setting {
     pub(crate) caller: Caller,
     pub(crate) object: Arc<dyn Exposed>,
     pub(crate) term: Term,
+    /// Of a lane by a published name.
+    pub(crate) tenure: Option<Tenure>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) meeting: Arc<Meeting>,
     pub(crate) replies: Arc<Replies>,
@@ -120,6 +123,7 @@ pub(crate) struct InLane {
     object: Arc<dyn Exposed>,
     /// Until everything has been passed on.
     term: Option<Term>,
+    tenure: Option<Tenure>,
     inbound: Box<dyn Inbound>,
     /// What `inbound` decodes for.
     mesh: WeakMesh,
@@ -160,6 +164,7 @@ impl InLane {
             caller,
             object,
             term,
+            tenure,
             budget,
             meeting,
             replies,
@@ -177,6 +182,7 @@ impl InLane {
             inbound,
             object,
             term: Some(term),
+            tenure,
             meeting,
             port: replies.clone(),
             replies,
@@ -218,6 +224,10 @@ impl InLane {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LaneError>> {
         if self.term.as_ref().is_some_and(|term| term.is_over(cx)) {
             return Poll::Ready(Err(LaneError::Succeeded));
+        }
+        if self.tenure.as_ref().is_some_and(|tenure| tenure.is_over(cx)) {
+            self.refuse_all(cx);
+            return Poll::Ready(Ok(()));
         }
         // What came together with the first frame.
         if !self.frames.spans().is_empty() {
@@ -270,12 +280,28 @@ impl InLane {
         Poll::Pending
     }
 
+    /// The sender has lost its right: of what it sent nothing more is handled, and nothing more is answered.
+    fn refuse_all(&mut self, cx: &mut Context<'_>) {
+        if self.credit.behind() > 0 {
+            self.inbound.refuse_untaken();
+        }
+        self.learn_taken(cx);
+        // What was handled isn't told as lost.
+        if self.credit.has_news()
+            && let Some((messages, bytes, taken)) = self.credit.grant(cx, true)
+        {
+            self.replies.send(&Backward::Credit { messages, bytes, taken });
+        }
+        self.replies.end_with(&Backward::Refused(Fault::NoSuchActor));
+        let _ = self.recv.stop(STREAM_GONE);
+    }
+
     fn take_frames(&mut self, cx: &mut Context<'_>) -> Result<(), LaneError> {
         let mut frames = std::mem::take(&mut self.frames);
         let count = frames.spans().len();
         let mut mesh = std::mem::take(&mut self.mesh);
         let outcome = {
-            let _scope = DecodeScope::enter(&mut mesh);
+            let _scope = DecodeScope::enter(&mut mesh, self.caller.peer());
             (0..count).try_for_each(|at| {
                 let left = u32::try_from(count - at).unwrap_or(u32::MAX);
                 self.take_frame(&frames, frames.spans()[at], left, cx)
@@ -483,7 +509,7 @@ impl InLane {
         if !self.held.is_empty() {
             let mut mesh = std::mem::take(&mut self.mesh);
             let outcome = {
-                let _scope = DecodeScope::enter(&mut mesh);
+                let _scope = DecodeScope::enter(&mut mesh, self.caller.peer());
                 self.stage_held(cx)
             };
             self.mesh = mesh;
@@ -542,7 +568,7 @@ impl InLane {
                 self.stage(
                     head,
                     if payload.len() > PAYLOAD_INLINE_MAX {
-                        Arrived::Large(OwnedPayload { bytes: payload, bodies })
+                        Arrived::Large(OwnedPayload { bytes: payload, bodies, _place: None })
                     } else {
                         Arrived::Small(Payload { bytes: &payload, bodies: &bodies })
                     },

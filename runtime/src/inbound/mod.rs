@@ -7,6 +7,7 @@
 //! - `held`: messages that wait in the lane; `outstanding`: its asks that wait for an answer. No I/O.
 //! - [`replies`]: the way back, filled from the actors' threads.
 //! - [`lane`]: the task between the stream and the inlet.
+//! - [`tenure`]: the right by which a lane is open.
 
 pub(crate) mod abandoned;
 pub(crate) mod budget;
@@ -17,3 +18,4 @@ pub(crate) mod lane;
 mod outstanding;
 pub(crate) mod replies;
 pub(crate) mod succession;
+pub(crate) mod tenure;

@@ -62,6 +62,8 @@ struct State {
     express: Option<Express>,
     lane: Option<Waker>,
     finish: bool,
+    /// The last frame has been said.
+    over: bool,
     closed: bool,
     /// Whether a reply was dropped, which the log is told once.
     gave_up: bool,
@@ -169,7 +171,10 @@ impl Replies {
 
     /// The stream is gone, and so many of the asks that wait for an answer are dropped without the actor having had them.
     pub(crate) fn close_and_drop(&self, asks: usize) {
-        self.close();
+        // The last frame may still be on its way.
+        if !self.state.lock().over {
+            self.close();
+        }
         self.account.release(asks);
     }
 
@@ -177,13 +182,32 @@ impl Replies {
     pub(crate) fn send(&self, frame: &Backward<'_>) {
         let waker = {
             let mut state = self.state.lock();
-            if state.closed {
+            if state.closed || state.over {
                 return;
             }
             put_backward(&mut state.out, frame);
             state.wake_writer()
         };
         waker.into_iter().for_each(Waker::wake);
+    }
+
+    /// Sends this as the last frame of the stream. Whatever is answered later is dropped: to the asker it has ended by then.
+    pub(crate) fn end_with(&self, last: &Backward<'_>) {
+        let (waker, signals) = {
+            let mut state = self.state.lock();
+            if state.closed || state.over {
+                return;
+            }
+            put_backward(&mut state.out, last);
+            (state.finish, state.over) = (true, true);
+            // Whoever has them answers in vain.
+            self.account.add(std::mem::take(&mut state.unanswered).len());
+            state.abandoned.clear();
+            self.has_abandoned.store(false, Ordering::Relaxed);
+            (state.wake_writer(), std::mem::take(&mut state.signals))
+        };
+        waker.into_iter().for_each(Waker::wake);
+        signals.into_values().for_each(|signal| signal.give());
     }
 
     /// Ready while there's room for more answers.
@@ -302,7 +326,7 @@ impl Replies {
     fn answer(&self, ask: u64, put: impl FnOnce(&mut State)) {
         let (writer, lane, express) = {
             let mut state = self.state.lock();
-            if state.closed {
+            if state.closed || state.over {
                 drop(state);
                 return self.account.release(1);
             }

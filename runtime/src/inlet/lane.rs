@@ -23,8 +23,8 @@ impl<A: Actor> Inlet<A> {
 
 /// One lane's handle on an inlet.
 pub(crate) struct InletLane<A: Actor> {
-    inlet: Arc<Inlet<A>>,
-    id: u32,
+    pub(super) inlet: Arc<Inlet<A>>,
+    pub(super) id: u32,
 }
 
 impl<A: Actor> InletLane<A> {

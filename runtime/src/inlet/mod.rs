@@ -8,6 +8,7 @@
 
 mod lane;
 mod queues;
+mod refusing;
 #[cfg(test)]
 mod tests;
 
@@ -152,6 +153,8 @@ pub(crate) struct Inlet<A: Actor> {
     drains: AtomicBool,
     /// Whether the actor was told to stop from outside.
     stop: AtomicBool,
+    /// Whether messages of lanes are to be refused.
+    unwanted: AtomicBool,
 }
 
 /// How many messages the pump holds.
@@ -190,6 +193,8 @@ struct Shared<A: Actor> {
     waiting: Option<Waker>,
     lanes: BTreeMap<u32, Lane>,
     next_lane: u32,
+    /// Lanes whose messages are to be refused.
+    unwanted: Vec<u32>,
     closed: Option<Fault>,
 }
 
@@ -300,6 +305,7 @@ impl<A: Actor> Inlet<A> {
                 waiting: None,
                 lanes: BTreeMap::new(),
                 next_lane: NEAR + 1,
+                unwanted: Vec::new(),
                 closed: None,
             }),
             capacity: capacity.max(1),
@@ -309,6 +315,7 @@ impl<A: Actor> Inlet<A> {
             line_waits: AtomicBool::new(false),
             drains: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            unwanted: AtomicBool::new(false),
         })
     }
 

@@ -20,9 +20,10 @@ use crate::departures;
 use crate::dispatch::RemoteActor;
 use crate::inlet::Hand;
 use crate::message::Protocol;
+use crate::named;
 use crate::network::Network;
 use crate::objects::Objects;
-use crate::publish::{Publish, Resolve};
+use crate::publish::{Publish, Recheck, Resolve, Unpublish};
 use crate::pump::Pump;
 use crate::refusals::Refusals;
 use crate::spawn::Spawner;
@@ -33,13 +34,14 @@ use ending::Hold;
 use parking_lot::Mutex;
 use rand::Rng;
 use rand::rngs::StdRng;
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use webmesh_registry::Directory;
 use webmesh_transport::identity::KeyLock;
 use webmesh_transport::placement::{Named, Placement};
-use webmesh_transport::{Endpoint, PeerId, PeerRef, SecretKey};
+use webmesh_transport::{Endpoint, Origin, PeerId, PeerRef, SecretKey};
 
 /// One node of the mesh, embedded in this program: an identity, the actors that it hosts, and its connections.
 ///
@@ -62,6 +64,8 @@ pub(crate) struct Inner {
     pub(crate) directory: Directory<Access>,
     pub(crate) placement: Arc<dyn Placement>,
     pub(crate) inlet_capacity: usize,
+    /// Near calls are encoded.
+    pub(crate) near: Option<crate::near::Limit>,
     pub(crate) random: Mutex<StdRng>,
     pub(crate) shut_down: AtomicBool,
     /// Keeps others from using the key file, if there is one, until the mesh is shut down.
@@ -287,6 +291,17 @@ impl Mesh {
         Publish::new(self, name, actor)
     }
 
+    /// Takes a name back: `mesh.unpublish("chat/rust").version("1.2.0").await?`, or all its versions. See [`Unpublish`].
+    pub fn unpublish<'a>(&'a self, name: &'a str) -> Unpublish<'a> {
+        Unpublish::new(self, name)
+    }
+
+    /// Asks the rules of all that is published again, or of one name: `mesh.recheck().name("chat/rust").await?`. See
+    /// [`Recheck`].
+    pub fn recheck(&self) -> Recheck<'_> {
+        Recheck::new(self)
+    }
+
     /// Resolves a published name: `mesh.resolve("chat/rust").at(&peer_ref).version("^1").await?`. See [`Resolve`].
     ///
     /// ```
@@ -328,8 +343,20 @@ impl Mesh {
     /// Binds a ref to this mesh: needed for one that was decoded outside of any message (from a file, say). A ref that
     /// is bound to another mesh is bound anew.
     pub fn bind<P: Protocol>(&self, reference: ActorRef<P>) -> ActorRef<P> {
+        // What was received in a message stays the word of its sender.
+        let origin = match reference.target() {
+            Target::Remote(target) => target.origin(),
+            _ => Origin::User,
+        };
         match reference.wire() {
-            Some(wire) => ActorRef::new(self.target(wire)),
+            Some(wire) => {
+                if origin == Origin::User
+                    && let Some(network) = self.inner().network.get()
+                {
+                    network.look_for(&wire);
+                }
+                ActorRef::new(self.target(wire, origin))
+            }
             // Its mesh is gone, and so is the actor: nothing to bind.
             None => reference,
         }
@@ -414,13 +441,17 @@ impl Mesh {
     }
 
     /// A ref to an object of this mesh, with where that may be found.
-    pub(crate) fn wire_ref(&self, object: ObjectId, epoch: u64, protocol: String) -> WireRef {
-        let peer = self.inner().peer;
+    pub(crate) fn wire_ref(
+        &self,
+        object: ObjectId,
+        epoch: u64,
+        protocol: impl Into<Cow<'static, str>>,
+    ) -> WireRef {
         let mut wire = WireRef {
-            peer,
+            peer: self.inner().peer,
             object,
             epoch,
-            protocol,
+            protocol: protocol.into(),
             publication: None,
             hints: Vec::new(),
             rendezvous: Vec::new(),
@@ -429,8 +460,19 @@ impl Mesh {
         wire
     }
 
-    /// What a ref of this name points to.
-    pub(crate) fn target(&self, wire: WireRef) -> Target {
+    /// Where the word of `sender` may lead this mesh.
+    pub(crate) fn origin_of(&self, sender: PeerId) -> Origin {
+        if sender == self.inner().peer {
+            return Origin::User;
+        }
+        self.inner().network.get().map_or(Origin::Internet, |network| network.origin_of(&sender))
+    }
+
+    /// What a ref of this name points to, by the word of `origin`.
+    pub(crate) fn target(&self, wire: WireRef, origin: Origin) -> Target {
+        if wire.peer == self.inner().peer && wire.epoch == 0 {
+            return Target::Named(named::Named::of(self, wire.object, &wire.protocol));
+        }
         if wire.peer == self.inner().peer {
             if let Some(target) = self.inner().objects.local(&wire.object, &wire.protocol) {
                 return Target::Local(target);
@@ -439,7 +481,7 @@ impl Mesh {
             return Target::Gone(Arc::new((wire, reason)));
         }
         match self.inner().network.get() {
-            Some(network) => Target::Remote(network.target(wire)),
+            Some(network) => Target::Remote(network.target(wire, origin)),
             None => Target::Unbound(Arc::new(wire)),
         }
     }

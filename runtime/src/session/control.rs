@@ -146,13 +146,8 @@ impl Session {
                 self.watch_for_peer(&links, watch, ObjectId(object), epoch)?
             }
             Control::Unwatch { watch } => {
-                let watched = self.watched.lock().remove(&watch);
-                self.control.forget_watch(watch);
-                if let (Some((id, object)), Some(mesh)) = (watched, links.mesh())
-                    && let Some(exposed) = mesh.objects().any(&object)
-                {
+                if self.forget_watch(watch) {
                     self.watch_ended(watch, "the peer wants no more");
-                    exposed.unwatch(id);
                 }
             }
             Control::Down { watch, reason } => {

@@ -8,11 +8,13 @@ use crate::frame::splitter::{Frames, Splitter};
 use crate::frame::{FrameError, LANE_FRAME_MAX, stream_kind};
 use crate::inbound::lane::{InLane, LaneError, Setting};
 use crate::inbound::replies::Replies;
+use crate::inbound::tenure::{Revocation, Tenure};
+use crate::objects::Admitted;
 use crate::stream::{Express, STREAM_GONE, write};
 use crate::wire_ref::ObjectId;
 use quinn::{RecvStream, SendStream};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use webmesh_transport::Inline;
@@ -107,8 +109,21 @@ impl Session {
         let caller = self.link.peer();
         let id_of_object = ObjectId(object);
         let sender = Caller::far(caller, self.link.network());
-        let opened = mesh.objects().open(&id_of_object, protocol, caller);
-        let opened = opened.and_then(|object| object.refuses(&sender).map_or(Ok(object), Err));
+        let objects = mesh.objects();
+        let opened = objects.open(&id_of_object, protocol, caller).and_then(|admitted| {
+            let Admitted { object, by_name } = admitted;
+            if let Some(fault) = object.refuses(&sender) {
+                return Err(fault);
+            }
+            let own = object.clone().local().key();
+            let tenure = by_name.then(|| {
+                Tenure::new(|revocation| {
+                    let holder: Weak<Revocation> = Arc::downgrade(&revocation);
+                    objects.rights().hold(id_of_object, caller, own, holder)
+                })
+            });
+            Ok((object, tenure))
+        });
         if let Err(fault) = &opened {
             mesh.stream_refused(caller, &id_of_object, protocol, fault);
         }
@@ -123,7 +138,7 @@ impl Session {
                 writer.await;
                 Ok(())
             }
-            Ok(object) => {
+            Ok((object, tenure)) => {
                 let answers = Closing(replies.clone());
                 self.replies.lock().insert(id, replies.clone());
                 // Whoever ends them with the link may have done so already.
@@ -134,6 +149,7 @@ impl Session {
                     caller: sender,
                     object,
                     term,
+                    tenure,
                     budget: self.budget.clone(),
                     meeting: self.meeting.clone(),
                     replies,

@@ -4,7 +4,9 @@ use super::Session;
 use crate::frame::FrameError;
 use crate::frame::control::{Control, DownCode};
 use crate::links::Links;
+use crate::objects::{Admitted, Exposed};
 use crate::refusals::Reason;
+use crate::rights::{Holder, Right};
 use crate::watch::{DownReason, Event, Notice, WatchId, WatchSink};
 use crate::wire_ref::ObjectId;
 use std::fmt::Display;
@@ -12,6 +14,17 @@ use std::sync::{Arc, Weak};
 
 /// Watches that one peer may keep on this mesh's actors. A guess: far more than a program with sense has, and ~1 MB.
 const WATCHES_MAX: usize = 4096;
+
+/// One of them.
+pub(super) struct Watched {
+    id: WatchId,
+    /// By which the peer asked for it.
+    object: ObjectId,
+    /// The actor; none while the peer's right to it is being looked at.
+    actor: Option<Arc<dyn Exposed>>,
+    /// The peer's right, if it watches by a published name.
+    _right: Option<Right>,
+}
 
 impl Session {
     pub(super) fn watch_for_peer(
@@ -27,7 +40,7 @@ impl Session {
             let mut watched = self.watched.lock();
             match watched.get(&watch) {
                 // The peer had another link meanwhile, which has ended, and says again what it wants.
-                Some((_, known)) if *known == object => return Ok(()),
+                Some(known) if known.object == object => return Ok(()),
                 Some(_) => {
                     return Err(FrameError::Unexpected("a second watch of the same number"));
                 }
@@ -37,20 +50,29 @@ impl Session {
                     self.say(&Control::Down { watch, reason: DownCode::TooMany });
                     return Ok(());
                 }
-                None => watched.insert(watch, (id, object)),
+                None => watched.insert(watch, Watched { id, object, actor: None, _right: None }),
             };
         }
-        match mesh.objects().admit(&object, self.link.peer()) {
-            Some(exposed) => {
-                if let Some(left_out) = self.refusals.quota(self.link.peer()) {
-                    let (peer, protocol) = (self.link.peer(), exposed.protocol());
+        let (objects, caller) = (mesh.objects(), self.link.peer());
+        match objects.admit(&object, caller) {
+            Some(Admitted { object: actor, by_name }) => {
+                if let Some(left_out) = self.refusals.quota(caller) {
+                    let (peer, protocol) = (caller, actor.protocol());
                     tracing::debug!(%peer, watch, protocol, left_out, "a peer watches an actor");
                 }
                 let sink = Arc::new(PeerWatch { session: Arc::downgrade(self), watch });
-                exposed.watch(id, sink);
+                let own = actor.clone().local().key();
+                let right = by_name.then(|| {
+                    let holder: Weak<PeerWatch> = Arc::downgrade(&sink);
+                    objects.rights().hold(object, caller, own, holder)
+                });
+                if let Some(watched) = self.watched.lock().get_mut(&watch) {
+                    (watched.actor, watched._right) = (Some(actor.clone()), right);
+                }
+                actor.watch(id, sink);
                 // The link may have ended while this frame waited to be read, and looked in vain for the watch.
-                if self.down.borrow().is_some() && self.watched.lock().remove(&watch).is_some() {
-                    exposed.unwatch(id);
+                if self.down.borrow().is_some() {
+                    self.forget_watch(watch);
                 }
             }
             None => {
@@ -66,6 +88,19 @@ impl Session {
         Ok(())
     }
 
+    /// The peer has no more use for a watch. Says whether it had it still.
+    pub(super) fn forget_watch(&self, watch: u64) -> bool {
+        let watched = self.watched.lock().remove(&watch);
+        self.control.forget_watch(watch);
+        watched.map(Watched::end).is_some()
+    }
+
+    /// Nor for any.
+    pub(super) fn forget_all_watches(&self) {
+        let watched: Vec<_> = self.watched.lock().drain().collect();
+        watched.into_iter().for_each(|(_, watched)| watched.end());
+    }
+
     fn watch_refused(&self, reason: Reason) {
         self.refusals.refuse(self.link.peer(), "a watch", reason);
     }
@@ -78,10 +113,30 @@ impl Session {
     }
 }
 
+impl Watched {
+    fn end(self) {
+        if let Some(actor) = &self.actor {
+            actor.unwatch(self.id);
+        }
+    }
+}
+
 /// A peer that watches an actor of this mesh.
 struct PeerWatch {
     session: Weak<Session>,
     watch: u64,
+}
+
+impl Holder for PeerWatch {
+    fn judged(&self, admitted: bool) {
+        let Some(session) = self.session.upgrade().filter(|_| !admitted) else { return };
+        let watched = session.watched.lock().remove(&self.watch);
+        if let Some(watched) = watched {
+            watched.end();
+            session.watch_ended(self.watch, "its right was taken back");
+            session.say(&Control::Down { watch: self.watch, reason: DownCode::Revoked });
+        }
+    }
 }
 
 impl WatchSink for PeerWatch {
@@ -90,7 +145,8 @@ impl WatchSink for PeerWatch {
         let watch = self.watch;
         match notice {
             Notice::Down(reason) => {
-                if session.watched.lock().remove(&watch).is_none() {
+                let watched = session.watched.lock().remove(&watch);
+                if watched.is_none() {
                     return;
                 }
                 session.watch_ended(watch, format_args!("{reason:?}"));

@@ -1,7 +1,7 @@
 //! A peer that falls silent, comes back, or doesn't.
 
 use crate::actors::{InFuture, Note, Plain};
-use crate::world::{Fetch, far_desk, far_probe, lossy_pair, part, seconds, watcher};
+use crate::world::{Fetch, address, far_desk, far_probe, host, lossy_pair, part, seconds, watcher};
 use std::time::Duration;
 use tokio::time::Instant;
 use webmesh::AskError;
@@ -96,4 +96,38 @@ async fn an_ask_in_the_middle_of_its_large_reply_ends_too_when_the_peer_falls_si
     let parted = Instant::now();
     assert_eq!(pending.await.unwrap(), Err(AskError::Unreachable));
     assert!(parted.elapsed() <= Duration::from_secs(6), "{:?}", parted.elapsed());
+}
+
+#[webmesh::test]
+async fn an_idle_watcher_hears_of_the_death_of_a_host_within_seven_seconds() {
+    let (network, guest, host) = lossy_pair().await;
+    network.set_loss(0.0);
+    let (probe, _log) = far_probe(&host, &guest, 100).await;
+    let heard = watcher(&guest, &probe).await;
+    seconds(30).await;
+    part(&network, true);
+    seconds(5).await;
+    assert!(heard.take().is_empty());
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    assert_eq!(heard.take(), ["unreachable"]);
+    part(&network, false);
+    seconds(1).await;
+    assert_eq!(heard.take(), ["reachable"]);
+}
+
+#[webmesh::test]
+async fn an_idle_watcher_hears_at_once_that_a_host_was_killed_and_started_anew() {
+    for down_for in [0, 1, 3] {
+        let (network, guest, killed) = lossy_pair().await;
+        network.set_loss(0.0);
+        let (probe, _log) = far_probe(&killed, &guest, 100).await;
+        let heard = watcher(&guest, &probe).await;
+        seconds(30).await;
+        network.unplug(address(2));
+        drop(killed);
+        seconds(down_for).await;
+        let _again = host(&network, 2).await;
+        tokio::time::sleep(Duration::from_millis(2_200)).await;
+        assert_eq!(heard.take(), ["down Stale"], "after {down_for} s");
+    }
 }

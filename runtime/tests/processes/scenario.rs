@@ -366,6 +366,37 @@ fn killing_the_host_ends_every_pending_ask_and_a_restart_restores_published_refs
 }
 
 #[test]
+fn an_idle_watcher_of_a_process_that_was_killed_is_told_of_its_restart() {
+    on_runtime(|| async {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::start(dir.path(), "127.0.0.1:0");
+        let address = host.address();
+        let mesh = guest().await;
+        let target = worker(&mesh, &host, "fast-1").await;
+        let (seen, mut downs) = tokio::sync::mpsc::unbounded_channel();
+        let _watcher = mesh.spawn({
+            let target = target.clone();
+            move || Watcher { target: target.clone(), seen: seen.clone() }
+        });
+        target.ask(Work { sender: 1, number: 0, body: Bytes::new() }).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        host.kill();
+        let _again = Host::start(dir.path(), &address);
+        let started = Instant::now();
+        // As a rule within 2 s; a machine under load gets some more before this counts as hanging.
+        let told = tokio::time::timeout(Duration::from_secs(15), downs.recv()).await;
+        assert_eq!(told.unwrap().unwrap().1, "Stale");
+        println!("told {:?} after the new process was ready", started.elapsed());
+        assert_eq!(
+            target.ask(Work { sender: 1, number: 1, body: Bytes::new() }).await,
+            Ok(1),
+            "the name is there again"
+        );
+        mesh.shutdown().await;
+    });
+}
+
+#[test]
 fn a_guest_that_is_killed_leaves_the_host_serving_others() {
     on_runtime(|| async {
         let (host_dir, guest_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -56,11 +56,12 @@ const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 const LOADS: [Load; 3] =
     [Load::Pings(SECOND.saturating_mul(5)), Load::Asks(MS.saturating_mul(500)), Load::Bulk];
-const MORE_LOADS: [Load; 4] = [
+const MORE_LOADS: [Load; 5] = [
     Load::Pings(MS.saturating_mul(50)),
     Load::Pings(SECOND),
     Load::Pings(SECOND.saturating_mul(20)),
     Load::Asks(SECOND.saturating_mul(5)),
+    Load::Watch,
 ];
 
 /// Seeds for the cells of `speed`.

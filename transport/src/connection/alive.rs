@@ -27,6 +27,7 @@ impl Connection {
         entry.liveness.heard(pulse.heard().max(pulse.kept()), now);
         self.keep(index, now);
         let entry = &mut self.entries[index];
+        entry.liveness.watch(entry.link.pulse().is_watched(), now);
         entry.liveness.expect(entry.link.pulse().still_expecting(), now);
         let pulse = entry.link.pulse();
         let probe = entry.liveness.poll_probe();

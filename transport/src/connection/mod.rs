@@ -130,7 +130,7 @@ pub(crate) enum Order {
     Lost { link: u64, by: PeerId, road: Road },
     /// A session with the rendezvous `by` stands again.
     Attached { by: PeerId },
-    /// Answers are expected on a link from now on.
+    /// Answers are expected on a link from now on, or its peer is watched.
     Expect { link: u64 },
     /// The user of a draining link is done with it.
     Drained { link: u64 },
@@ -345,6 +345,7 @@ impl Connection {
             features: hello.features,
             introduced,
             version,
+            windows: self.shared.config.windows.clone(),
         });
         tracing::debug!(%peer, link = id, road = %link.path(), via = %link.via(), dialled, "link up");
         self.shared.met(&link, hello.reference.as_ref());

@@ -27,8 +27,8 @@ const KEEP_EVERY_MIN: Duration = Duration::from_secs(5);
 /// A NAT that has kept its mapping for so long is given more time again. A guess.
 const KEEP_TRUST: Duration = Duration::from_secs(3600);
 
-/// Between probes of a peer on which a relayed road depends. A guess: a restarted relay is to be noticed well within the five seconds
-/// in which things go on.
+/// Between probes of a peer on which a relayed road depends, and of one whose actor is watched unless set otherwise. A guess: a restarted relay
+/// is to be noticed well within the five seconds in which things go on.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
 
 /// Who shows signs of life while nothing is expected.
@@ -49,7 +49,10 @@ pub struct Patience {
     pub probe_every: Duration,
     /// Between probes while nothing is expected; NATs forget a mapping after 30 s (docs/measurements.md).
     pub idle_every: Duration,
-    /// Silence in the face of probes after which the peer counts as unreachable, counted from the last sign of life.
+    /// Between probes while an actor of the peer's is watched, no more than `idle_every`.
+    pub watch_every: Duration,
+    /// Silence in the face of probes after which the peer counts as unreachable, counted from the last sign of life, or from the first
+    /// probe after that if it came later than two of `probe_every`.
     pub unreachable_after: Duration,
     /// Silence after which the peer counts as gone.
     pub gone_after: Duration,
@@ -61,6 +64,7 @@ impl Default for Patience {
         Self {
             probe_every: Duration::from_millis(500),
             idle_every: Duration::from_secs(20),
+            watch_every: WATCH_EVERY,
             unreachable_after: Duration::from_secs(5),
             gone_after: Duration::from_secs(60),
         }
@@ -73,6 +77,7 @@ impl Patience {
         Self {
             probe_every: bounded(self.probe_every),
             idle_every: bounded(self.idle_every),
+            watch_every: bounded(self.watch_every),
             unreachable_after: bounded(self.unreachable_after),
             gone_after: bounded(self.gone_after),
         }
@@ -124,8 +129,10 @@ pub struct Liveness {
     mapped_since: Instant,
     next_keep: Option<Instant>,
     keep_due: bool,
-    /// Until when the peer is watched closely.
-    watched: Option<Instant>,
+    /// Until when a relayed road depends on the peer.
+    depended: Option<Instant>,
+    /// Whether an actor of the peer's is watched.
+    watched: bool,
     event: Option<Event>,
 }
 
@@ -142,7 +149,8 @@ impl Liveness {
             mapped_since: now,
             next_keep: None,
             keep_due: false,
-            watched: None,
+            depended: None,
+            watched: false,
             state: State::Reachable,
             expecting: false,
             heard: now,
@@ -204,10 +212,18 @@ impl Liveness {
         self.advance(now);
     }
 
-    /// Something depends on the peer's being there: until then it is probed each two seconds.
-    pub fn watch(&mut self, until: Instant, now: Instant) {
-        self.watched = self.watched.max(Some(until));
+    /// A relayed road depends on the peer's being there: until then it is probed each two seconds.
+    pub fn depend(&mut self, until: Instant, now: Instant) {
+        self.depended = self.depended.max(Some(until));
         self.next_probe = self.next_probe.min(self.after(self.heard, now).max(now));
+        self.advance(now);
+    }
+
+    /// Whether an actor of the peer's is watched, whose watcher wants to know soon when the peer is silent.
+    pub fn watch(&mut self, watched: bool, now: Instant) {
+        if !std::mem::replace(&mut self.watched, watched) && watched {
+            self.next_probe = self.next_probe.min(self.after(self.heard, now).max(now));
+        }
         self.advance(now);
     }
 
@@ -331,7 +347,14 @@ impl Liveness {
 
     /// Whether the peer is probed more often than an idle one.
     fn is_busy(&self, now: Instant) -> bool {
-        self.expecting || self.watched.is_some_and(|until| now < until)
+        self.expecting || self.close(now).is_some()
+    }
+
+    /// Between two probes of a peer on which something depends.
+    fn close(&self, now: Instant) -> Option<Duration> {
+        let depended = self.depended.filter(|until| now < *until).map(|_| WATCH_EVERY);
+        let watched = self.watched.then_some(self.patience.watch_every);
+        depended.into_iter().chain(watched).min()
     }
 
     /// When the probe is due that follows a probe or a sign of life at `last`.
@@ -341,8 +364,8 @@ impl Liveness {
         if self.expecting || self.asked.is_some() {
             return last + probe_every;
         }
-        if self.is_busy(now) {
-            return last + WATCH_EVERY.clamp(probe_every, idle);
+        if let Some(every) = self.close(now) {
+            return last + every.clamp(probe_every, idle);
         }
         match self.keeper {
             Keeper::Both => last + idle,

@@ -98,6 +98,18 @@ impl Drop for Expecting {
     }
 }
 
+/// Has a peer probed, in the pauses that [`Patience::watch_every`](crate::Patience::watch_every) says, while it lives.
+#[must_use]
+pub struct Watching {
+    pulse: Arc<Pulse>,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.pulse.watching.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The probes of one connection.
 pub(crate) struct Pulse {
     link: u64,
@@ -111,6 +123,8 @@ pub(crate) struct Pulse {
     /// What QUIC got acknowledged; congestion control is told by it when the road changes.
     acks: Arc<Acks>,
     expecting: AtomicUsize,
+    /// Watches on actors of the peer's.
+    watching: AtomicUsize,
     /// How often another road was taken.
     changes: AtomicU64,
     /// Whether the connection actor knows that answers are expected.
@@ -189,6 +203,7 @@ impl Pulse {
             orders,
             acks,
             expecting: AtomicUsize::new(0),
+            watching: AtomicUsize::new(0),
             changes: AtomicU64::new(0),
             armed: AtomicBool::new(false),
             state: Mutex::new(state),
@@ -217,6 +232,19 @@ impl Pulse {
         // One may have come between the two lines above and found it armed.
         let expecting = self.expecting.load(Ordering::SeqCst) > 0;
         expecting && !self.armed.swap(true, Ordering::SeqCst)
+    }
+
+    pub(crate) fn watch(self: &Arc<Self>) -> Watching {
+        if self.watching.fetch_add(1, Ordering::Relaxed) == 0 {
+            // The end of the last one it finds out by itself.
+            self.tell(Order::Expect { link: self.link });
+        }
+        Watching { pulse: self.clone() }
+    }
+
+    /// Whether somebody wants to know soon when the peer is silent.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watching.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) async fn ping(self: &Arc<Self>) -> Result<Duration, PingError> {

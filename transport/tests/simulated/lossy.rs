@@ -56,6 +56,12 @@ fn a_road_that_works_is_kept_at_ten_percent_loss_while_little_is_sent() {
 }
 
 #[test]
+fn a_road_that_works_is_kept_at_ten_percent_loss_while_its_peer_is_watched() {
+    let cells = [cell(1, 10, true), cell(20, 10, false), cell(100, 10, true), cell(600, 10, false)];
+    keeps(Load::Watch, 10 * MINUTE, &cells, 2);
+}
+
+#[test]
 fn a_road_that_works_is_kept_at_ten_percent_loss_while_answers_are_awaited() {
     let cells = [cell(1, 10, true), cell(20, 10, false), cell(100, 3, false), cell(300, 10, true)];
     keeps(ASKS, 3 * MINUTE, &cells, 2);

@@ -21,4 +21,5 @@ mod roads;
 mod sessions;
 mod throughput;
 mod unrelayed;
+mod watching;
 mod world;

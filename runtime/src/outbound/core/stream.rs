@@ -148,9 +148,15 @@ impl<S> Core<S> {
         }
     }
 
-    /// The receiver refused the stream: nothing that was sent on it was handled.
+    /// The receiver refused the stream: at its start, and then nothing that was sent on it was handled, or later, when the
+    /// right to the object was taken back, and then nothing more will be.
     pub(crate) fn refused(&mut self, stream: u64, fault: &Fault, fx: &mut Effects<S>) {
         if !self.is_current(stream) {
+            if let Some(at) = self.drained.iter().position(|drained| drained.number == stream) {
+                let drained = self.drained.swap_remove(at);
+                self.fail_asks_of(stream, fault, fx);
+                self.lose(drained.opened_in, drained.unconfirmed.tells(), fx);
+            }
             return;
         }
         let early = std::mem::take(&mut self.stream.early);
@@ -290,6 +296,11 @@ impl<S> Core<S> {
     /// Whether a stream is in use and takes new messages.
     pub(crate) fn is_flowing(&self) -> bool {
         self.state == State::Open
+    }
+
+    /// Messages that the stream in use has carried.
+    pub(crate) fn sent_count(&self) -> u64 {
+        self.stream.unconfirmed.sent_count()
     }
 
     /// Whether there's neither a stream nor a wish for one.

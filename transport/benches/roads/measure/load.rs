@@ -20,6 +20,8 @@ pub(crate) enum Load {
     Pings(Duration),
     /// A small request on a QUIC stream every so often, and its answer, which the link is told to expect, as the runtime does.
     Asks(Duration),
+    /// Nothing but what it takes for the caller to watch an actor of the other's.
+    Watch,
     /// One stream as fast as it goes.
     Bulk,
 }
@@ -29,6 +31,7 @@ impl fmt::Display for Load {
         match self {
             Self::Pings(every) => write!(f, "pings-{every:?}"),
             Self::Asks(every) => write!(f, "asks-{every:?}"),
+            Self::Watch => f.write_str("watch"),
             Self::Bulk => f.write_str("bulk"),
         }
     }
@@ -43,7 +46,7 @@ const CHUNK_BYTES: usize = 16 << 10;
 /// How far a load has come.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Pings or asks, or numbers of the stream that were written.
+    /// Pings or asks, seconds of a watch, or numbers of the stream that were written.
     pub(crate) sent: Cell<u64>,
     /// Pings or asks that were answered, or numbers that arrived.
     pub(crate) done: Cell<u64>,
@@ -95,6 +98,7 @@ impl Running {
                 running.task(answer(served, progress.clone()));
                 running.task(ask(caller, every, progress));
             }
+            Load::Watch => running.task(watch(caller, progress)),
             Load::Bulk => {
                 running.task(read(served, progress.clone()));
                 running.task(write(caller, window, progress));
@@ -125,6 +129,15 @@ impl Running {
 }
 
 /// Pings are probes: one that is lost stays so, and is done.
+async fn watch(link: Link, progress: Rc<Progress>) {
+    let _watching = link.watch();
+    while !progress.stopped.get() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Progress::one_more(&progress.sent);
+        Progress::one_more(&progress.done);
+    }
+}
+
 async fn ping(link: Link, every: Duration, progress: Rc<Progress>) {
     while !progress.stopped.get() {
         let (link, outcome) = (link.clone(), progress.clone());

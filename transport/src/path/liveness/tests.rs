@@ -121,12 +121,14 @@ fn absurd_patience_is_bounded() {
         let patience = Patience {
             probe_every: length,
             idle_every: length,
+            watch_every: length,
             unreachable_after: length,
             gone_after: length,
         };
         let start = Instant::now();
         let mut core = Liveness::new(patience, start);
         core.expect(true, start);
+        core.watch(true, start);
         let (probes, _) = run(&mut core, start, SECOND, |_| true);
         assert!(probes.len() <= 101);
     }
@@ -233,7 +235,7 @@ fn a_peer_on_which_something_depends_is_asked_each_two_seconds() {
     for keeper in [Keeper::Both, Keeper::Us(start), Keeper::Peer] {
         let mut core = Liveness::new(Patience::default(), start);
         core.kept_by(keeper, start);
-        core.watch(start + 9 * SECOND, start);
+        core.depend(start + 9 * SECOND, start);
         let (probes, _) = run(&mut core, start, 19 * SECOND, |_| true);
         assert_eq!(probes, [2_000, 4_000, 6_000, 8_000, 10_000]);
     }
@@ -247,7 +249,7 @@ fn a_session_is_kept_while_its_link_is_busy_however_long_answers_take() {
     let (mut keeps, mut asked) = (0, None);
     for quarter in 1..=2400 {
         let now = start + quarter * SECOND / 4;
-        core.watch(now + 9 * SECOND, now);
+        core.depend(now + 9 * SECOND, now);
         core.expect(quarter % 800 < 700, now);
         if asked.is_some_and(|asked| now >= asked + SECOND) {
             asked = None;
@@ -261,4 +263,48 @@ fn a_session_is_kept_while_its_link_is_busy_however_long_answers_take() {
     }
     // One each 20 s, for ten minutes.
     assert!(keeps >= 28, "{keeps}");
+}
+
+#[test]
+fn a_watched_peer_is_asked_each_two_seconds_whoever_keeps_it_and_as_before_when_nobody_watches() {
+    let start = Instant::now();
+    for (keeper, later) in
+        [(Keeper::Both, 30_000), (Keeper::Us(start), 80_000), (Keeper::Peer, 60_000)]
+    {
+        let mut core = Liveness::new(Patience::default(), start);
+        core.kept_by(keeper, start);
+        core.watch(true, start);
+        let (probes, events) = run(&mut core, start, 9 * SECOND, |_| true);
+        assert_eq!(probes, [2_000, 4_000, 6_000, 8_000]);
+        // The one that is under way is the last.
+        core.watch(false, start + 9 * SECOND);
+        let (probes, _) = run(&mut core, start, 100 * SECOND, |_| true);
+        assert_eq!(probes[..2], [10_000, later], "{keeper:?}");
+        assert_eq!(events, []);
+    }
+}
+
+#[test]
+fn the_silence_of_a_watched_peer_is_noticed_five_seconds_after_it_was_asked_in_vain() {
+    let start = Instant::now();
+    for (every, asked) in [(1, 11_000), (2, 12_000), (5, 15_000), (20, 20_000), (60, 20_000)] {
+        let patience = Patience { watch_every: every * SECOND, ..Patience::default() };
+        let mut core = Liveness::new(patience, start);
+        core.watch(true, start);
+        let (probes, events) = run(&mut core, start, 100 * SECOND, |at| at <= 10_000);
+        let silent: Vec<_> = probes.into_iter().filter(|at| *at > 10_000).collect();
+        assert_eq!(silent[..3], [asked, asked + 500, asked + 1_000]);
+        // One that was asked within a second of its last sign of life was silent since then.
+        let since = if every == 1 { 10_000 } else { asked };
+        assert_eq!(events[0], (since + 5_000, Event::Unreachable));
+    }
+}
+
+#[test]
+fn a_watch_that_begins_asks_soon() {
+    let start = Instant::now();
+    let mut core = Liveness::new(Patience::default(), start);
+    core.advance(start + 10 * SECOND);
+    core.watch(true, start + 10 * SECOND);
+    assert!(core.poll_probe());
 }
