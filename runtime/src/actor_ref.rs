@@ -7,11 +7,12 @@ use crate::fate::LocalReply;
 use crate::mesh::{DecodeScope, WeakMesh};
 use crate::message::{Accepts, Message, Protocol, Streams};
 use crate::named::AsNamed;
+use crate::near;
 use crate::remote::{AskSlot, OutKind, OutMessage, Queued, RemoteTarget, WhenFull};
 use crate::status::Status;
 use crate::watch::{DownReason, Notice, WatchId, WatchSink};
 use crate::wire_ref::{ObjectId, WireRef};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use std::any::Any;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -167,10 +168,29 @@ impl<P: Protocol> ActorRef<P> {
     where
         P: Accepts<M>,
     {
+        let message = match near::codec(&**target).map(|codec| codec.message(&message)) {
+            None => message,
+            Some(Ok(decoded)) => decoded,
+            Some(Err(fault)) => return Ask::failed(fault),
+        };
         let (reply, answer) = LocalReply::new(target.status());
         let mut slot = Some(Parcel { message, reply: Some(reply) });
         let queued = target.send(P::INDEX, &mut slot, WhenFull::Queue);
         Ask::near(queued, answer, target.clone())
+    }
+
+    fn post_near<M: Message>(
+        target: &dyn LocalTarget,
+        slot: &mut Option<Parcel<M>>,
+        when_full: WhenFull,
+    ) -> Result<Queued, Fault>
+    where
+        P: Accepts<M>,
+    {
+        if let (Some(codec), Some(parcel)) = (near::codec(target), slot.as_mut()) {
+            parcel.message = codec.message(&parcel.message)?;
+        }
+        target.send(P::INDEX, slot, when_full)
     }
 
     /// Tells: sends the message and wants no reply.
@@ -281,9 +301,9 @@ impl<P: Protocol> ActorRef<P> {
         P: Accepts<M>,
     {
         match &self.target {
-            Target::Local(target) => target.send(P::INDEX, slot, when_full),
+            Target::Local(target) => Self::post_near(&**target, slot, when_full),
             Target::Named(named) => {
-                named.named().with(|target| target.send(P::INDEX, slot, when_full))?
+                named.named().with(|target| Self::post_near(&**target, slot, when_full))?
             }
             Target::Remote(target) => target
                 .send(OutMessage {
@@ -451,18 +471,9 @@ impl<P: Protocol> Serialize for ActorRef<P> {
 
 impl<'de, P: Protocol> Deserialize<'de> for ActorRef<P> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut wire = WireRef::deserialize(deserializer)?;
-        // Only the host that publishes a name says which publication it is, and only when it is asked.
-        wire.publication = None;
-        if wire.protocol != P::ID {
-            let found = &wire.protocol;
-            return Err(de::Error::custom(format_args!(
-                "a ref of protocol {found:?} where {:?} is expected",
-                P::ID
-            )));
-        }
+        let wire = WireRef::deserialize_of::<P, D>(deserializer)?;
         Ok(Self::new(match DecodeScope::current() {
-            Some(mesh) => mesh.target(wire),
+            Some((mesh, origin)) => mesh.target(wire, origin),
             None => Target::Unbound(Arc::new(wire)),
         }))
     }

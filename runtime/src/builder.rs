@@ -2,9 +2,11 @@
 
 use crate::departures;
 use crate::inlet::CAPACITY;
-use crate::links::Links;
+use crate::links::{Links, Sizes};
 use crate::mesh::{Ending, Inner, Mesh};
+use crate::near;
 use crate::objects::Objects;
+use crate::outbound::room::Limits;
 use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -22,7 +24,7 @@ use webmesh_transport::nat::Router;
 use webmesh_transport::placement::{InPlace, Placement, PlacementError, Threads};
 use webmesh_transport::{
     BindError, Endpoint, EndpointConfig, FEATURE_CANCEL, KeyFileError, Patience, PeerRef, RelayTls,
-    SecretKey, Service,
+    SecretKey, Service, Windows,
 };
 
 /// The largest message, bodies included, unless set otherwise: 64 MiB.
@@ -30,6 +32,17 @@ pub const BODY_MAX: usize = 64 << 20;
 
 /// The name of the key file in a data directory.
 const KEY_FILE: &str = "identity.key";
+
+/// Lanes to one host unless set otherwise, and the most that may be set: quinn keeps a table of all streams that a peer may open. Guesses: 64 keeps it
+/// below the 112 at which it doubles (`webmesh_transport::Windows`).
+const LANES_MAX: usize = 64;
+const LANES_MAX_MAX: usize = 4096;
+
+/// Large replies that are held here until their askers take them, in messages of the largest size: as many as the other side keeps for
+/// askers that don't read (docs/guarantees.md).
+const REPLIES_PER_PEER: u64 = 4;
+/// See [`REPLIES_PER_PEER`].
+const REPLIES_PER_MESH: u64 = 16;
 
 /// Why a mesh could not be started. Nothing is left running.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +91,9 @@ pub struct MeshBuilder {
     listen: Vec<SocketAddr>,
     advertise: Vec<SocketAddr>,
     body_max: usize,
+    replies_max: Option<(u64, u64)>,
+    lanes_max: usize,
+    encode_near: bool,
     patience: Patience,
     #[cfg(feature = "port-mapping")]
     map_port: Option<Router>,
@@ -109,6 +125,9 @@ impl MeshBuilder {
             listen: Vec::new(),
             advertise: Vec::new(),
             body_max: BODY_MAX,
+            replies_max: None,
+            lanes_max: LANES_MAX,
+            encode_near: false,
             patience: Patience::default(),
             #[cfg(feature = "port-mapping")]
             map_port: None,
@@ -239,9 +258,85 @@ impl MeshBuilder {
         self
     }
 
-    /// The largest message that is sent or received, bodies included, in bytes. Default: 64 MiB.
+    /// The largest message to another mesh, or from one, and the largest reply, in bytes. Default: 64 MiB. What counts is what travels beside the lane: the
+    /// [`Bytes`](crate::Bytes) larger than 64 KiB together, and the rest if that is encoded to more than 64 KiB. A smaller rest (names of
+    /// fields, numbers, short texts) is the envelope of such bodies and doesn't count; without any, it is what counts. Messages
+    /// within this mesh are never encoded and have no such bound; see [`encode_near`](Self::encode_near).
     pub fn body_max(mut self, bytes: usize) -> Self {
         self.body_max = bytes;
+        self
+    }
+
+    /// How much memory the large replies (above 64 KiB) of one peer, and of all peers, may take here until their askers take them, in bytes;
+    /// further ones wait for their turn. Each is at least one message of the largest size. Default: 4 and 16 of those, that is 256 MiB
+    /// and 1 GiB. docs/guarantees.md, "Bounds", says what may come on top.
+    ///
+    /// ```no_run
+    /// # use webmesh::Mesh;
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// let small = Mesh::builder().body_max(1 << 20).replies_max(2 << 20, 8 << 20).start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn replies_max(mut self, per_peer: u64, per_mesh: u64) -> Self {
+        self.replies_max = Some((per_peer, per_mesh));
+        self
+    }
+
+    /// To how many actors of one host this mesh keeps a stream open at a time, and how many streams a host may keep open to actors here; 1 to
+    /// 4,096. Beyond that the stream that is used least is ended for the next one, which costs the two round trips that it takes to open it again. A
+    /// host that uses more of another's actors all the time needs more on both sides. Each costs about 2 KB while it is open, and what a peer may open costs
+    /// some bytes of each connection. Default: 64.
+    ///
+    /// ```no_run
+    /// # use webmesh::Mesh;
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// let hub = Mesh::builder().lanes_max(1_000).start().await?; // each of its peers keeps many rooms
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn lanes_max(mut self, lanes: usize) -> Self {
+        self.lanes_max = lanes.clamp(1, LANES_MAX_MAX);
+        self
+    }
+
+    /// Has calls of actors of this very mesh encoded and decoded as those of another mesh's are: with the bounds of size, with
+    /// `Unencodable`, `BadPayload`, `BadReply` and `TooLarge`, and with refs in them bound anew. By default a near message is handed over as it
+    /// is, whatever its size, and its `Serialize` and `Deserialize` aren't called: a test that runs in one mesh sees nothing of what would fail between two. For tests; it
+    /// costs what encoding costs. What can't be delivered is told by the call itself, also to a `tell`.
+    ///
+    /// ```
+    /// # use webmesh::{prelude::*, AskError, Bytes, Mesh};
+    /// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+    /// # #[message(id = "put", reply = u64)]
+    /// # struct Put(Bytes);
+    /// # #[derive(webmesh::Protocol)]
+    /// # #[protocol(id = "store/1", accepts(Put))]
+    /// # struct Store;
+    /// # #[derive(Default, webmesh::RemoteActor)]
+    /// # #[remote(serves(Store))]
+    /// # struct StoreActor;
+    /// # impl Actor for StoreActor { type Context = Context<Self>; }
+    /// # impl Handler<Put> for StoreActor {
+    /// #     type Result = u64;
+    /// #     fn handle(&mut self, put: Put, _: &mut Context<Self>) -> u64 { put.0.len() as u64 }
+    /// # }
+    /// # #[webmesh::main]
+    /// # async fn main() -> webmesh::Result<()> {
+    /// let local = "127.0.0.1:0".parse()?;
+    /// let mesh = Mesh::builder().listen(local).body_max(1 << 20).encode_near(true).start().await?;
+    /// let store = mesh.spawn(StoreActor::default);
+    /// assert_eq!(store.ask(Put(vec![0; 1 << 20].into())).await?, 1 << 20);
+    /// let refused = store.ask(Put(vec![0; (1 << 20) + 1].into())).await;
+    /// assert_eq!(refused, Err(AskError::TooLarge { limit: 1 << 20 }));
+    /// # mesh.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn encode_near(mut self, encode: bool) -> Self {
+        self.encode_near = encode;
         self
     }
 
@@ -438,7 +533,14 @@ impl MeshBuilder {
             None => {}
         }
         let plain = EndpointConfig::new(SecretKey::from_bytes(secret.to_bytes()));
+        // As many as a peer of the same setting opens, with HELLO and control, and what quinn announces only after an eighth has ended.
+        let streams = self.lanes_max + 2 + (self.lanes_max / 8).max(2) + 4;
+        let windows = Windows {
+            lanes_max: u32::try_from(streams).unwrap_or(u32::MAX),
+            ..plain.windows.clone()
+        };
         let config = EndpointConfig {
+            windows,
             join: self.join,
             relay_tls: self.relay_tls,
             proxy: self.proxy,
@@ -455,7 +557,15 @@ impl MeshBuilder {
             features: FEATURE_CANCEL,
             ..plain
         };
-        let links = Links::new(placement.clone(), self.body_max);
+        let largest = self.body_max as u64;
+        let (per_peer, per_mesh) = self.replies_max.unwrap_or((
+            largest.saturating_mul(REPLIES_PER_PEER),
+            largest.saturating_mul(REPLIES_PER_MESH),
+        ));
+        let replies_max =
+            Limits { per_peer: per_peer.max(largest), per_mesh: per_mesh.max(largest) };
+        let sizes = Sizes { message_max: self.body_max, replies_max, lanes_max: self.lanes_max };
+        let links = Links::new(placement.clone(), sizes);
         let endpoint = Endpoint::bind(config, placement.clone(), links.observer()).await?;
         let ending = Ending::new(in_place, self.linger);
         let mesh = Mesh::from_inner(|itself| Inner {
@@ -466,6 +576,7 @@ impl MeshBuilder {
             directory: Directory::new(),
             placement,
             inlet_capacity: self.inlet_capacity,
+            near: self.encode_near.then(|| near::Limit::new(self.body_max)),
             random: Mutex::new(random),
             shut_down: AtomicBool::new(false),
             key_lock: Mutex::new(key_lock),

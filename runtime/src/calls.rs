@@ -6,6 +6,7 @@ use crate::error::{AskError, Fault, TellError};
 use crate::fate::Answer;
 use crate::mesh::DecodeScope;
 use crate::message::Message;
+use crate::near;
 use crate::payload::DecodeError;
 use crate::remote::{AskAnswer, OwnedPayload, Queued, RemoteTarget, Ticket};
 use crate::turn::may_block;
@@ -128,9 +129,13 @@ impl<M: Message> Ask<M> {
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<M::Result, AskError>> {
         Poll::Ready(match &mut self.state {
-            AskState::Near { answer, target } => {
-                ready!(answer.poll(cx, target.status())).map_err(AskError::from)
-            }
+            AskState::Near { answer, target } => match ready!(answer.poll(cx, target.status())) {
+                Ok(value) => match near::codec(&**target) {
+                    None => Ok(value),
+                    Some(codec) => codec.reply(&value),
+                },
+                Err(fault) => Err(fault.into()),
+            },
             AskState::Far { answer, target, .. } => match ready!(Pin::new(answer).poll(cx)) {
                 Ok(Ok(payload)) => decode::<M>(&payload, target.as_ref()),
                 // What this side couldn't encode never got as far as a slot.
@@ -150,7 +155,7 @@ fn decode<M: Message>(
     target: &dyn RemoteTarget,
 ) -> Result<M::Result, AskError> {
     let mut mesh = target.mesh();
-    let _scope = DecodeScope::enter(&mut mesh);
+    let _scope = DecodeScope::enter(&mut mesh, target.wire().peer);
     payload
         .decode::<M::Result>()
         .map_err(|error: DecodeError| AskError::BadReply(error.to_string()))

@@ -63,7 +63,7 @@ where
             return way_back.fault(Fault::Quarantined { left });
         }
         let decoded = {
-            let _scope = DecodeScope::enter(&mut mesh);
+            let _scope = DecodeScope::enter(&mut mesh, caller.peer());
             payload.decode::<M>()
         };
         drop(payload);

@@ -53,6 +53,7 @@
 //! - `actor_ref`, `calls`: what it holds of an actor, and the futures of its calls.
 //! - `dispatch`, `large`: from a typed message to an actor of unknown type, and back for its reply; large ones from afar.
 //! - [`payload`], [`bytes`]: messages as bytes.
+//! - `near`: calls within a mesh that are encoded all the same, for tests.
 //! - `remote`, `network`, `wire_ref`: the seams to the half that holds connections.
 //! - `outbound`, `inbound`, `body`: lanes: a message's way out, and in; large bodies beside them.
 //! - `frame`, `stream`, `scratch`: frames as bytes, and how streams are filled with them.
@@ -102,6 +103,7 @@ mod mesh;
 pub mod message;
 mod named;
 mod names;
+mod near;
 mod network;
 mod objects;
 mod outbound;

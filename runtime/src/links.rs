@@ -6,8 +6,10 @@ use crate::inbound::budget::Budget;
 use crate::inbound::succession::Succession;
 use crate::mesh::{Mesh, WeakMesh};
 use crate::network::{Drain, Network, Query};
-use crate::outbound::lane::{FarTarget, Lane, State};
+use crate::outbound::lane::{Lane, State};
 use crate::outbound::pump;
+use crate::outbound::room::{Limits, Room};
+use crate::outbound::target::FarTarget;
 use crate::publish::ResolveError;
 use crate::refusals::Refusals;
 use crate::remote::RemoteTarget;
@@ -22,7 +24,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
 use webmesh_transport::{
-    ConnectError, Endpoint, Excerpt, Hints, Link, LinkDown, Observer, PeerId, PeerRef, Placement,
+    ConnectError, Endpoint, Excerpt, Hints, Link, LinkDown, Observer, Origin, PeerId, PeerRef,
+    Placement,
 };
 
 /// How often lanes are looked after.
@@ -30,6 +33,9 @@ const ROUND: Duration = Duration::from_secs(1);
 
 /// Rounds after which an unused lane gives up its stream. A guess: opening the next one costs nothing but a few bytes.
 const IDLE_ROUNDS: u64 = 60;
+
+/// Rounds for which a lane that lost tells is kept, though every ref that was used is gone: one that wasn't may yet hear of it. A guess.
+const OWING_ROUNDS: u64 = 600;
 
 /// What the windows of all links may grant together, in bytes; single large messages come on top. A guess.
 const WINDOWS_MAX: u64 = 256 << 20;
@@ -53,10 +59,21 @@ const RESOLVE_TRIES: usize = 3;
 /// How long a name's resolution may take once there's a link.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(10);
 
+/// How large things may be, in bytes, and how many.
+pub(crate) struct Sizes {
+    /// A message or reply, bodies included.
+    pub(crate) message_max: usize,
+    /// Large replies that are held for askers.
+    pub(crate) replies_max: Limits,
+    /// Lanes, in number, that this side opens on one link.
+    pub(crate) lanes_max: usize,
+}
+
 /// The network of one mesh.
 pub(crate) struct Links {
     mesh: OnceLock<WeakMesh>,
     message_max: usize,
+    lanes_max: usize,
     placement: Arc<dyn Placement>,
     endpoint: OnceLock<Endpoint>,
     sessions: DashMap<u64, Arc<Session>>,
@@ -67,17 +84,20 @@ pub(crate) struct Links {
     watches: Watches,
     budget: Arc<Budget>,
     replies_budget: Arc<Budget>,
+    reply_room: Arc<Room>,
     succession: Arc<Succession>,
     abandoned: Abandoned,
     refusals: Arc<Refusals>,
 }
 
 impl Links {
-    /// The network of a mesh that is being started; `message_max` in bytes, bodies included.
-    pub(crate) fn new(placement: Arc<dyn Placement>, message_max: usize) -> Arc<Self> {
+    /// The network of a mesh that is being started.
+    pub(crate) fn new(placement: Arc<dyn Placement>, sizes: Sizes) -> Arc<Self> {
+        let Sizes { message_max, replies_max, lanes_max } = sizes;
         Arc::new(Self {
             mesh: OnceLock::new(),
             message_max,
+            lanes_max,
             placement,
             endpoint: OnceLock::new(),
             sessions: DashMap::new(),
@@ -87,6 +107,7 @@ impl Links {
             watches: Watches::default(),
             budget: Budget::new(WINDOWS_MAX, LARGEST_AT_ONCE * message_max as u64, None),
             replies_budget: Budget::new(REPLIES_MAX * message_max as u64, 0, None),
+            reply_room: Room::new(replies_max),
             succession: Arc::default(),
             abandoned: Abandoned::default(),
             refusals: Arc::default(),
@@ -129,12 +150,20 @@ impl Links {
         self.message_max
     }
 
+    pub(crate) fn lanes_max(&self) -> usize {
+        self.lanes_max
+    }
+
     pub(crate) fn budget(&self) -> Arc<Budget> {
         self.budget.clone()
     }
 
     pub(crate) fn replies_budget(&self) -> Arc<Budget> {
         self.replies_budget.clone()
+    }
+
+    pub(crate) fn reply_room(&self) -> &Arc<Room> {
+        &self.reply_room
     }
 
     pub(crate) fn succession(&self) -> &Arc<Succession> {
@@ -174,7 +203,7 @@ impl Links {
     async fn session_to(
         self: &Arc<Self>,
         peer: PeerId,
-        hints: &Hints,
+        hints: &[Hints],
     ) -> Result<Arc<Session>, Fault> {
         let endpoint = self.endpoint().ok_or(Fault::ShutDown)?;
         if self.silent.contains(&peer) {
@@ -261,15 +290,37 @@ impl Links {
         answer.await.unwrap_or(Err(ResolveError::ShutDown))
     }
 
+    /// The lane to an object of another mesh, which is begun if it is the first use of it.
+    pub(crate) fn lane(self: &Arc<Self>, wire: &WireRef, origin: Origin) -> Arc<Lane> {
+        let key = (wire.peer, wire.object.0, wire.protocol.clone().into_owned());
+        let begin = || Arc::new(Lane::new(Arc::downgrade(self), wire, self.message_max));
+        let lane = self.lanes.entry(key).or_insert_with(begin).clone();
+        let hints = wire.whereabouts(origin);
+        // What is held back for a silent peer goes on as soon as that is found, and a new ref may say where.
+        self.look_for(wire.peer, &hints);
+        lane.add_hints(hints);
+        lane
+    }
+
+    /// Looks for a peer that has fallen silent.
+    fn look_for(&self, peer: PeerId, hints: &Hints) {
+        if self.silent.contains(&peer)
+            && let Some(endpoint) = self.endpoint()
+        {
+            endpoint.look_for(peer, std::slice::from_ref(hints));
+        }
+    }
+
     /// Watches an object of another mesh.
     pub(crate) fn watch(
         self: &Arc<Self>,
         wire: &WireRef,
+        origin: Origin,
         publication: Option<u64>,
         watch: WatchId,
         sink: Arc<dyn WatchSink>,
     ) {
-        let (peer, hints) = (wire.peer, wire.whereabouts());
+        let (peer, hints) = (wire.peer, [wire.whereabouts(origin)]);
         self.watches.add(watch, wire.clone(), publication, sink);
         let links = self.clone();
         self.placement.spawn_network(Box::new(move || {
@@ -313,6 +364,7 @@ impl Links {
 
     /// The housekeeping's round.
     fn tidy(&self, round: u64) {
+        self.reply_room.round();
         for lane in self.lanes_where(|lane| lane.tidy(round) >= IDLE_ROUNDS) {
             lane.change(|state, fx| {
                 if state.core.is_quiet() {
@@ -320,10 +372,13 @@ impl Links {
                 }
             });
         }
-        // Nobody holds a ref to it, and nobody has to be told anything: the table's own is the last.
+        // No ref that was used is left, and nothing is left to be told: the table's own is the last.
         self.lanes.retain(|_, lane| {
-            Arc::strong_count(lane) > 1
-                || !lane.look(|state| state.core.is_closed() && state.core.is_quiet())
+            let news = lane.look(|state| {
+                let owes = state.core.owes_news() && round - lane.last_used() < OWING_ROUNDS;
+                owes || !(state.core.is_closed() && state.core.is_quiet())
+            });
+            Arc::strong_count(lane) > 1 || news
         });
     }
 
@@ -461,22 +516,18 @@ impl Network for LinkNetwork {
         self.0.silent.iter().map(|peer| *peer).collect()
     }
 
-    fn target(&self, wire: WireRef) -> Arc<dyn RemoteTarget> {
-        let links = &self.0;
-        let key = (wire.peer, wire.object.0, wire.protocol.clone());
-        let lane = links
-            .lanes
-            .entry(key)
-            .or_insert_with(|| Arc::new(Lane::new(Arc::downgrade(links), &wire, links.message_max)))
-            .clone();
-        lane.set_hints(wire.whereabouts());
-        // What is held back for a silent peer goes on as soon as that is found, and a new ref may say where.
-        if links.silent.contains(&wire.peer)
-            && let Some(endpoint) = links.endpoint()
-        {
-            endpoint.look_for(wire.peer, &wire.whereabouts());
-        }
-        Arc::new(FarTarget::new(lane, wire, links.mesh.get().cloned().unwrap_or_default()))
+    fn target(&self, wire: WireRef, origin: Origin) -> Arc<dyn RemoteTarget> {
+        let mesh = self.0.mesh.get().cloned().unwrap_or_default();
+        Arc::new(FarTarget::new(&self.0, wire, origin, mesh))
+    }
+
+    fn origin_of(&self, peer: &PeerId) -> Origin {
+        let link = self.0.endpoint().and_then(|endpoint| endpoint.link(peer));
+        link.map_or(Origin::Internet, |link| link.origin())
+    }
+
+    fn look_for(&self, wire: &WireRef) {
+        self.0.look_for(wire.peer, &wire.whereabouts(Origin::User));
     }
 
     fn resolve(

@@ -7,12 +7,17 @@ use futures_util::future::BoxFuture;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use webmesh_transport::{PeerId, PeerRef};
+use webmesh_transport::{Origin, PeerId, PeerRef};
 
 /// The connections of one mesh.
 pub(crate) trait Network: Send + Sync {
-    /// The actor of another mesh that goes by this name. Connects no earlier than something is sent.
-    fn target(&self, wire: WireRef) -> Arc<dyn RemoteTarget>;
+    /// The actor of another mesh that goes by this name, by the word of `origin`. Nothing is kept of it beyond what is returned, and
+    /// nobody connected to, before it is used.
+    fn target(&self, wire: WireRef, origin: Origin) -> Arc<dyn RemoteTarget>;
+    /// Where the word of a peer may lead this host, as it is connected now.
+    fn origin_of(&self, peer: &PeerId) -> Origin;
+    /// The application says where a peer may be found that has fallen silent.
+    fn look_for(&self, wire: &WireRef);
     /// Resolves a published name at another mesh.
     fn resolve(
         &self,

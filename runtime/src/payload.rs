@@ -4,6 +4,7 @@
 //! receiving end: a slice of what arrived and the bodies that belong to it. serde has no way to hand either through a user's
 //! `Serialize`, hence one thread-local each, set for the length of one call and restored afterwards (also by a panic).
 
+use crate::frame::PAYLOAD_INLINE_MAX;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -75,6 +76,13 @@ pub(crate) fn attached(index: u32) -> Option<bytes::Bytes> {
     ATTACHED.with_borrow(|bodies| bodies.get(usize::try_from(index).ok()?).cloned())
 }
 
+/// Whether a value is larger than `limit`: bytes of MessagePack, and those of the bodies that it set aside. What travels beside the lane counts; a
+/// value that stays within it is the envelope of its bodies, and counts if it has none.
+pub(crate) fn exceeds(payload: usize, bodies: usize, limit: usize) -> bool {
+    let beside = if payload > PAYLOAD_INLINE_MAX { bodies.saturating_add(payload) } else { bodies };
+    beside > limit || (bodies == 0 && payload > limit)
+}
+
 /// Encodes values into a buffer of its own, again and again.
 #[derive(Debug)]
 pub struct Encoder {
@@ -85,7 +93,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder for values of at most `limit` bytes, bodies included.
+    /// An encoder for values of at most `limit` bytes, as [`MeshBuilder::body_max`](crate::MeshBuilder::body_max) counts them.
     pub const fn new(limit: usize) -> Self {
         Self { bytes: Vec::new(), bodies: Vec::new(), bodies_len: 0, limit }
     }
@@ -98,8 +106,7 @@ impl Encoder {
         let (start, bodies_before) = (self.bytes.len(), self.bodies.len());
         let outcome = {
             let scope = Aside::enter(&mut self.bodies);
-            let room = self.limit.saturating_sub(self.bodies_len);
-            let mut out = Bounded { bytes: &mut self.bytes, limit: room, exceeded: false };
+            let mut out = Bounded { bytes: &mut self.bytes, limit: self.limit, exceeded: false };
             let mut serializer = rmp_serde::Serializer::new(&mut out).with_struct_map();
             let outcome = value.serialize(&mut serializer);
             drop(scope);
@@ -111,7 +118,7 @@ impl Encoder {
         };
         let added: usize = self.bodies[bodies_before..].iter().map(bytes::Bytes::len).sum();
         let outcome = outcome.and_then(|()| {
-            if self.bytes.len() + self.bodies_len + added > self.limit {
+            if exceeds(self.bytes.len(), self.bodies_len + added, self.limit) {
                 return Err(EncodeError::TooLarge { limit: self.limit });
             }
             self.bodies_len += added;
@@ -328,6 +335,28 @@ mod tests {
         );
         assert_eq!(encoder.bytes(), before);
         assert!(encoder.bodies().is_empty());
+    }
+
+    #[test]
+    fn the_envelope_of_bodies_does_not_count_and_everything_else_does() {
+        const LIMIT: usize = 1 << 20;
+        let limited = |value: &dyn Fn(&mut Encoder) -> Result<(), EncodeError>| {
+            value(&mut Encoder::new(LIMIT)).is_ok()
+        };
+        let body = |len| Bytes::from(vec![1; len]);
+        for (len, passes) in [(LIMIT, true), (LIMIT + 1, false)] {
+            assert_eq!(limited(&|e| e.encode(&body(len))), passes);
+            assert_eq!(limited(&|e| e.encode(&("envelope", body(len)))), passes);
+            let halves = (body(LIMIT / 2), "x".repeat(60_000), body(len - LIMIT / 2));
+            assert_eq!(limited(&|e| e.encode(&halves)), passes);
+            // A text is part of the value: five bytes say how long it is.
+            assert_eq!(limited(&|e| e.encode(&"x".repeat(len - 5))), passes);
+            let both = ("x".repeat(100_000 - 6), body(len - 100_000 - 6));
+            assert_eq!(limited(&|e| e.encode(&both)), passes);
+        }
+        let mut small = Encoder::new(100);
+        assert!(small.encode(&"x".repeat(98)).is_ok());
+        assert!(Encoder::new(100).encode(&"x".repeat(99)).is_err());
     }
 
     #[test]

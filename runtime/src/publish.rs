@@ -502,9 +502,11 @@ impl<'a, P: Protocol> IntoFuture for Resolve<'a, P> {
                 _ => mesh.answer_query(name, requirement, P::ID, mesh.peer_id())?,
             };
             if wire.protocol != P::ID {
-                return Err(ResolveError::WrongProtocol { found: wire.protocol });
+                return Err(ResolveError::WrongProtocol { found: wire.protocol.into_owned() });
             }
-            Ok(ActorRef::new(mesh.target(wire)))
+            // The answering host's word; where the application found that is remembered apart.
+            let origin = mesh.origin_of(wire.peer);
+            Ok(ActorRef::new(mesh.target(wire, origin)))
         })
     }
 }

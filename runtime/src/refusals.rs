@@ -134,7 +134,7 @@ impl Mesh {
 /// A lane of `peer` introduces a message that the actor doesn't know. The line is written now, for the messages themselves name it
 /// no more.
 pub(crate) fn unknown_message(peer: PeerId, object: &dyn Exposed, id: &str) {
-    if let Some(mesh) = DecodeScope::current() {
+    if let Some((mesh, _)) = DecodeScope::current() {
         let what = format_args!("the message {} of {}", Excerpt(id), object.protocol());
         mesh.inner().refusals.tell(peer, what, Reason::UnknownMessage);
     }
@@ -147,7 +147,7 @@ pub(crate) fn message_failed(
     index: Option<u16>,
     fault: &Fault,
 ) {
-    let Some(mesh) = DecodeScope::current() else { return };
+    let Some((mesh, _)) = DecodeScope::current() else { return };
     match fault {
         Fault::UnknownMessage => mesh.inner().refusals.count(Reason::UnknownMessage),
         Fault::BadPayload(why) => {

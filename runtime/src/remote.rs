@@ -2,6 +2,7 @@
 //! remote half. Nothing here knows frames, lanes or connections.
 
 use crate::error::Fault;
+use crate::outbound::room::Place;
 use crate::payload::{DecodeError, EncodeError, Encoder, Payload};
 use crate::watch::{WatchId, WatchSink};
 use crate::wire_ref::WireRef;
@@ -9,7 +10,9 @@ use serde::de::DeserializeOwned;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use tokio::sync::oneshot;
+use webmesh_transport::Origin;
 
 /// Resolves when a message that had to wait in line was accepted. Dropping it earlier withdraws the message.
 pub(crate) type Ticket = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send>>;
@@ -73,6 +76,8 @@ pub(crate) trait RemoteTarget: Send + Sync {
     fn is_connecting(&self) -> bool;
     /// The name under which this target is known.
     fn wire(&self) -> &WireRef;
+    /// Whose word that is.
+    fn origin(&self) -> Origin;
     /// The mesh that replies are decoded for.
     fn mesh(&self) -> crate::mesh::WeakMesh;
     /// Tells the sink of everything that happens to the target; the last notice is one `Down`.
@@ -88,6 +93,8 @@ pub(crate) struct OwnedPayload {
     pub(crate) bytes: bytes::Bytes,
     /// The bodies its placeholders stand for.
     pub(crate) bodies: Vec<bytes::Bytes>,
+    /// That of a large reply in the memory for those, kept until it is decoded.
+    pub(crate) _place: Option<Arc<Place>>,
 }
 
 impl OwnedPayload {
@@ -99,26 +106,67 @@ impl OwnedPayload {
 
 /// Where the answer to one ask (or flush) goes. Dropping it unanswered reads as [`Fault::PeerGone`].
 #[derive(Debug)]
-pub(crate) struct AskSlot(oneshot::Sender<Result<OwnedPayload, Fault>>);
+pub(crate) struct AskSlot(oneshot::Sender<Answered>);
+
+/// What comes through a slot.
+#[derive(Debug)]
+enum Answered {
+    Done(Result<OwnedPayload, Fault>),
+    /// A large reply has begun to come. It will be at the end of another slot; whoever looks says so.
+    Coming {
+        rest: oneshot::Receiver<Answered>,
+        looked: oneshot::Sender<()>,
+    },
+}
 
 /// The asker's end of an [`AskSlot`].
-pub(crate) type AskAnswer = oneshot::Receiver<Result<OwnedPayload, Fault>>;
+#[derive(Debug)]
+pub(crate) struct AskAnswer(oneshot::Receiver<Answered>);
+
+/// Resolves when the asker of a large reply waits for it, or has given up.
+pub(crate) type Looked = oneshot::Receiver<()>;
 
 impl AskSlot {
     /// A slot and the end at which its answer arrives.
     pub(crate) fn new() -> (Self, AskAnswer) {
         let (slot, answer) = oneshot::channel();
-        (Self(slot), answer)
+        (Self(slot), AskAnswer(answer))
+    }
+
+    /// A large reply begins to come: the slot that it is to go to.
+    pub(crate) fn coming(self) -> (Self, Looked) {
+        let (slot, rest) = oneshot::channel();
+        let (looked, look) = oneshot::channel();
+        // If the asker has given up, so it has behind the next slot.
+        let _ = self.0.send(Answered::Coming { rest, looked });
+        (Self(slot), look)
     }
 
     /// Delivers the reply.
     pub(crate) fn value(self, payload: OwnedPayload) {
         // The asker may have given up; then nobody misses the answer.
-        let _ = self.0.send(Ok(payload));
+        let _ = self.0.send(Answered::Done(Ok(payload)));
     }
 
     /// Delivers a failure.
     pub(crate) fn fault(self, fault: Fault) {
-        let _ = self.0.send(Err(fault));
+        let _ = self.0.send(Answered::Done(Err(fault)));
+    }
+}
+
+impl Future for AskAnswer {
+    type Output = Result<Result<OwnedPayload, Fault>, oneshot::error::RecvError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match ready!(Pin::new(&mut self.0).poll(cx)) {
+                Ok(Answered::Done(outcome)) => return Poll::Ready(Ok(outcome)),
+                Ok(Answered::Coming { rest, looked }) => {
+                    let _ = looked.send(());
+                    self.0 = rest;
+                }
+                Err(gone) => return Poll::Ready(Err(gone)),
+            }
+        }
     }
 }

@@ -66,7 +66,7 @@ impl Watches {
         let mut table = self.table.lock();
         table.next += 1;
         let number = table.next;
-        tracing::debug!(peer = %wire.peer, protocol = wire.protocol, watch = number, "a watch begins");
+        tracing::debug!(peer = %wire.peer, protocol = &*wire.protocol, watch = number, "a watch begins");
         table.numbers.insert(number, id);
         let told = None;
         let watch =

@@ -2,12 +2,13 @@
 //! (more hints) can be added; unknown ones are ignored.
 
 use serde::{Deserialize, Deserializer, Serialize, de};
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
-use webmesh_transport::{Hints, PeerId, PeerRef, peer_ref::RendezvousPoint};
+use webmesh_transport::{Hints, Origin, PeerId, PeerRef, peer_ref::RendezvousPoint};
 
-use crate::message::MAX_ID_BYTES;
+use crate::message::{MAX_ID_BYTES, Protocol};
 
 /// Addresses a ref may carry. A guess: two address families, a few interfaces.
 pub(crate) const HINTS_MAX: usize = 8;
@@ -29,7 +30,7 @@ pub(crate) struct WireRef {
     /// the process.
     pub(crate) epoch: u64,
     #[serde(deserialize_with = "bounded_id")]
-    pub(crate) protocol: String,
+    pub(crate) protocol: Cow<'static, str>,
     /// In the answer to a query, which publication of the name it found; the same one again has the same number. Nothing in
     /// refs inside messages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,11 +54,29 @@ pub(crate) struct Point {
 }
 
 impl WireRef {
-    /// Where its peer may be found.
-    pub(crate) fn whereabouts(&self) -> Hints {
+    /// Reads a ref that must be of protocol `P`, whose id then isn't kept once more.
+    pub(crate) fn deserialize_of<'de, P: Protocol, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Self, D::Error> {
+        let Of { peer, object, epoch, protocol: IdOf(_), hints, rendezvous } =
+            Of::<P>::deserialize(deserializer)?;
+        // Only the host that publishes a name says which publication it is, and only when it is asked.
+        Ok(Self {
+            peer,
+            object,
+            epoch,
+            protocol: P::ID.into(),
+            publication: None,
+            hints,
+            rendezvous,
+        })
+    }
+
+    /// Where its peer may be found, by the word of `origin`.
+    pub(crate) fn whereabouts(&self, origin: Origin) -> Hints {
         let point = |Point { peer, addresses, tls }| RendezvousPoint { peer, addresses, tls };
         let rendezvous = self.rendezvous.iter().cloned().map(point).collect();
-        Hints { addresses: self.hints.clone(), rendezvous }
+        Hints { origin, addresses: self.hints.clone(), rendezvous }
     }
 
     /// Says that its peer may be found there, too.
@@ -78,12 +97,52 @@ impl WireRef {
     }
 }
 
-fn bounded_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+/// The same of one protocol.
+#[derive(Deserialize)]
+#[serde(bound = "P: Protocol")]
+struct Of<P> {
+    peer: PeerId,
+    #[serde(with = "object_id")]
+    object: ObjectId,
+    epoch: u64,
+    protocol: IdOf<P>,
+    #[serde(default, deserialize_with = "bounded_hints")]
+    hints: Vec<SocketAddr>,
+    #[serde(default, deserialize_with = "bounded_points")]
+    rendezvous: Vec<Point>,
+}
+
+/// The id of a protocol, compared and not kept.
+struct IdOf<P>(PhantomData<fn() -> P>);
+
+impl<'de, P: Protocol> Deserialize<'de> for IdOf<P> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Compare<P>(PhantomData<fn() -> P>);
+        impl<P: Protocol> de::Visitor<'_> for Compare<P> {
+            type Value = IdOf<P>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "the id of protocol {:?}", P::ID)
+            }
+            fn visit_str<E: de::Error>(self, found: &str) -> Result<IdOf<P>, E> {
+                if found == P::ID {
+                    return Ok(IdOf(PhantomData));
+                }
+                Err(E::custom(format_args!(
+                    "a ref of protocol {found:?} where {:?} is expected",
+                    P::ID
+                )))
+            }
+        }
+        deserializer.deserialize_str(Compare(PhantomData))
+    }
+}
+
+fn bounded_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'static, str>, D::Error> {
     let id = String::deserialize(deserializer)?;
     if id.is_empty() || id.len() > MAX_ID_BYTES {
         return Err(de::Error::custom("a protocol id has 1 to 128 bytes"));
     }
-    Ok(id)
+    Ok(id.into())
 }
 
 /// Keeps the first hints and drops the rest without storing them.

@@ -10,16 +10,24 @@ use std::{
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 use tempfile::TempDir;
 
-/// A user who runs nothing else, as far as can be known: limits on threads count all of a user's. A guess.
+/// The first of the users who run nothing else, as far as can be known: limits on threads count all of a user's. A guess.
 const NOBODY: u32 = 63_217;
+
+/// One more of them for each test.
+fn nobody() -> u32 {
+    static USED: AtomicU32 = AtomicU32::new(0);
+    NOBODY + USED.fetch_add(1, Ordering::Relaxed)
+}
 
 /// Where a user without rights runs the command: a copy of it, and a directory of that user's own.
 struct Place {
     dir: TempDir,
+    user: u32,
     /// Whether this process may act as another user.
     is_root: bool,
 }
@@ -27,12 +35,13 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let is_root = chown(dir.path(), Some(NOBODY), None).is_ok();
+        let user = nobody();
+        let is_root = chown(dir.path(), Some(user), None).is_ok();
         std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let copy = dir.path().join("webmesh");
         std::fs::copy(env!("CARGO_BIN_EXE_webmesh"), &copy).unwrap();
         std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755)).unwrap();
-        Self { dir, is_root }
+        Self { dir, user, is_root }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -44,7 +53,7 @@ impl Place {
         let mut command = Command::new("prlimit");
         command.arg(limit);
         if self.is_root {
-            let user = NOBODY.to_string();
+            let user = self.user.to_string();
             command.args(["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"]);
         }
         command.arg(self.path("webmesh")).args(["--json", "node", "--data"]).arg(self.path("data"));
@@ -76,7 +85,8 @@ struct Ended {
 fn outcome(mut process: Child) -> Ended {
     let mut line = String::new();
     BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let ready = serde_json::from_str(&line).ok();
+    let said: Option<Value> = serde_json::from_str(&line).ok();
+    let ready = said.filter(|said| said["event"] == "ready");
     if ready.is_some() {
         let pid = process.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());

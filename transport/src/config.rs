@@ -12,7 +12,7 @@ use crate::{
     limits::Limits,
     nat::Resolver,
     path::liveness::Patience,
-    peer_ref::{ContentError, PeerRef, RendezvousPoint},
+    peer_ref::{ContentError, PeerRef},
     quic::Windows,
     rendezvous::{host::Service, join::JoinError},
     shortage::{is_shortage, with_remedy},
@@ -101,15 +101,6 @@ impl EndpointConfig {
             network: None,
         }
     }
-}
-
-/// Where a peer may be found, besides what it says itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hints {
-    /// Addresses at which it may answer.
-    pub addresses: Vec<SocketAddr>,
-    /// Rendezvous through which it may be met.
-    pub rendezvous: Vec<RendezvousPoint>,
 }
 
 /// Where tunnels are taken. Port 443 passes most firewalls, and is tried by whoever dials; another port is told to hosts

@@ -181,15 +181,20 @@ pub(crate) async fn dial(
     let sleep = shared.socket.sleep(limit);
     let mut worst = None;
     let named = addresses.clone();
-    tokio::select! {
+    let outcome = tokio::select! {
         biased;
-        outcome = authenticate(shared, peer, (addresses, insist), late, wanted, &mut worst) => return outcome,
-        () = sleep => {}
-    }
-    // That somebody else lives there says more than that nobody answered elsewhere.
-    let narrow = shared.socket.too_narrow(&named).map(ConnectError::TooNarrow);
-    let worst = worst.filter(ConnectError::is_telling);
-    Err(worst.or(narrow).unwrap_or(ConnectError::Timeout(limit)))
+        outcome = authenticate(shared, peer, (addresses, insist), late, wanted, &mut worst) => outcome,
+        // That somebody else lives there says more than that nobody answered elsewhere.
+        () = sleep => {
+            let worst = worst.filter(ConnectError::is_telling);
+            Err(worst.unwrap_or(ConnectError::Timeout(limit)))
+        }
+    };
+    outcome.map_err(|error| {
+        let narrow = || shared.socket.too_narrow(&named).map(ConnectError::TooNarrow);
+        let narrow = if error.is_telling() { None } else { narrow() };
+        narrow.unwrap_or(error)
+    })
 }
 
 async fn authenticate(

@@ -28,7 +28,7 @@ use crate::nat::birthday::SOCKETS;
 use crate::nat::port_mapping;
 use crate::{
     bucket::Bucket,
-    config::{BindError, EndpointConfig, Hints, bind, bind_all},
+    config::{BindError, EndpointConfig, bind, bind_all},
     connection::{Connection, Newer, Order, Waiter},
     dial::{Authenticated, ConnectError, accept, dial},
     hello::{FEATURE_RELAY, FEATURE_RENDEZVOUS, Hello, InstanceId},
@@ -42,14 +42,13 @@ use crate::{
     path::{
         candidates::CANDIDATES_MAX,
         explain::Explanation,
+        hints::{Hints, Origin},
         liveness::Patience,
         nonces::Nonces,
         places::{self, Places},
         pulse::Pulses,
     },
-    peer_ref::{
-        ExpiredError, Origin, PeerRef, PeerRefStore, Remembered, RendezvousPoint, SignedRef,
-    },
+    peer_ref::{ExpiredError, PeerRef, PeerRefStore, Remembered, RendezvousPoint, SignedRef},
     placement::Placement,
     printable::Excerpt,
     quic::{self, Quic, Windows},
@@ -255,7 +254,7 @@ impl Endpoint {
     /// Remembers how a peer can be reached, for later dials to its key, and says what became of that. What
     /// is expired, or older than what is known, changes nothing.
     pub fn remember(&self, reference: &PeerRef) -> Remembered {
-        self.shared().remember(reference, Origin::Application)
+        self.shared().remember(reference, Origin::User)
     }
 
     /// The link to `peer` that takes new work, if there is one.
@@ -290,8 +289,8 @@ impl Endpoint {
                 // Though the book should be full, or know better.
                 let addresses = signed.addresses().to_vec();
                 let rendezvous = signed.rendezvous().to_vec();
-                let hints = Hints { addresses, rendezvous };
-                self.connect_to(signed.peer(), &hints, Some(signed)).await
+                let hints = Hints { origin: Origin::User, addresses, rendezvous };
+                self.connect_to(signed.peer(), &[hints], Some(signed)).await
             }
             PeerRef::Addresses(addresses) => {
                 self.shared().connect_address(addresses.addresses().to_vec(), false).await
@@ -320,15 +319,16 @@ impl Endpoint {
     }
 
     /// The link to `peer`, dialled if need be at `hints` and what is remembered of it. A newer reference that is remembered counts
-    /// as one that [`Endpoint::connect`] is given.
-    pub async fn connect_peer(&self, peer: PeerId, hints: &Hints) -> Result<Link, ConnectError> {
+    /// as one that [`Endpoint::connect`] is given. Of the hints, the first ones are tried first, and only where they may lead
+    /// ([`Origin`]).
+    pub async fn connect_peer(&self, peer: PeerId, hints: &[Hints]) -> Result<Link, ConnectError> {
         self.connect_to(peer, hints, None).await
     }
 
     async fn connect_to(
         &self,
         peer: PeerId,
-        hints: &Hints,
+        hints: &[Hints],
         given: Option<&SignedRef>,
     ) -> Result<Link, ConnectError> {
         let shared = self.shared();
@@ -346,11 +346,11 @@ impl Endpoint {
 
     /// `peer` is silent: it is looked for at the newest reference that is remembered, or else at `hints`, beside its link. If it is
     /// found there, [`Observer::link_up`] says so. How often that is done is bounded.
-    pub fn look_for(&self, peer: PeerId, hints: &Hints) {
+    pub fn look_for(&self, peer: PeerId, hints: &[Hints]) {
         let shared = self.shared();
         let Some(link) = self.link(&peer) else { return };
-        let hinted =
-            || (*hints != Hints::default()).then(|| Newer::hinted(shared.places(peer, hints)));
+        let any = hints.iter().any(|hints| !hints.is_empty());
+        let hinted = || any.then(|| Newer::hinted(shared.places(peer, hints)));
         if let Some(newer) = shared.newer(&link, None).or_else(hinted) {
             shared.order(peer, Order::Renew { newer, waiter: None });
         }
@@ -477,7 +477,7 @@ impl Shared {
         if let Some(reference) = reference
             && reference.peer() == Some(link.peer())
         {
-            self.remember(reference, Origin::Network);
+            self.remember(reference, link.origin());
         }
         if link.dialled() && link.lease().road().is_some_and(|road| road.flow.is_none()) {
             let via = self.original(link.via());

@@ -2,8 +2,10 @@
 //! sends.
 //!
 //! - `ranking`: core: the order in which they are named
+//! - `routes`: whether another route than the default one leads somewhere
 
 pub(crate) mod ranking;
+mod routes;
 
 use std::{
     io,
@@ -14,6 +16,7 @@ use if_addrs::{IfAddr, IfOperStatus};
 
 use crate::shortage::is_shortage;
 use ranking::{Described, ranked};
+pub(crate) use routes::leads_inside;
 
 /// Addresses of documentation: nobody's, so that only the default route leads there. Nothing is sent to them.
 const FAR: [IpAddr; 2] = [

@@ -57,7 +57,7 @@ mod tls;
 mod tunnel;
 mod wire;
 
-pub use config::{BindError, EndpointConfig, Hints, RelayTls};
+pub use config::{BindError, EndpointConfig, RelayTls};
 pub use dial::ConnectError;
 pub use endpoint::{Drops, Endpoint, PeerRefChanges, RefusedByEndpoint, Served};
 pub use hello::{FEATURE_CANCEL, InstanceId};
@@ -68,6 +68,7 @@ pub use link::{Link, LinkDown, Observer, PathKind};
 pub use log_quota::LogQuota;
 pub use path::{
     explain::{Candidate, Explanation},
+    hints::{Hints, Origin},
     liveness::Patience,
     pulse::{Expecting, PingError, Watching},
 };

@@ -20,8 +20,12 @@ use crate::{
     inline::Inline,
     lease::Lease,
     limits,
-    path::pulse::{Expecting, PingError, Pulse, Watching},
+    path::{
+        hints::Origin,
+        pulse::{Expecting, PingError, Pulse, Watching},
+    },
     printable::printable,
+    quic::Windows,
     socket::handles::Road,
     tunnel::is_far_end,
 };
@@ -176,6 +180,7 @@ struct Inner {
     orders: actix::WeakRecipient<Order>,
     introduced: Option<Box<[SocketAddr]>>,
     version: AtomicU64,
+    windows: Windows,
 }
 
 /// What a link is made of.
@@ -200,6 +205,8 @@ pub(crate) struct Parts {
     pub(crate) introduced: Option<Box<[SocketAddr]>>,
     /// That of the peer's reference; 0 if it has shown none.
     pub(crate) version: u64,
+    /// What the peer may send unread, and how many streams it may open.
+    pub(crate) windows: Windows,
 }
 
 impl Link {
@@ -218,6 +225,7 @@ impl Link {
             features,
             introduced,
             version,
+            windows,
         } = parts;
         let version = AtomicU64::new(version);
         let inner = Inner {
@@ -234,6 +242,7 @@ impl Link {
             orders,
             introduced,
             version,
+            windows,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -287,6 +296,23 @@ impl Link {
         &self.inner.connection
     }
 
+    /// Bytes that the peer may send unread: over all streams of the connection, if that isn't [widened](Self::widen), and on each.
+    pub fn receive_windows(&self) -> (u64, u64) {
+        let Windows { connection, stream, .. } = self.inner.windows;
+        (connection.into(), stream.into())
+    }
+
+    /// Lets the peer send so many more bytes unread than at first, over all streams, and keep so many more one-way streams open. Each call
+    /// replaces the one before.
+    pub fn widen(&self, bytes: u64, streams: u32) {
+        let Windows { connection, bodies_max, .. } = self.inner.windows;
+        let window = u64::from(connection).saturating_add(bytes);
+        let window = VarInt::from_u64(window).unwrap_or(VarInt::MAX);
+        self.inner.connection.set_receive_window(window);
+        let streams = VarInt::from_u32(bodies_max.saturating_add(streams));
+        self.inner.connection.set_max_concurrent_uni_streams(streams);
+    }
+
     /// Runs `write` and sends at once, on this thread, what it wrote to streams of the connection, rather than waking the
     /// network thread for it: for little that is waited for. `false`, and `write` was not run: the connection
     /// has ended, or the network thread is at work on it, or this is that thread. It must neither wait nor send to the same link in this way.
@@ -314,6 +340,11 @@ impl Link {
     /// The kind of the road in use.
     pub fn path(&self) -> PathKind {
         self.inner.lease.road().map_or(PathKind::Direct, |road| self.kind(&road))
+    }
+
+    /// Whose word it is what the peer says of others, as far as it decides where that may lead this host.
+    pub fn origin(&self) -> Origin {
+        Origin::of(self.inner.lease.road())
     }
 
     /// How often this side has sent along another road than before, since the handshake. The peer's own changes aren't

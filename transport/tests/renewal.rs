@@ -8,7 +8,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use common::{Heard, Host, echo, host_in_place, in_place, key};
 use tokio::time::Instant;
 use webmesh_transport::{
-    EndpointConfig, Hints, InPlace, LinkDown, MemoryNetwork, PeerRef,
+    EndpointConfig, Hints, InPlace, LinkDown, MemoryNetwork, Origin, PeerRef,
     peer_ref::{RefContent, Remembered, SignedRef},
 };
 
@@ -92,7 +92,7 @@ fn what_is_remembered_counts_for_a_dial_by_key_too() {
         let news = newer(2, 1, &[b.address()]);
         assert_eq!(a.endpoint.remember(&news), Remembered::Replaced);
         let begun = Instant::now();
-        let link = a.endpoint.connect_peer(peer, &Hints::default()).await.unwrap();
+        let link = a.endpoint.connect_peer(peer, &[]).await.unwrap();
         assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
         assert_eq!(link.instance(), b.endpoint.instance());
     });
@@ -169,10 +169,11 @@ fn hints_that_nobody_signed_count_only_while_the_peer_is_silent() {
         let (network, a, b) = world(&placement, 10 * MS).await;
         let at_a = a.connect(&b).await;
         let peer = b.peer();
-        let elsewhere = Hints { addresses: vec![at(2, 2000)], ..Hints::default() };
+        let addresses = vec![at(2, 2000)];
+        let elsewhere = Hints { origin: Origin::User, addresses, rendezvous: Vec::new() };
         tokio::time::sleep(10 * SECOND).await;
         let before = network.carried().datagrams;
-        a.endpoint.look_for(peer, &elsewhere);
+        a.endpoint.look_for(peer, std::slice::from_ref(&elsewhere));
         tokio::time::sleep(SECOND).await;
         assert_eq!(network.carried().datagrams, before, "it isn't silent");
         let _waiting = at_a.expect_answers();
@@ -180,7 +181,7 @@ fn hints_that_nobody_signed_count_only_while_the_peer_is_silent() {
         tokio::time::sleep(6 * SECOND).await;
         let b = started_at(2000, &network).await;
         let begun = Instant::now();
-        a.endpoint.look_for(peer, &elsewhere);
+        a.endpoint.look_for(peer, std::slice::from_ref(&elsewhere));
         assert_eq!(a.diary.down(&at_a).await, LinkDown::Restarted);
         assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
         assert_eq!(a.diary.up().await.instance(), b.endpoint.instance());

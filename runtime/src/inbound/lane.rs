@@ -301,7 +301,7 @@ impl InLane {
         let count = frames.spans().len();
         let mut mesh = std::mem::take(&mut self.mesh);
         let outcome = {
-            let _scope = DecodeScope::enter(&mut mesh);
+            let _scope = DecodeScope::enter(&mut mesh, self.caller.peer());
             (0..count).try_for_each(|at| {
                 let left = u32::try_from(count - at).unwrap_or(u32::MAX);
                 self.take_frame(&frames, frames.spans()[at], left, cx)
@@ -509,7 +509,7 @@ impl InLane {
         if !self.held.is_empty() {
             let mut mesh = std::mem::take(&mut self.mesh);
             let outcome = {
-                let _scope = DecodeScope::enter(&mut mesh);
+                let _scope = DecodeScope::enter(&mut mesh, self.caller.peer());
                 self.stage_held(cx)
             };
             self.mesh = mesh;
@@ -568,7 +568,7 @@ impl InLane {
                 self.stage(
                     head,
                     if payload.len() > PAYLOAD_INLINE_MAX {
-                        Arrived::Large(OwnedPayload { bytes: payload, bodies })
+                        Arrived::Large(OwnedPayload { bytes: payload, bodies, _place: None })
                     } else {
                         Arrived::Small(Payload { bytes: &payload, bodies: &bodies })
                     },

@@ -34,13 +34,14 @@ use ending::Hold;
 use parking_lot::Mutex;
 use rand::Rng;
 use rand::rngs::StdRng;
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use webmesh_registry::Directory;
 use webmesh_transport::identity::KeyLock;
 use webmesh_transport::placement::{Named, Placement};
-use webmesh_transport::{Endpoint, PeerId, PeerRef, SecretKey};
+use webmesh_transport::{Endpoint, Origin, PeerId, PeerRef, SecretKey};
 
 /// One node of the mesh, embedded in this program: an identity, the actors that it hosts, and its connections.
 ///
@@ -63,6 +64,8 @@ pub(crate) struct Inner {
     pub(crate) directory: Directory<Access>,
     pub(crate) placement: Arc<dyn Placement>,
     pub(crate) inlet_capacity: usize,
+    /// Near calls are encoded.
+    pub(crate) near: Option<crate::near::Limit>,
     pub(crate) random: Mutex<StdRng>,
     pub(crate) shut_down: AtomicBool,
     /// Keeps others from using the key file, if there is one, until the mesh is shut down.
@@ -340,8 +343,20 @@ impl Mesh {
     /// Binds a ref to this mesh: needed for one that was decoded outside of any message (from a file, say). A ref that
     /// is bound to another mesh is bound anew.
     pub fn bind<P: Protocol>(&self, reference: ActorRef<P>) -> ActorRef<P> {
+        // What was received in a message stays the word of its sender.
+        let origin = match reference.target() {
+            Target::Remote(target) => target.origin(),
+            _ => Origin::User,
+        };
         match reference.wire() {
-            Some(wire) => ActorRef::new(self.target(wire)),
+            Some(wire) => {
+                if origin == Origin::User
+                    && let Some(network) = self.inner().network.get()
+                {
+                    network.look_for(&wire);
+                }
+                ActorRef::new(self.target(wire, origin))
+            }
             // Its mesh is gone, and so is the actor: nothing to bind.
             None => reference,
         }
@@ -426,13 +441,17 @@ impl Mesh {
     }
 
     /// A ref to an object of this mesh, with where that may be found.
-    pub(crate) fn wire_ref(&self, object: ObjectId, epoch: u64, protocol: String) -> WireRef {
-        let peer = self.inner().peer;
+    pub(crate) fn wire_ref(
+        &self,
+        object: ObjectId,
+        epoch: u64,
+        protocol: impl Into<Cow<'static, str>>,
+    ) -> WireRef {
         let mut wire = WireRef {
-            peer,
+            peer: self.inner().peer,
             object,
             epoch,
-            protocol,
+            protocol: protocol.into(),
             publication: None,
             hints: Vec::new(),
             rendezvous: Vec::new(),
@@ -441,8 +460,16 @@ impl Mesh {
         wire
     }
 
-    /// What a ref of this name points to.
-    pub(crate) fn target(&self, wire: WireRef) -> Target {
+    /// Where the word of `sender` may lead this mesh.
+    pub(crate) fn origin_of(&self, sender: PeerId) -> Origin {
+        if sender == self.inner().peer {
+            return Origin::User;
+        }
+        self.inner().network.get().map_or(Origin::Internet, |network| network.origin_of(&sender))
+    }
+
+    /// What a ref of this name points to, by the word of `origin`.
+    pub(crate) fn target(&self, wire: WireRef, origin: Origin) -> Target {
         if wire.peer == self.inner().peer && wire.epoch == 0 {
             return Target::Named(named::Named::of(self, wire.object, &wire.protocol));
         }
@@ -454,7 +481,7 @@ impl Mesh {
             return Target::Gone(Arc::new((wire, reason)));
         }
         match self.inner().network.get() {
-            Some(network) => Target::Remote(network.target(wire)),
+            Some(network) => Target::Remote(network.target(wire, origin)),
             None => Target::Unbound(Arc::new(wire)),
         }
     }

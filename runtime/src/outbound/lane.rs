@@ -5,12 +5,10 @@ use super::ticket::Ticket;
 use crate::cork;
 use crate::error::Fault;
 use crate::links::Links;
-use crate::mesh::WeakMesh;
 use crate::payload::Encoder;
-use crate::remote::{AskSlot, OutKind, OutMessage, Queued, RemoteTarget, WhenFull};
+use crate::remote::{AskSlot, OutKind, OutMessage, Queued, WhenFull};
 use crate::session::Session;
 use crate::stream::Express;
-use crate::watch::{WatchId, WatchSink};
 use crate::watches::LostTells;
 use crate::wire_ref::WireRef;
 use parking_lot::Mutex;
@@ -18,7 +16,10 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
-use webmesh_transport::{Expecting, Hints, PeerId};
+use webmesh_transport::{Expecting, Hints, Origin, PeerId};
+
+/// Refs whose word of where the peer is a lane remembers. A guess: one may lie, and a few may be out of date.
+const HINTS_KEPT: usize = 4;
 
 /// What the lock of a lane protects.
 pub(crate) struct State {
@@ -50,8 +51,8 @@ pub(crate) struct Lane {
     pub(crate) peer: PeerId,
     pub(crate) object: [u8; 16],
     links: Weak<Links>,
-    /// Where the peer may be found, by the latest ref.
-    hints: Mutex<Hints>,
+    /// Where the peer may be found, by the refs that were used; the latest first.
+    hints: Mutex<Vec<Hints>>,
     /// The largest message that this mesh sends, in bytes.
     message_max: usize,
     /// When it was last used, in rounds of the housekeeping.
@@ -71,7 +72,7 @@ impl Lane {
             peer: wire.peer,
             object: wire.object.0,
             links,
-            hints: Mutex::new(wire.whereabouts()),
+            hints: Mutex::default(),
             message_max,
             last_used: AtomicU64::new(0),
             state: Mutex::new(State {
@@ -83,13 +84,21 @@ impl Lane {
         }
     }
 
-    pub(crate) fn hints(&self) -> Hints {
+    pub(crate) fn hints(&self) -> Vec<Hints> {
         self.hints.lock().clone()
     }
 
-    pub(crate) fn set_hints(&self, hints: Hints) {
-        if hints != Hints::default() {
-            *self.hints.lock() = hints;
+    /// One more ref to the object is used. What the application said isn't forgotten for what others say.
+    pub(crate) fn add_hints(&self, hints: Hints) {
+        if hints.is_empty() {
+            return;
+        }
+        let mut known = self.hints.lock();
+        known.retain(|other| *other != hints);
+        known.insert(0, hints);
+        if known.len() > HINTS_KEPT {
+            let others = known.iter().rposition(|hints| hints.origin != Origin::User);
+            known.remove(others.unwrap_or(HINTS_KEPT));
         }
     }
 
@@ -169,7 +178,12 @@ impl Lane {
         self.last_used.load(Ordering::Relaxed)
     }
 
-    fn send(self: &Arc<Self>, era: u64, message: OutMessage<'_>) -> Result<(Queued, u64), Fault> {
+    /// Takes a message's place in line, now, for a ref of this era.
+    pub(crate) fn send(
+        self: &Arc<Self>,
+        era: u64,
+        message: OutMessage<'_>,
+    ) -> Result<(Queued, u64), Fault> {
         let OutMessage { id, kind, encode, when_full } = message;
         crate::scratch::with_encoder(self.message_max, |encoder| {
             let want = match kind {
@@ -244,64 +258,5 @@ impl Future for InLine {
 impl Drop for InLine {
     fn drop(&mut self) {
         self.lane.change(|state, fx| state.core.withdraw(&self.ticket, fx));
-    }
-}
-
-/// A lane under the name that one ref has for its object.
-pub(crate) struct FarTarget {
-    lane: Arc<Lane>,
-    wire: WireRef,
-    /// Which publication of the name it was resolved to, and the lane's era then.
-    publication: Option<u64>,
-    era: u64,
-    mesh: WeakMesh,
-}
-
-impl FarTarget {
-    /// `wire` names a publication if the ref was resolved just now.
-    pub(crate) fn new(lane: Arc<Lane>, mut wire: WireRef, mesh: WeakMesh) -> Self {
-        let publication = wire.publication.take();
-        let era = match publication {
-            Some(_) => lane.change(|state, fx| state.core.resolved(publication, fx)),
-            None => lane.look(|state| state.core.era()),
-        };
-        Self { lane, wire, publication, era, mesh }
-    }
-}
-
-impl RemoteTarget for FarTarget {
-    fn send(&self, message: OutMessage<'_>) -> Result<(Queued, u64), Fault> {
-        self.lane.send(self.era, message)
-    }
-
-    fn cancel(&self, ask: u64) {
-        let slot = self.lane.change(|state, fx| state.core.cancel(ask, fx));
-        // Without the lock: it wakes whoever still has the other end.
-        drop(slot);
-    }
-
-    fn wire(&self) -> &WireRef {
-        &self.wire
-    }
-
-    fn mesh(&self) -> WeakMesh {
-        self.mesh.clone()
-    }
-
-    fn is_connecting(&self) -> bool {
-        self.lane.look(|state| state.core.is_without_stream())
-    }
-
-    fn watch(&self, watch: WatchId, sink: Arc<dyn WatchSink>) {
-        match self.lane.links.upgrade() {
-            Some(links) => links.watch(&self.wire, self.publication, watch, sink),
-            None => sink.notice(crate::watch::Notice::Down(crate::watch::DownReason::PeerGone)),
-        }
-    }
-
-    fn unwatch(&self, watch: WatchId) {
-        if let Some(links) = self.lane.links.upgrade() {
-            links.unwatch(watch);
-        }
     }
 }

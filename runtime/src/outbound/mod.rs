@@ -5,11 +5,17 @@
 //! - [`unconfirmed`]: which messages the handler is not known to have taken.
 //! - [`ticket`]: a message that waits in line.
 //! - [`pump`]: the two tasks between a core and its stream.
-//! - [`lane`]: a core behind a lock, with what an `ActorRef` needs.
+//! - [`arrival`]: a reply whose bodies are on their way beside it.
+//! - [`room`]: memory for large replies, and who waits for it.
+//! - [`lane`]: a core behind a lock, with what carries out its effects.
+//! - [`target`]: what an `ActorRef` holds; it has a lane once it is used.
 
+mod arrival;
 pub(crate) mod core;
 pub(crate) mod lane;
 pub(crate) mod pump;
+pub(crate) mod room;
+pub(crate) mod target;
 pub(crate) mod ticket;
 mod unconfirmed;
 

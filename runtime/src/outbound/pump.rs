@@ -1,10 +1,10 @@
 //! The two tasks between a lane and its stream.
 
+use super::arrival::Arrival;
 use super::core::Output;
 use super::lane::Lane;
-use crate::body::{BodyError, receive};
 use crate::error::Fault;
-use crate::frame::lane::{Backward, Beside, backward};
+use crate::frame::lane::{Backward, backward};
 use crate::frame::splitter::{Frames, Span, Splitter};
 use crate::frame::{FrameError, LANE_FRAME_MAX, stream_kind, varint};
 use crate::remote::{AskSlot, OwnedPayload};
@@ -165,7 +165,7 @@ impl Reader {
                         if let Some(slot) = core.answered(stream, ask)? {
                             let bytes =
                                 frames.share(Span { start: span.end - payload.len(), ..span });
-                            values.push((slot, OwnedPayload { bytes, bodies: Vec::new() }));
+                            values.push((slot, OwnedPayload { bytes, ..OwnedPayload::default() }));
                         }
                     }
                     Backward::Reply { ask, beside: Some(beside), payload } => {
@@ -175,7 +175,9 @@ impl Reader {
                             fx.failed.extend(slot.map(|slot| (slot, Fault::TooLarge { limit })));
                             None
                         } else {
-                            core.arriving(stream, ask)?.then_some(ask)
+                            let waited_for = core.arriving(stream, ask)?;
+                            let looked = waited_for.then(|| core.replace(ask, AskSlot::coming));
+                            looked.flatten().map(|looked| (ask, looked))
                         };
                         let inline = frames.keep(Span { start: span.end - payload.len(), ..span });
                         let group = self.group;
@@ -221,48 +223,4 @@ enum ReaderError {
     Frame(#[from] FrameError),
     #[error(transparent)]
     Read(#[from] ReadError),
-}
-
-/// A reply whose bodies are on their way.
-struct Arrival {
-    session: Arc<Session>,
-    lane: Arc<Lane>,
-    id: u64,
-    group: u64,
-    beside: Beside,
-    inline: Bytes,
-    /// `None`: nobody waits for it.
-    ask: Option<u64>,
-}
-
-impl Arrival {
-    /// Receives the bodies and delivers the reply.
-    async fn receive(self) {
-        let Self { session, lane, id, group, beside, inline, ask } = self;
-        let received = async {
-            let mut stream = session.meeting().stream(id, group).await?;
-            // Nobody waits for it: the stream is stopped by being dropped.
-            let Some(ask) = ask else { return Ok(None) };
-            Ok(Some((ask, receive(&mut stream, &beside.lens, |_| ()).await?)))
-        };
-        let slot = |ask| lane.change(|state, _| state.core.arrived(ask));
-        match received.await {
-            Ok(Some((ask, mut bodies))) => {
-                let bytes = if beside.payload { bodies.pop().unwrap_or_default() } else { inline };
-                if let Some(slot) = slot(ask) {
-                    slot.value(OwnedPayload { bytes, bodies });
-                }
-            }
-            Ok(None) => {}
-            Err(BodyError::Frame(error)) => session.refuse(&error),
-            Err(error @ BodyError::Gone(_)) => {
-                tracing::debug!(%error, "a reply's bodies did not arrive");
-                // If the link has ended, the lane's reader says why.
-                if session.link().quic().close_reason().is_none() {
-                    // Dropped, which reads as a peer that is gone.
-                    drop(ask.and_then(slot));
-                }
-            }
-        }
-    }
 }

@@ -3,9 +3,11 @@
 //!
 //! - [`serving`]: the peer's streams.
 //! - [`control`]: the control stream, and [`outbox`], what waits to be written to it.
+//! - [`eviction`]: core: which lane ends when another one needs its stream.
 //! - [`watched`]: the peer's watches on actors of this mesh.
 
 mod control;
+mod eviction;
 mod outbox;
 mod serving;
 mod watched;
@@ -17,10 +19,12 @@ use crate::inbound::budget::Budget;
 use crate::inbound::replies::Replies;
 use crate::links::Links;
 use crate::outbound::lane::Lane;
+use crate::outbound::room::{Parking, Room};
 use crate::publish::ResolveError;
 use crate::refusals::Refusals;
 use crate::stream::refuse;
 use crate::wire_ref::WireRef;
+use eviction::{Activity, Uses};
 use outbox::Outbox;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -38,12 +42,16 @@ const WINDOWS_MAX: u64 = 16 << 20;
 /// Replies that wait for one peer to read them, beyond what each lane may have, in messages of the largest size. A guess.
 const REPLIES_MAX: u64 = 4;
 
-/// Lanes that this side opens on one link before it ends an old one for each new one. A peer allows 80 streams by default,
-/// two of them are HELLO and control, and quinn announces room for more only after an eighth of them has ended.
-const LANES_MAX: usize = 64;
-
 /// How long a lane that lost its connection waits to be told why. A guess; it comes at once.
 const WHY_WITHIN: Duration = Duration::from_secs(2);
+
+/// Lanes of this side.
+#[derive(Default)]
+struct OwnLanes {
+    /// By the ids of their streams.
+    open: BTreeMap<u64, Arc<Lane>>,
+    uses: Uses,
+}
 
 /// One link and what goes on upon it.
 pub(crate) struct Session {
@@ -53,14 +61,17 @@ pub(crate) struct Session {
     meeting: Arc<Meeting>,
     budget: Arc<Budget>,
     replies_budget: Arc<Budget>,
+    reply_room: Arc<Room>,
+    parking: Parking,
     control: Arc<Outbox>,
     has_control: AtomicBool,
     requests: Mutex<HashMap<u64, oneshot::Sender<Result<WireRef, ResolveError>>>>,
     next_request: AtomicU64,
     /// The peer's watches on actors of this mesh.
     watched: Mutex<HashMap<u64, Watched>>,
-    /// Lanes of this side, by the ids of their streams.
-    lanes: Mutex<BTreeMap<u64, Arc<Lane>>>,
+    lanes: Mutex<OwnLanes>,
+    /// How many of them there may be.
+    lanes_max: usize,
     lanes_in: AtomicUsize,
     /// The ways back of the peer's lanes, by the ids of their streams.
     replies: Mutex<HashMap<u64, Arc<Replies>>>,
@@ -82,6 +93,8 @@ impl Session {
                 Some(links.budget()),
             ),
             replies_budget: Budget::new(REPLIES_MAX * message_max, 0, Some(links.replies_budget())),
+            reply_room: links.reply_room().clone(),
+            parking: Parking::default(),
             link,
             links: Arc::downgrade(links),
             message_max,
@@ -92,6 +105,7 @@ impl Session {
             next_request: AtomicU64::new(0),
             watched: Mutex::default(),
             lanes: Mutex::default(),
+            lanes_max: links.lanes_max(),
             lanes_in: AtomicUsize::new(0),
             replies: Mutex::default(),
             draining: AtomicBool::new(false),
@@ -123,6 +137,16 @@ impl Session {
         &self.meeting
     }
 
+    /// Where the peer's large replies get their memory.
+    pub(crate) fn reply_room(&self) -> &Arc<Room> {
+        &self.reply_room
+    }
+
+    /// Those of its replies that wait for it.
+    pub(crate) fn parking(&self) -> &Parking {
+        &self.parking
+    }
+
     pub(crate) fn refusals(&self) -> &Refusals {
         &self.refusals
     }
@@ -145,30 +169,41 @@ impl Session {
 
     /// A stream was opened for a lane.
     pub(crate) fn lane_opened(&self, stream: u64, lane: &Arc<Lane>) {
-        self.lanes.lock().insert(stream, lane.clone());
+        let mut lanes = self.lanes.lock();
+        lanes.uses.opened(stream);
+        lanes.open.insert(stream, lane.clone());
     }
 
     /// A lane's stream has ended.
     pub(crate) fn lane_closed(&self, stream: u64) {
-        self.lanes.lock().remove(&stream);
+        {
+            let mut lanes = self.lanes.lock();
+            lanes.uses.closed(stream);
+            lanes.open.remove(&stream);
+        }
         self.tell_drained();
     }
 
-    /// Ends the lane that was used longest ago, if there are as many as there may be.
+    /// Ends the lane that is used least, if there are as many as there may be.
     pub(crate) fn make_room(&self) {
-        if self.lanes.lock().len() >= LANES_MAX {
+        if self.lanes.lock().open.len() >= self.lanes_max {
             self.evict();
         }
     }
 
-    /// Ends the lane that was used longest ago.
+    /// Ends the lane that is used least.
     pub(crate) fn evict(&self) {
-        let oldest = {
-            let lanes = self.lanes.lock();
-            let flowing = lanes.values().filter(|lane| lane.look(|s| s.core.is_flowing()));
-            flowing.min_by_key(|lane| lane.last_used()).cloned()
+        let least = {
+            let mut lanes = self.lanes.lock();
+            let OwnLanes { open, uses } = &mut *lanes;
+            let look = |stream: u64| {
+                let lane = open.get(&stream)?;
+                let sent = lane.look(|s| s.core.is_flowing().then(|| s.core.sent_count()))?;
+                Some(Activity { last_used: lane.last_used(), sent })
+            };
+            uses.choose(look).and_then(|stream| open.get(&stream).cloned())
         };
-        if let Some(lane) = oldest {
+        if let Some(lane) = least {
             lane.change(|state, fx| state.core.drain(fx));
         }
     }
@@ -176,7 +211,7 @@ impl Session {
     /// Another link takes all new lanes: this one's are drained, then it ends.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
-        let lanes: Vec<_> = self.lanes.lock().values().cloned().collect();
+        let lanes: Vec<_> = self.lanes.lock().open.values().cloned().collect();
         for lane in lanes {
             lane.change(|state, fx| {
                 if state.session.as_ref().is_some_and(|session| session.link == self.link) {
@@ -194,7 +229,7 @@ impl Session {
 
     fn tell_drained(&self) {
         if self.is_draining()
-            && self.lanes.lock().is_empty()
+            && self.lanes.lock().open.is_empty()
             && self.lanes_in.load(Ordering::Acquire) == 0
             && self.requests.lock().is_empty()
         {

@@ -1,8 +1,9 @@
 //! Replies of other meshes' actors.
 
 use crate::actors::{Atomic, InActFuture, InFuture, PanicInFuture, Plain, Silence};
-use crate::world::{Fetch, Speak, Text, far_desk, far_probe, host_builder, item, lossy_pair};
-use webmesh::{AskError, MemoryNetwork, TellError};
+use crate::world::{Fetch, Speak, Text, far_desk, far_probe, host, host_builder, item, lossy_pair};
+use std::time::Duration;
+use webmesh::{AskError, MemoryNetwork, Mesh, TellError};
 
 #[webmesh::test]
 async fn all_four_kinds_of_response_answer_from_far_away() {
@@ -88,4 +89,69 @@ async fn a_reply_that_cannot_be_encoded_is_a_bad_reply() {
     let spoken = desk.ask(Speak).await;
     assert!(matches!(spoken, Err(AskError::BadReply(_))), "{spoken:?}");
     assert_eq!(desk.ask(Plain { n: 1 }).await, Ok(1));
+}
+
+/// Replies of a megabyte, to two megabytes of room.
+async fn little_room() -> (MemoryNetwork, Mesh, Mesh) {
+    let network = MemoryNetwork::new(9);
+    network.set_latency(Duration::from_millis(5));
+    let small = host_builder(&network, 1).body_max(1 << 20).replies_max(2 << 20, 2 << 20);
+    let (guest, host) = (small.start().await.unwrap(), host(&network, 2).await);
+    (network, guest, host)
+}
+
+#[webmesh::test]
+async fn large_replies_that_come_together_wait_for_room_and_none_fails() {
+    let (_network, guest, far_host) = little_room().await;
+    let (desk, _) = far_desk(&far_host, &guest).await;
+    const LEN: usize = (1 << 20) - 100;
+    let fetch = |_| tokio::task::spawn_local(desk.ask(Fetch { len: LEN }));
+    for fetched in (0..40).map(fetch).collect::<Vec<_>>() {
+        assert_eq!(fetched.await.unwrap().map(|body| body.len()), Ok(LEN));
+    }
+    // The asks are there, but nobody looks at the first ones until the last one has its reply.
+    let asks: Vec<_> = (0..4).map(|_| desk.ask(Fetch { len: LEN })).collect();
+    for ask in asks.into_iter().rev() {
+        assert_eq!(ask.await.map(|body| body.len()), Ok(LEN));
+    }
+    // However many nobody takes, the one that is waited for comes, be it large or small.
+    let kept = (0..40).map(|_| desk.ask(Fetch { len: LEN })).collect::<Vec<_>>();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let other = far_host.spawn(|| crate::world::DeskActor { log: Default::default() });
+    far_host.publish("other", &other).allow(webmesh::Anyone).await.unwrap();
+    let other: webmesh::ActorRef<crate::world::Desk> =
+        guest.resolve("other").at(&far_host.peer_ref()).await.unwrap();
+    for len in [LEN, 100, LEN] {
+        assert_eq!(other.ask(Fetch { len }).await.map(|body| body.len()), Ok(len));
+    }
+    drop(kept);
+    assert_eq!(desk.ask(Fetch { len: LEN }).await.map(|body| body.len()), Ok(LEN));
+}
+
+#[webmesh::test]
+async fn a_reply_that_waits_for_room_holds_up_nothing_else_on_its_link() {
+    let network = MemoryNetwork::new(9);
+    network.set_latency(Duration::from_millis(5));
+    // Five of sixteen megabytes: more than the link's window, if nobody reads them.
+    const LEN: usize = 16 << 20;
+    let guest = host_builder(&network, 1).body_max(LEN + 1000).replies_max(0, 0);
+    let (guest, far_host) = (guest.start().await.unwrap(), host(&network, 2).await);
+    let (first, _) = far_desk(&far_host, &guest).await;
+    let mut desks = vec![first];
+    for n in 0..5 {
+        let desk = far_host.spawn(|| crate::world::DeskActor { log: Default::default() });
+        let name = format!("desk/{n}");
+        far_host.publish(&name, &desk).allow(webmesh::Anyone).await.unwrap();
+        desks.push(guest.resolve(&name).at(&far_host.peer_ref()).await.unwrap());
+    }
+    let other = desks.pop().unwrap();
+    let asks: Vec<_> = desks.iter().map(|desk| desk.ask(Fetch { len: LEN })).collect();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let soon = Duration::from_secs(1);
+    assert_eq!(other.ask(Plain { n: 7 }).timeout(soon).await, Ok(7));
+    let inline = other.ask(Text { len: 60_000 }).timeout(soon).await;
+    assert_eq!(inline.map(|text| text.len()), Ok(60_000));
+    for (n, ask) in asks.into_iter().enumerate() {
+        assert_eq!(ask.await.map(|body| body.len()), Ok(LEN), "{n}");
+    }
 }

@@ -345,6 +345,7 @@ impl Connection {
             features: hello.features,
             introduced,
             version,
+            windows: self.shared.config.windows.clone(),
         });
         tracing::debug!(%peer, link = id, road = %link.path(), via = %link.via(), dialled, "link up");
         self.shared.met(&link, hello.reference.as_ref());

@@ -204,11 +204,7 @@ impl Connection {
         if self.recovery.begun.is_some_and(|begun| now < begun + rest) {
             return;
         }
-        let signed = {
-            let book = self.shared.book.lock();
-            let signed = book.signed(&self.peer, std::time::SystemTime::now());
-            signed.map(|signed| signed.rendezvous().to_vec()).unwrap_or_default()
-        };
+        let signed = self.shared.signed_points(&self.peer);
         let points = signed.into_iter().chain(self.recovery.points.iter().cloned()).collect();
         let asked = meeting::whom_to_ask(&self.shared, self.peer, points);
         if asked.is_empty() {

@@ -33,12 +33,8 @@ pub(crate) struct Newer {
 }
 
 impl Newer {
-    pub(crate) fn signed(signed: &SignedRef) -> Self {
-        let places = Places {
-            addresses: signed.addresses().to_vec(),
-            points: signed.rendezvous().to_vec(),
-            ..Places::default()
-        };
+    /// `places`: what of it may be tried.
+    pub(crate) fn signed(signed: &SignedRef, places: Places) -> Self {
         Self { version: Some(signed.version()), digest: digest(signed), places }
     }
 

@@ -96,7 +96,7 @@ fn prefer_lasting(described: &mut [Described]) {
 }
 
 /// How many bits two addresses have in common from the first on; 0 for those of different families.
-fn common_bits(one: IpAddr, other: IpAddr) -> u32 {
+pub(super) fn common_bits(one: IpAddr, other: IpAddr) -> u32 {
     match (one, other) {
         (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
         (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
@@ -107,6 +107,12 @@ fn common_bits(one: IpAddr, other: IpAddr) -> u32 {
 /// Bits that an address has in common with the source of packets to it if both are on one network, most likely: the usual lengths
 /// of a network of IPv4 and of IPv6.
 const NEIGHBOUR_BITS: [u32; 2] = [24, 64];
+
+/// Whether `ip` is on the network of one of `locals`, most likely.
+pub(crate) fn is_neighbour_of_any(ip: IpAddr, mut locals: impl Iterator<Item = IpAddr>) -> bool {
+    let bits = NEIGHBOUR_BITS[usize::from(ip.is_ipv6())];
+    locals.any(|local| common_bits(local, ip) >= bits)
+}
 
 /// Which addresses of a peer to try first, `source` being where packets to each leave this machine: a peer on the same network, then the
 /// peer's own order, and last where no route leads (RFC 6724, section 6, rules 1 and 9).

@@ -11,12 +11,14 @@
 //! - `candidates`: which addresses of a peer to dial
 //! - `congestion`: congestion control that starts anew on another road
 //! - [`explain`]: how a peer is reached, and why not better
+//! - [`hints`]: where others say that it is, and whose word may lead where
 //! - `places`: where else it may be dialled: its rendezvous, and tunnels where UDP is blocked
 
 pub(crate) mod acks;
 pub mod candidates;
 pub(crate) mod congestion;
 pub mod explain;
+pub mod hints;
 pub mod liveness;
 pub(crate) mod nonces;
 pub(crate) mod places;

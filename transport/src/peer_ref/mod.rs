@@ -28,7 +28,7 @@ pub use inspect::{Claims, Inspection, Verdict, inspect};
 pub use signed::{
     ContentError, ExpiredError, RefContent, RendezvousPoint, SignedRef, SuccessionError, in_words,
 };
-pub use store::{Origin, PeerRefStore, Remembered};
+pub use store::{PeerRefStore, Remembered};
 pub use text::ParseError;
 
 use crate::PeerId;

@@ -1,7 +1,8 @@
 //! What is known about how to reach peers. A core: bounded, without a clock of its own.
 //!
 //! The rule it keeps: *nothing unsigned or expired ever replaces something signed and valid.* Addresses that were merely
-//! learnt stand behind the signed ones; a signed reference gives way only to a valid one of a higher version.
+//! learnt stand behind the signed ones; a signed reference gives way only to a valid one of a higher version. And each keeps
+//! with it whose word it came by: keys are free, so any number of peers may come with any number of references.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -10,18 +11,10 @@ use std::time::SystemTime;
 
 use super::{ExpiredError, PeerRef, SignedRef, SuccessionError, check_address};
 use crate::PeerId;
+use crate::path::hints::Origin;
 
 /// Learnt addresses kept for a peer, the latest first. A guess: a few networks between which a host moves.
 const LEARNT_MAX: usize = 4;
-
-/// Who gave a reference, which decides what is forgotten first when the store is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Origin {
-    /// A peer on the network. Keys are free, so any number of peers may come with any number of references.
-    Network,
-    /// The application or its user. Never forgotten in favour of what the network sends.
-    Application,
-}
 
 /// What became of a reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,10 +39,13 @@ pub enum Remembered {
 
 #[derive(Debug)]
 struct Known {
-    signed: Option<SignedRef>,
+    /// With the one who gave it: the most trusted, if several gave the same.
+    signed: Option<(SignedRef, Origin)>,
     /// Where this peer has answered and proved itself, the latest first. Unsigned, so only ever tried in addition.
     learnt: Vec<SocketAddr>,
-    origin: Origin,
+    /// Whether the application has ever given a reference of the peer: what it gave is never forgotten in favour of what the network
+    /// sends.
+    by_user: bool,
     /// When it was last of use, by the store's own count.
     used: u64,
 }
@@ -79,40 +75,40 @@ impl PeerRefStore {
         let Some(known) = self.entry(signed.peer(), origin, true, now) else {
             return Remembered::Full;
         };
-        let outcome = match known.signed.as_ref().map(|held| signed.supersedes(held)) {
+        let outcome = match &mut known.signed {
             None => Remembered::New,
-            Some(Ok(Ordering::Greater)) => Remembered::Replaced,
-            Some(Ok(Ordering::Equal)) => return Remembered::Known,
-            Some(Ok(Ordering::Less)) => return Remembered::Older,
-            Some(Err(fault)) => return Remembered::Conflict(fault),
+            Some((held, by)) => match signed.supersedes(held) {
+                Ok(Ordering::Greater) => Remembered::Replaced,
+                Ok(Ordering::Equal) => {
+                    *by = (*by).max(origin);
+                    return Remembered::Known;
+                }
+                Ok(Ordering::Less) => return Remembered::Older,
+                Err(fault) => return Remembered::Conflict(fault),
+            },
         };
-        known.signed = Some(signed.clone());
+        known.signed = Some((signed.clone(), origin));
         outcome
     }
 
     /// Notes that `peer` proved itself at `address`. An address that can't be anyone's is passed over.
     pub fn learn(&mut self, peer: PeerId, address: SocketAddr, now: SystemTime) {
         let Ok(address) = check_address(address) else { return };
-        let Some(known) = self.entry(peer, Origin::Network, false, now) else { return };
+        let Some(known) = self.entry(peer, Origin::Internet, false, now) else { return };
         known.learnt.retain(|other| *other != address);
         known.learnt.insert(0, address);
         known.learnt.truncate(LEARNT_MAX);
     }
 
-    /// The reference of `peer`, if one is known that is valid at `now`.
-    pub fn signed(&self, peer: &PeerId, now: SystemTime) -> Option<&SignedRef> {
-        self.peers.get(peer)?.signed.as_ref().filter(|signed| signed.check_valid(now).is_ok())
+    /// The reference of `peer`, if one is known that is valid at `now`, and by whom.
+    pub fn signed(&self, peer: &PeerId, now: SystemTime) -> Option<(&SignedRef, Origin)> {
+        let (signed, origin) = self.peers.get(peer)?.signed.as_ref()?;
+        signed.check_valid(now).is_ok().then_some((signed, *origin))
     }
 
-    /// Every direct address at which to try `peer`: the signed ones first (while they are valid), then the learnt ones.
-    pub fn addresses(&self, peer: &PeerId, now: SystemTime) -> Vec<SocketAddr> {
-        let mut all = self.signed(peer, now).map_or(Vec::new(), |signed| signed.addresses().into());
-        for learnt in self.peers.get(peer).map_or(&[][..], |known| &known.learnt) {
-            if !all.contains(learnt) {
-                all.push(*learnt);
-            }
-        }
-        all
+    /// Where `peer` has answered, the latest first.
+    pub fn learnt(&self, peer: &PeerId) -> &[SocketAddr] {
+        self.peers.get(peer).map_or(&[], |known| &known.learnt)
     }
 
     /// How many peers something is known about.
@@ -126,7 +122,7 @@ impl PeerRefStore {
     }
 
     /// The entry of `peer`, made if need be; `None` when no entry may be given up for it. For something `signed` any
-    /// entry may be that isn't of a higher origin, for anything else only one without a valid reference.
+    /// entry may be that isn't the application's (unless this is), for anything else only one without a valid reference.
     fn entry(
         &mut self,
         peer: PeerId,
@@ -137,11 +133,12 @@ impl PeerRefStore {
         self.uses += 1;
         let used = self.uses;
         if !self.peers.contains_key(&peer) && self.peers.len() >= self.capacity {
-            let rank = |known: &Known| (known.is_valid(now), known.origin, known.used);
+            let by_user = origin == Origin::User;
+            let rank = |known: &Known| (known.is_valid(now), known.by_user, known.used);
             let (worst, _) = self
                 .peers
                 .iter()
-                .filter(|(_, known)| known.origin <= origin && (signed || !known.is_valid(now)))
+                .filter(|(_, known)| known.by_user <= by_user && (signed || !known.is_valid(now)))
                 .min_by_key(|(_, known)| rank(known))?;
             let worst = *worst;
             self.peers.remove(&worst);
@@ -149,10 +146,10 @@ impl PeerRefStore {
         let known = self.peers.entry(peer).or_insert(Known {
             signed: None,
             learnt: Vec::new(),
-            origin,
+            by_user: false,
             used,
         });
-        known.origin = known.origin.max(origin);
+        known.by_user |= origin == Origin::User;
         known.used = used;
         Some(known)
     }
@@ -160,7 +157,7 @@ impl PeerRefStore {
 
 impl Known {
     fn is_valid(&self, now: SystemTime) -> bool {
-        self.signed.as_ref().is_some_and(|signed| signed.check_valid(now).is_ok())
+        self.signed.as_ref().is_some_and(|(signed, _)| signed.check_valid(now).is_ok())
     }
 }
 
@@ -182,6 +179,12 @@ mod tests {
         ([192, 0, 2, 1], port).into()
     }
 
+    /// The signed addresses while they are valid, then the learnt ones.
+    fn addresses(store: &PeerRefStore, peer: &PeerId, now: SystemTime) -> Vec<SocketAddr> {
+        let signed = store.signed(peer, now).map_or(&[][..], |(signed, _)| signed.addresses());
+        [signed, store.learnt(peer)].concat()
+    }
+
     fn signed(key: u8, version: u64, port: u16, expires: u64) -> PeerRef {
         let secret = SecretKey::from_bytes([key; 32]);
         let content =
@@ -193,7 +196,7 @@ mod tests {
     fn a_higher_version_replaces_a_lower_one_and_nothing_else_does() {
         let mut store = PeerRefStore::new(8);
         let peer = SecretKey::from_bytes([1; 32]).peer_id();
-        let mut give = |given: &PeerRef| store.remember(given, Origin::Network, now());
+        let mut give = |given: &PeerRef| store.remember(given, Origin::Internet, now());
         assert_eq!(give(&signed(1, 5, 50, NOW + 1)), Remembered::New);
         assert_eq!(give(&signed(1, 5, 50, NOW + 1)), Remembered::Known);
         assert_eq!(give(&signed(1, 4, 40, NOW + 999)), Remembered::Older);
@@ -204,7 +207,7 @@ mod tests {
         );
         assert!(matches!(give(&signed(1, 9, 90, NOW - 301)), Remembered::Expired(_)));
         assert_eq!(give(&AddressRef::new([address(1)]).unwrap().into()), Remembered::Unsigned);
-        assert_eq!(store.addresses(&peer, now()), [address(70)]);
+        assert_eq!(addresses(&store, &peer, now()), [address(70)]);
         assert_eq!(store.len(), 1);
     }
 
@@ -215,13 +218,13 @@ mod tests {
         for port in [1, 2, 3, 4, 5, 50, 3, 0] {
             store.learn(peer, address(port), now());
         }
-        assert_eq!(store.addresses(&peer, now()), [3, 50, 5, 4].map(address));
-        store.remember(&signed(1, 1, 50, NOW), Origin::Network, now());
-        assert_eq!(store.addresses(&peer, now()), [50, 3, 5, 4].map(address));
+        assert_eq!(addresses(&store, &peer, now()), [3, 50, 5, 4].map(address));
+        store.remember(&signed(1, 1, 50, NOW), Origin::Internet, now());
+        assert_eq!(addresses(&store, &peer, now()), [50, 3, 50, 5, 4].map(address));
         // Once expired, the reference counts for nothing; what was learnt is left.
         let later = now() + Duration::from_secs(301);
         assert!(store.signed(&peer, later).is_none());
-        assert_eq!(store.addresses(&peer, later), [3, 50, 5, 4].map(address));
+        assert_eq!(addresses(&store, &peer, later), [3, 50, 5, 4].map(address));
     }
 
     #[test]
@@ -229,19 +232,33 @@ mod tests {
         let mut store = PeerRefStore::new(2);
         let peer = |key| SecretKey::from_bytes([key; 32]).peer_id();
         let valid = |key| signed(key, 1, 50, NOW + 1);
-        store.remember(&valid(1), Origin::Application, now());
+        store.remember(&valid(1), Origin::User, now());
         store.learn(peer(2), address(1), now());
         // The one that isn't signed goes first, then strangers by age.
-        assert_eq!(store.remember(&valid(3), Origin::Network, now()), Remembered::New);
-        assert!(store.addresses(&peer(2), now()).is_empty());
-        assert_eq!(store.remember(&valid(4), Origin::Network, now()), Remembered::New);
+        assert_eq!(store.remember(&valid(3), Origin::Internet, now()), Remembered::New);
+        assert!(addresses(&store, &peer(2), now()).is_empty());
+        assert_eq!(store.remember(&valid(4), Origin::Internet, now()), Remembered::New);
         assert!(store.signed(&peer(3), now()).is_none());
         // What is merely learnt pushes out nothing that is signed and valid.
         store.learn(peer(5), address(1), now());
         assert!(store.signed(&peer(4), now()).is_some());
-        assert_eq!(store.remember(&valid(5), Origin::Application, now()), Remembered::New);
-        assert_eq!(store.remember(&valid(6), Origin::Network, now()), Remembered::Full);
+        assert_eq!(store.remember(&valid(5), Origin::User, now()), Remembered::New);
+        assert_eq!(store.remember(&valid(6), Origin::Internet, now()), Remembered::Full);
         assert!(store.signed(&peer(1), now()).is_some() && store.signed(&peer(5), now()).is_some());
         assert_eq!(store.len(), 2);
+    }
+
+    #[test]
+    fn a_reference_keeps_by_whom_it_came_and_the_users_word_counts_for_that_one_alone() {
+        let mut store = PeerRefStore::new(2);
+        let peer = SecretKey::from_bytes([1; 32]).peer_id();
+        let mut give = |version, origin| {
+            store.remember(&signed(1, version, 50, NOW + 1), origin, now());
+            store.signed(&peer, now()).map(|(_, origin)| origin)
+        };
+        assert_eq!(give(1, Origin::PrivateNetwork), Some(Origin::PrivateNetwork));
+        assert_eq!(give(1, Origin::User), Some(Origin::User));
+        assert_eq!(give(1, Origin::Internet), Some(Origin::User));
+        assert_eq!(give(2, Origin::Internet), Some(Origin::Internet));
     }
 }

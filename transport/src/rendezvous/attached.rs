@@ -73,7 +73,8 @@ impl Shared {
             Err(self.original(road.remote))
         };
         let book = self.book.lock();
-        let named = book.signed(&peer, SystemTime::now()).map(|signed| signed.addresses().to_vec());
+        let named =
+            book.signed(&peer, SystemTime::now()).map(|(signed, _)| signed.addresses().to_vec());
         let named = named.unwrap_or_default();
         let point = session::point(peer, via, named, tls_port)?;
         Some(if relays { point } else { point.without_relay() })

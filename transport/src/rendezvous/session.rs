@@ -21,7 +21,11 @@ use crate::{
     dial::ConnectError,
     endpoint::Shared,
     identity::PeerId,
-    path::{candidates::plausible, places::Places},
+    path::{
+        candidates::plausible,
+        hints::{Hints, Origin},
+        places::Places,
+    },
     peer_ref::{PeerRef, RENDEZVOUS_ADDRESSES_MAX, RendezvousPoint, check_address},
     printable::Excerpt,
     socket::handles::Road,
@@ -167,7 +171,7 @@ impl Sessions {
             && let Some(shared) = self.shared.upgrade()
             && let Some(newer) = shared.book.lock().signed(&peer, now)
         {
-            let newer = PeerRef::Signed(newer.clone());
+            let newer = PeerRef::Signed(newer.0.clone());
             tracing::warn!(rendezvous = %peer, "in place of the expired PeerRef: {newer}");
         }
     }
@@ -184,8 +188,10 @@ impl Sessions {
     }
 
     /// A rendezvous names others in its place; they are tried after those that this host was told to join.
-    fn learn(&mut self, shared: &Shared, alternatives: Vec<RendezvousPoint>) {
-        for point in alternatives {
+    fn learn(&mut self, shared: &Shared, road: Road, alternatives: Vec<RendezvousPoint>) {
+        let (origin, rendezvous) = (Origin::of(Some(road)), alternatives);
+        let named = Hints { origin, addresses: Vec::new(), rendezvous };
+        for point in shared.restricted(&named).rendezvous {
             let named = |known: &&Known| !matches!(known, Known::Named(_));
             let room = self.known.iter().filter(named).count() < ALTERNATIVES_MAX;
             let known = |known: &Known| match known {
@@ -250,12 +256,12 @@ impl Sessions {
             }
             Said::Refused { why, alternatives } if self.client.asked(peer) => {
                 tracing::warn!(rendezvous = %peer, "a rendezvous refused a session: {why}");
-                self.learn(shared, alternatives);
+                self.learn(shared, road, alternatives);
                 self.client.gone(peer, now, &mut self.rng);
             }
             Said::GoAway { alternatives } if self.client.asked(peer) => {
                 tracing::info!(rendezvous = %peer, "a rendezvous goes away");
-                self.learn(shared, alternatives);
+                self.learn(shared, road, alternatives);
                 self.client.gone(peer, now, &mut self.rng);
             }
             // Only who was asked to may send callers.

@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{net::UdpSocket, sync::mpsc};
-use webmesh_transport::{ConnectError, Hints, Link, peer_ref::RendezvousPoint};
+use webmesh_transport::{ConnectError, Hints, Link, Origin, peer_ref::RendezvousPoint};
 
 use crate::{
     common::{Host, echo, host, host_with, key, reference},
@@ -273,9 +273,10 @@ async fn a_forger_on_the_direct_road_does_not_spoil_the_relayed_one() {
         let caller = host(4).await;
         let point =
             RendezvousPoint { peer: honest.peer(), addresses: vec![late.front], tls: Vec::new() };
-        let hints = Hints { addresses: vec![forger.front], rendezvous: vec![point] };
+        let (origin, addresses) = (Origin::User, vec![forger.front]);
+        let hints = Hints { origin, addresses, rendezvous: vec![point] };
         let started = Instant::now();
-        let link = caller.endpoint.connect_peer(served.peer(), &hints).await;
+        let link = caller.endpoint.connect_peer(served.peer(), &[hints]).await;
         println!("{forgery:?} on the direct road: {:?}", started.elapsed());
         carries(&link.unwrap_or_else(|e| panic!("{forgery:?}: {e}")), &served).await;
         assert!(forger.forged() > 0, "{forgery:?} was never tried");
@@ -312,7 +313,7 @@ async fn rendezvous_that_nobody_vouches_for_do_not_crowd_out_this_hosts_own() {
             tls: Vec::new(),
         })
         .collect();
-    let hints = Hints { addresses: Vec::new(), rendezvous };
-    let link = caller.endpoint.connect_peer(served.peer(), &hints).await.unwrap();
+    let hints = Hints { origin: Origin::User, addresses: Vec::new(), rendezvous };
+    let link = caller.endpoint.connect_peer(served.peer(), &[hints]).await.unwrap();
     carries(&link, &served).await;
 }

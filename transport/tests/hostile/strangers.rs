@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use webmesh_transport::{Hints, SecretKey};
+use webmesh_transport::{Hints, Origin, SecretKey};
 
 use crate::{
     Dice,
@@ -103,12 +103,13 @@ async fn first_packets(count: usize) -> Vec<Vec<u8>> {
     let dials: Vec<_> = (0..count)
         .map(|n| {
             // To another key each: dials to one and the same place are one.
-            let hints = Hints { addresses: vec![there], rendezvous: Vec::new() };
+            let hints =
+                Hints { origin: Origin::User, addresses: vec![there], rendezvous: Vec::new() };
             let mut secret = [62; 32];
             secret[..8].copy_from_slice(&n.to_be_bytes());
             let peer = SecretKey::from_bytes(secret).peer_id();
             let endpoint = diallers[n % 2].endpoint.clone();
-            tokio::spawn(async move { endpoint.connect_peer(peer, &hints).await.map(|_| ()) })
+            tokio::spawn(async move { endpoint.connect_peer(peer, &[hints]).await.map(|_| ()) })
         })
         .collect();
     let mut packets: Vec<Vec<u8>> = Vec::new();

@@ -7,7 +7,7 @@ use crate::{
     world::{Kind, World},
 };
 use webmesh_transport::{
-    ConnectError, Hints, PeerRef,
+    ConnectError, PeerRef,
     peer_ref::{RefContent, Remembered, SignedRef},
 };
 
@@ -36,7 +36,7 @@ fn a_host_is_dialled_by_an_expired_reference_and_the_newer_one_is_learnt() {
         assert_eq!(link.peer(), node.peer());
         caller.endpoint.disconnect(&node.peer(), "again").await;
         // What the host said of itself meanwhile is all that is needed.
-        assert!(caller.endpoint.connect_peer(node.peer(), &Hints::default()).await.is_ok());
+        assert!(caller.endpoint.connect_peer(node.peer(), &[]).await.is_ok());
         // It takes the place of nothing.
         let outcome = caller.endpoint.remember(&old(1, &node));
         assert!(matches!(outcome, Remembered::Expired(_)), "{outcome:?}");

@@ -83,6 +83,20 @@ impl<S> Core<S> {
         self.asks.remove(&ask).map(|asked| asked.slot)
     }
 
+    /// Replaces the slot of an ask.
+    pub(crate) fn replace<R>(&mut self, ask: u64, by: impl FnOnce(S) -> (S, R)) -> Option<R> {
+        let mut asked = self.asks.remove(&ask)?;
+        let result;
+        (asked.slot, result) = by(asked.slot);
+        self.asks.insert(ask, asked);
+        Some(result)
+    }
+
+    /// Whether the answer to an ask is still waited for.
+    pub(crate) fn is_awaited(&self, ask: u64) -> bool {
+        self.asks.contains_key(&ask)
+    }
+
     /// Tells that reached the other side on this stream but no handler.
     pub(crate) fn undelivered(&mut self, stream: u64, tells: u64, fx: &mut Effects<S>) {
         let carried = if self.is_current(stream) {

@@ -7,7 +7,7 @@ use crate::error::Fault;
 use crate::frame::lane::{self as frames, Beside, MessageHeader};
 use crate::frame::{NUMBERS_MAX, PAYLOAD_INLINE_MAX};
 use crate::outbound::ticket::Ticket;
-use crate::payload::Encoder;
+use crate::payload::{Encoder, exceeds};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -96,8 +96,9 @@ impl<S> Core<S> {
             return Err(Fault::LostTells { at_most });
         }
         let payload_len = encoder.bytes().len();
-        let total = payload_len + encoder.bodies().iter().map(Bytes::len).sum::<usize>();
-        if total as u64 > self.limit {
+        let bodies_len = encoder.bodies().iter().map(Bytes::len).sum::<usize>();
+        let total = payload_len + bodies_len;
+        if exceeds(payload_len, bodies_len, self.limit()) {
             return Err(Fault::TooLarge { limit: self.limit });
         }
         // Now, in the order of the calls, which is also that in which they are written.
@@ -149,6 +150,11 @@ impl<S> Core<S> {
         let ticket = Arc::new(Ticket::new(self.place()));
         self.stream.early.push(ticket.clone());
         Submitted::Waiting(ticket)
+    }
+
+    /// The largest message that the receiver takes.
+    fn limit(&self) -> usize {
+        usize::try_from(self.limit).unwrap_or(usize::MAX)
     }
 
     fn place(&mut self) -> u64 {
@@ -274,8 +280,9 @@ impl<S> Core<S> {
             return;
         }
         while let Some(mut next) = self.queue.pop_front() {
-            let total = next.payload.len() + next.bodies.iter().map(Bytes::len).sum::<usize>();
-            if total as u64 > self.limit {
+            let bodies_len = next.bodies.iter().map(Bytes::len).sum::<usize>();
+            let total = next.payload.len() + bodies_len;
+            if exceeds(next.payload.len(), bodies_len, self.limit()) {
                 self.fail(next, &Fault::TooLarge { limit: self.limit }, fx);
                 continue;
             }

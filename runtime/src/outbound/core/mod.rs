@@ -167,6 +167,11 @@ impl<S> Core<S> {
         std::mem::take(&mut self.touched)
     }
 
+    /// Whether the next call is to hear of tells in doubt.
+    pub(crate) fn owes_news(&self) -> bool {
+        self.lost.concern(0)
+    }
+
     /// Whether nothing at all is under way or in line.
     pub(crate) fn is_quiet(&self) -> bool {
         self.asks.is_empty()

@@ -298,6 +298,11 @@ impl<S> Core<S> {
         self.state == State::Open
     }
 
+    /// Messages that the stream in use has carried.
+    pub(crate) fn sent_count(&self) -> u64 {
+        self.stream.unconfirmed.sent_count()
+    }
+
     /// Whether there's neither a stream nor a wish for one.
     pub(crate) fn is_closed(&self) -> bool {
         self.state == State::Closed
