@@ -164,6 +164,8 @@ impl From<AskError> for Unposted {
             | AskError::Unencodable(_)
             | AskError::Connect(_)
             | AskError::LostTells { .. }
+            | AskError::NotReached
+            | AskError::Quarantined { .. }
             | AskError::Unbound
             | AskError::ShutDown
             | AskError::Unsupported => Self::Refused(why),

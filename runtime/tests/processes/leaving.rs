@@ -122,7 +122,7 @@ fn the_goodbye_of_a_program_that_returns_from_main_reaches_its_watchers() {
             is_ready.recv().await.unwrap();
             // Behind the watch, on another stream of the same connection.
             own.ask(crate::teller::Ticks).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
             teller.go_on();
             // Without a goodbye it would be `PeerGone`, a minute later.
             assert_eq!(end.recv().await, Some(DownReason::Stopped));

@@ -67,13 +67,24 @@ pub(crate) async fn start(dir: &Path, mesh: Mesh) -> io::Result<Server> {
         Err(error) => return Err(error),
     }
     let listener = UnixListener::bind(place.path())?;
-    let secured = fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
-        .and_then(|()| Ok(fs::metadata(&path)?.uid()));
+    let secured = this_user().and_then(|owner| {
+        // Where others could put something else in its place, nothing is done by its name: who asks is checked anyway.
+        if fs::metadata(dir)?.mode() & 0o022 == 0 {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        }
+        Ok(owner)
+    });
     let owner = secured.inspect_err(|_| {
         let _ = fs::remove_file(&path);
     })?;
     let task = tokio::spawn(answer_all(listener, owner, mesh));
     Ok(Server { path, task })
+}
+
+/// The user as whom this process runs, as others see it by a socket.
+fn this_user() -> io::Result<u32> {
+    let (stream, _other) = UnixStream::pair()?;
+    Ok(stream.peer_cred()?.uid())
 }
 
 async fn answer_all(listener: UnixListener, owner: u32, mesh: Mesh) {
