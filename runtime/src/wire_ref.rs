@@ -162,7 +162,8 @@ where
             f.write_str("a list")
         }
         fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-            let mut first = Vec::new();
+            // A list of two takes no room for four; the length is the sender's word, and bounded.
+            let mut first = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(self.0));
             while let Some(element) = seq.next_element()? {
                 if first.len() < self.0 {
                     first.push(element);

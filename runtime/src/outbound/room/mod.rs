@@ -3,7 +3,7 @@
 //!
 //! A reply that waits is not read, so QUIC holds what it lets the peer send of it. That must not keep the other streams of the
 //! link from going on, or from being opened, one of which may be that of the reply whose turn it is: the link's window is widened by as much,
-//! and one more stream is allowed for each that waits ([`Parking`]).
+//! and one more stream is allowed for each of the first that wait ([`Parking`]).
 
 mod core;
 
@@ -19,6 +19,10 @@ use webmesh_transport::{Link, PeerId};
 
 /// Bytes by which all links' windows may be widened together: as much as the streams of two links can hold. A guess.
 const PARKED_MAX: u64 = 512 << 20;
+
+/// Streams of one link that are allowed in place of those that wait. A guess: with the 16 that there are anyway, more than an application begins
+/// together and then awaits in another order.
+const STREAMS_MAX: u32 = 32;
 
 /// The share of a link's window that replies which wait may fill before it is widened: one half.
 const PARKED_IN_WINDOW: u64 = 2;
@@ -127,6 +131,11 @@ struct Parked {
 }
 
 impl Parked {
+    /// Streams that the peer may open beyond what it always may.
+    fn more_streams(&self) -> u32 {
+        self.streams.min(STREAMS_MAX)
+    }
+
     /// What the link's window lacks.
     fn lacks(&self, window: u64) -> u64 {
         self.bytes.saturating_sub(window / PARKED_IN_WINDOW)
@@ -154,7 +163,7 @@ impl Parking {
             return None;
         }
         parked.streams += 1;
-        link.widen(parked.widened, parked.streams);
+        link.widen(parked.widened, parked.more_streams());
         Some(ParkedReply { parking: self, link, room, bytes })
     }
 }
@@ -174,7 +183,7 @@ impl Drop for ParkedReply<'_> {
         parked.streams -= 1;
         let less = parked.widened.saturating_sub(parked.lacks(self.link.receive_windows().0));
         parked.widened -= less;
-        self.link.widen(parked.widened, parked.streams);
+        self.link.widen(parked.widened, parked.more_streams());
         drop(parked);
         self.room.parked.give_back(less);
     }
