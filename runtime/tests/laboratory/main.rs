@@ -28,7 +28,7 @@ mod switches;
 use internet::Internet;
 use kind::Kind;
 use libtest_mimic::{Arguments, Trial};
-use std::{process::ExitCode, sync::OnceLock};
+use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let role = std::env::args().nth(1);
@@ -127,15 +127,10 @@ fn trials() -> Vec<Trial> {
 
 fn trial(name: String, check: impl FnOnce(&Internet) + Send + 'static) -> Trial {
     Trial::test(name, move || {
-        check(internet());
+        // One for each: it has addresses for 245 sites, and all tests together need more.
+        check(&Internet::new());
         Ok(())
     })
-}
-
-/// The one internet of this run; each test adds sites of its own.
-fn internet() -> &'static Internet {
-    static INTERNET: OnceLock<Internet> = OnceLock::new();
-    INTERNET.get_or_init(Internet::new)
 }
 
 fn sentence(kind: Kind) -> String {
