@@ -93,7 +93,7 @@ pub(crate) async fn run(args: &Args, output: &Output) -> Result<ExitCode, Failur
     result.map(|()| ExitCode::SUCCESS)
 }
 
-/// Says that the node is ready, and from then on where it is found, until nobody can be told.
+/// Says that the node is ready, and from then on where it is found, as long as that can be printed. Ends only if the first can't be.
 async fn run_on(mesh: &Mesh, dir: &Path, output: &Output) -> Result<(), Failure> {
     let mut changes = mesh.peer_ref_changes();
     let mut present = mesh.peer_ref();
@@ -122,6 +122,7 @@ async fn run_on(mesh: &Mesh, dir: &Path, output: &Output) -> Result<(), Failure>
         failure => failure,
     };
     output.print(object, text).map_err(read)?;
+    let mut is_read = true;
     while let Some(changed) = changes.next().await {
         // It may have changed just before it was told as that of the node that is ready.
         if changed == present {
@@ -132,7 +133,14 @@ async fn run_on(mesh: &Mesh, dir: &Path, output: &Output) -> Result<(), Failure>
         reference::look_at(&present);
         let peer_ref = present.to_string();
         let text = format!("now     {peer_ref}");
-        output.print(json!({ "event": "peer_ref", "peer_ref": peer_ref }), text).map_err(read)?;
+        let object = json!({ "event": "peer_ref", "peer_ref": peer_ref });
+        // Who started it had its reference, and may have stopped reading since: others still depend on the node.
+        if is_read && let Err(failure) = output.print(object, text) {
+            is_read = false;
+            tracing::warn!(
+                "the PeerRef has changed and can't be printed: {failure}; ask by `webmesh status`"
+            );
+        }
     }
     std::future::pending().await
 }
