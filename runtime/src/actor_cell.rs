@@ -197,6 +197,11 @@ impl<A: RemoteActor> ActorCell<A> {
         }
     }
 
+    /// Whether the actor is to stop now; each request counts once, unless it is put off.
+    pub(crate) fn stop_requested(&self) -> bool {
+        self.inlet.stop_requested() && !self.status.puts_off_stop()
+    }
+
     /// Refuses further messages, and those that wait. What the handlers have in hand goes on.
     fn drain(&self) {
         self.dead_letters(self.inlet.drain(), || self.name());

@@ -9,7 +9,7 @@ use crate::stream::STREAM_GONE;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use tokio::sync::oneshot;
 use webmesh_transport::Link;
 
@@ -129,12 +129,43 @@ enum Slot {
     Wanted(oneshot::Sender<RecvStream>),
 }
 
+/// Numbers of a lane's bodies, nearly all from zero on without gaps.
+#[derive(Default)]
+struct Groups {
+    /// All below this one.
+    below: u64,
+    beyond: BTreeSet<u64>,
+}
+
+impl Groups {
+    fn add(&mut self, group: u64) {
+        if group > self.below {
+            self.beyond.insert(group);
+        } else if group == self.below {
+            self.below += 1;
+        }
+        // A gap that so many others have passed counts as filled.
+        if self.beyond.len() > EARLY_MAX
+            && let Some(first) = self.beyond.first()
+        {
+            self.below = *first;
+        }
+        while self.beyond.remove(&self.below) {
+            self.below += 1;
+        }
+    }
+
+    fn contains(&self, group: u64) -> bool {
+        group < self.below || self.beyond.contains(&group)
+    }
+}
+
 #[derive(Default)]
 struct Table {
     slots: HashMap<(u64, u64), Slot>,
     early: usize,
-    /// Lanes in use, by the ids of their streams.
-    lanes: HashSet<u64>,
+    /// Lanes in use, by the ids of their streams, and which bodies of theirs were asked for.
+    lanes: HashMap<u64, Groups>,
     /// One more than the highest id of a lane so far, of either side's (the lowest bit of a stream's id says whose).
     ids: [u64; 2],
 }
@@ -149,7 +180,7 @@ impl Meeting {
     /// A lane's stream was opened, by either side. To be called in the order of the streams.
     pub(crate) fn lane_began(&self, lane: u64) {
         let mut table = self.table.lock();
-        table.lanes.insert(lane);
+        table.lanes.entry(lane).or_default();
         let id = &mut table.ids[(lane & 1) as usize];
         *id = (*id).max(lane + 1);
     }
@@ -162,7 +193,7 @@ impl Meeting {
         mut stream: RecvStream,
     ) -> Result<(), FrameError> {
         let mut table = self.table.lock();
-        if lane < table.ids[(lane & 1) as usize] && !table.lanes.contains(&lane) {
+        if lane < table.ids[(lane & 1) as usize] && !table.lanes.contains_key(&lane) {
             // The lane has ended.
             let _ = stream.stop(STREAM_GONE);
             return Ok(());
@@ -172,6 +203,10 @@ impl Meeting {
             Some(Slot::Wanted(wanted)) => drop(wanted.send(stream)),
             Some(Slot::Arrived(_)) => {
                 return Err(FrameError::Unexpected("a second stream for the same bodies"));
+            }
+            // They were given up, or were here already.
+            None if table.lanes.get(&lane).is_some_and(|groups| groups.contains(group)) => {
+                let _ = stream.stop(STREAM_GONE);
             }
             None if table.early >= EARLY_MAX => {
                 return Err(FrameError::Unexpected("so many bodies"));
@@ -186,8 +221,11 @@ impl Meeting {
 
     /// The stream of the bodies that a lane announced.
     pub(crate) async fn stream(&self, lane: u64, group: u64) -> Result<RecvStream, BodyError> {
-        let wanted = {
+        let mut wish = {
             let mut table = self.table.lock();
+            if let Some(groups) = table.lanes.get_mut(&lane) {
+                groups.add(group);
+            }
             match table.slots.remove(&(lane, group)) {
                 Some(Slot::Arrived(stream)) => {
                     table.early -= 1;
@@ -196,11 +234,11 @@ impl Meeting {
                 _ => {
                     let (sender, wanted) = oneshot::channel();
                     table.slots.insert((lane, group), Slot::Wanted(sender));
-                    wanted
+                    Wish { meeting: self, key: (lane, group), wanted }
                 }
             }
         };
-        wanted.await.map_err(|_| BodyError::Gone("the lane is closed".into()))
+        (&mut wish.wanted).await.map_err(|_| BodyError::Gone("the lane is closed".into()))
     }
 
     /// A lane has ended: its bodies are wanted no more.
@@ -214,5 +252,68 @@ impl Meeting {
                 let _ = stream.stop(STREAM_GONE);
             }
         }
+    }
+}
+
+/// Bodies that are waited for.
+struct Wish<'a> {
+    meeting: &'a Meeting,
+    key: (u64, u64),
+    wanted: oneshot::Receiver<RecvStream>,
+}
+
+/// Given up, it leaves nothing in the table.
+impl Drop for Wish<'_> {
+    fn drop(&mut self) {
+        self.wanted.close();
+        let mut table = self.meeting.table.lock();
+        if let Some(Slot::Wanted(wanted)) = table.slots.get(&self.key)
+            && wanted.is_closed()
+        {
+            table.slots.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    #[test]
+    fn bodies_that_are_announced_and_given_up_leave_nothing_but_that_they_were() {
+        let meeting = Meeting::default();
+        meeting.lane_began(4);
+        let cx = &mut Context::from_waker(Waker::noop());
+        for group in 0..10_000 {
+            assert!(pin!(meeting.stream(4, group)).poll(cx).is_pending());
+        }
+        let mut wanted = Box::pin(meeting.stream(4, 10_000));
+        assert!(wanted.as_mut().poll(cx).is_pending());
+        let table = meeting.table.lock();
+        assert!(table.slots.len() == 1 && table.early == 0);
+        let groups = &table.lanes[&4];
+        assert!(groups.contains(0) && groups.contains(10_000) && !groups.contains(10_001));
+        assert!(groups.beyond.is_empty());
+        drop(table);
+        meeting.lane_ended(4);
+        assert!(wanted.as_mut().poll(cx).is_ready());
+    }
+
+    #[test]
+    fn which_bodies_were_asked_for_takes_bounded_memory_in_whatever_order() {
+        let mut groups = Groups::default();
+        for group in [2, 0, 3] {
+            groups.add(group);
+        }
+        assert!(groups.contains(0) && !groups.contains(1) && groups.contains(3));
+        groups.add(1);
+        assert!(groups.below == 4 && groups.beyond.is_empty());
+        for group in (6..100_000).step_by(2) {
+            groups.add(group);
+        }
+        assert!(groups.beyond.len() <= EARLY_MAX && groups.contains(99_998));
     }
 }

@@ -23,6 +23,9 @@ use webmesh_transport::placement::Sleep;
 /// How long an ask may take unless set otherwise, as docs/guarantees.md promises.
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A time too long for the clock is as good as this.
+pub(crate) const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// The future of [`ActorRef::ask`](crate::ActorRef::ask).
 #[must_use = "an ask that is not awaited is given up, and its message with it if no handler has that yet"]
 pub struct Ask<M: Message> {
@@ -110,9 +113,7 @@ impl<M: Message> Ask<M> {
     /// The timer of the runtime at hand; where there is none, or where it may stand still until the answer comes, that of the mesh's
     /// network. `None`: the mesh is gone.
     fn new_timer(&self, waker: &Waker) -> Option<Sleep> {
-        // A time too long for the clock is as good as a century.
-        let century = Duration::from_secs(100 * 365 * 24 * 3600);
-        let deadline = self.asked + self.timeout.min(century);
+        let deadline = self.asked + self.timeout.min(CENTURY);
         // Whether there is a runtime is cheaper to know in a task.
         let has_runtime = || tokio::task::try_id().is_some() || Handle::try_current().is_ok();
         if !may_block(waker) && has_runtime() {

@@ -5,7 +5,7 @@ use crate::actor_ref::LocalTarget;
 use crate::error::Fault;
 use crate::mesh::{Mesh, WeakMesh};
 use crate::names::Own;
-use crate::rights::{Holder, Right};
+use crate::rights::{Holder, Losing, Right};
 use crate::watch::{DownReason, Notice, WatchId, WatchSink};
 use crate::wire_ref::{ObjectId, WireRef};
 use parking_lot::Mutex;
@@ -139,8 +139,9 @@ impl Named {
 }
 
 impl Holder for Named {
-    fn judged(&self, admitted: bool) {
+    fn judged(&self, admitted: bool) -> Option<Losing> {
         self.state.store(if admitted { ADMITTED } else { CHANGED }, Ordering::Relaxed);
+        None
     }
 }
 
@@ -180,10 +181,11 @@ impl WatchSink for NearWatch {
 }
 
 impl Holder for NearWatch {
-    fn judged(&self, admitted: bool) {
+    fn judged(&self, admitted: bool) -> Option<Losing> {
         if !admitted && let Some((target, _)) = self.end() {
             target.unwatch(self.watch);
             self.sink.notice(Notice::Down(DownReason::Revoked));
         }
+        None
     }
 }

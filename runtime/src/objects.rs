@@ -322,6 +322,32 @@ impl Objects {
         self.each(|object| object.local().stop());
     }
 
+    /// The same, once it has no ask in hand.
+    pub(crate) fn stop_all_once_idle(&self) {
+        self.each(|object| {
+            let local = object.local();
+            local.status().stop_once_idle(true);
+            local.stop();
+        });
+    }
+
+    /// Tells those again that have put it off for the asks in hand, if `now` whatever they still have. Says whether there were any.
+    pub(crate) fn stop_put_off(&self, now: bool) -> bool {
+        let all: Vec<_> = self.private.iter().map(|entry| entry.value().clone()).collect();
+        let mut any = false;
+        for object in all {
+            let local = object.local();
+            if now {
+                local.status().stop_once_idle(false);
+            }
+            if local.status().take_put_off() {
+                any = true;
+                local.stop();
+            }
+        }
+        any
+    }
+
     fn each(&self, act: impl Fn(Arc<dyn Exposed>)) {
         let mut all: Vec<_> =
             self.private.iter().map(|entry| (entry.key().0, entry.value().clone())).collect();

@@ -102,7 +102,7 @@ impl<A: RemoteActor> ActorFuture<A> for Pump<A> {
         let mut cork = Cork::enter();
         let inlet = &this.cell.inlet;
         inlet.refuse_unwanted(&mut feed.hand);
-        if this.alone && inlet.stop_requested() {
+        if this.alone && this.cell.stop_requested() {
             // The mesh ends; the actor was there before it and goes on.
             return Poll::Ready(());
         }

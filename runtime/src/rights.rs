@@ -21,9 +21,13 @@ const BATCH: usize = 64;
 
 /// Who uses a right.
 pub(crate) trait Holder: Send + Sync {
-    /// The rule was asked again. Must not block.
-    fn judged(&self, admitted: bool);
+    /// The rule was asked again. Must not block. A holder that is to lose the right later, in a turn of its own, returns what tells
+    /// that it has.
+    fn judged(&self, admitted: bool) -> Option<Losing>;
 }
+
+/// Resolves, with an error, when a holder has lost its right.
+pub(crate) type Losing = oneshot::Receiver<Infallible>;
 
 #[derive(Clone)]
 struct Held {
@@ -202,14 +206,19 @@ async fn pass(mesh: WeakMesh, mut under_way: UnderWay) {
                 return;
             }
         }
+        let mut losing = Vec::new();
         for (_, held) in batch {
             if let Some(holder) = held.holder.upgrade() {
                 let admitted = mesh.objects().admits(&held.id, held.caller, held.own);
                 (judged, lost) = (judged + 1, lost + u64::from(!admitted));
-                holder.judged(admitted);
+                losing.extend(holder.judged(admitted));
             }
         }
         drop(mesh);
+        for lost in losing {
+            // One turn of a task of this thread, or its end.
+            let _ = lost.await;
+        }
         tokio::task::yield_now().await;
     }
 }
@@ -217,6 +226,7 @@ async fn pass(mesh: WeakMesh, mut under_way: UnderWay) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inbound::tenure::{Revocation, Tenure};
     use crate::prelude::*;
     use crate::{ActorRef, Anyone, MemoryNetwork, Only, SecretKey};
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -250,9 +260,10 @@ mod tests {
     }
 
     impl Holder for Counts {
-        fn judged(&self, admitted: bool) {
+        fn judged(&self, admitted: bool) -> Option<Losing> {
             let count = if admitted { &self.admitted } else { &self.refused };
             count.fetch_add(1, Ordering::Relaxed);
+            None
         }
     }
 
@@ -320,6 +331,38 @@ mod tests {
         assert_eq!(mesh.objects().rights().table.lock().families.len(), 1);
         drop(resolved);
         assert!(mesh.objects().rights().table.lock().families.is_empty());
+    }
+
+    #[webmesh::test]
+    async fn a_right_is_lost_only_when_all_lanes_have_refused_what_they_had() {
+        const LANES: usize = 2_000;
+        let mesh = mesh().await;
+        let idle = mesh.spawn(|| IdleActor);
+        mesh.publish("idle", &idle).allow(Anyone).await.unwrap();
+        let resolved: ActorRef<Idle> = mesh.resolve("idle").await.unwrap();
+        let (id, own) = (resolved.wire().unwrap().object, idle.wire().unwrap().object);
+        let stranger = SecretKey::generate().peer_id();
+        let refused = Arc::new(AtomicUsize::new(0));
+        for _ in 0..LANES {
+            let tenure = Tenure::new(|revocation| {
+                let holder: Weak<Revocation> = Arc::downgrade(&revocation);
+                mesh.objects().rights().hold(id, stranger, (mesh.peer_id(), own), holder)
+            });
+            let refused = refused.clone();
+            // One after the other has its turn, as lanes have.
+            tokio::spawn(async move {
+                std::future::poll_fn(|cx| match tenure.is_over(cx) {
+                    true => std::task::Poll::Ready(()),
+                    false => std::task::Poll::Pending,
+                })
+                .await;
+                tokio::task::yield_now().await;
+                refused.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        mesh.unpublish("idle").await.unwrap();
+        assert_eq!(refused.load(Ordering::Relaxed), LANES);
     }
 
     #[webmesh::test]

@@ -15,10 +15,40 @@ pub(crate) struct Status {
     incarnation: AtomicU64,
     end: AtomicU8,
     told_to_stop: AtomicBool,
+    /// A stop waits for the asks in hand: the mesh is being shut down.
+    stops_once_idle: AtomicBool,
+    /// A stop was put off for them.
+    put_off: AtomicBool,
     /// Whose messages it refuses, for they made it panic.
     pub(crate) quarantine: Quarantine,
-    /// Asks that handlers didn't answer at once. Also some that have been answered, at most as many again.
-    in_hand: Mutex<Vec<InHand>>,
+    /// Asks that handlers didn't answer at once.
+    in_hand: Mutex<AllInHand>,
+}
+
+/// How many asks are put on the list before it is looked through the first time. A guess.
+const PRUNED_AT: usize = 16;
+
+/// The asks in hand, and some that have been answered or given up: as many again, and [`PRUNED_AT`], at the most.
+#[derive(Default)]
+struct AllInHand {
+    asks: Vec<InHand>,
+    /// How many were waited for when it was looked through.
+    kept: usize,
+}
+
+impl AllInHand {
+    /// Each look costs as much as the list is long, and comes after at least half as many asks as that.
+    fn push(&mut self, ask: InHand) {
+        if self.asks.len() >= 2 * self.kept + PRUNED_AT {
+            self.prune();
+        }
+        self.asks.push(ask);
+    }
+
+    fn prune(&mut self) {
+        self.asks.retain(InHand::is_waited_for);
+        self.kept = self.asks.len();
+    }
 }
 
 /// An ask that a handler has in hand.
@@ -60,18 +90,14 @@ impl Status {
 
     /// A handler has an ask in hand.
     pub(crate) fn has_in_hand(&self, ask: InHand) {
-        let mut in_hand = self.in_hand.lock();
-        if in_hand.len() == in_hand.capacity() {
-            in_hand.retain(InHand::is_waited_for);
-        }
-        in_hand.push(ask);
+        self.in_hand.lock().push(ask);
     }
 
     /// How many asks its handlers have in hand.
     pub(crate) fn asks_in_hand(&self) -> usize {
         let mut in_hand = self.in_hand.lock();
-        in_hand.retain(InHand::is_waited_for);
-        in_hand.len()
+        in_hand.prune();
+        in_hand.kept
     }
 
     /// Counts a panic. Called before what the panicked instance held is dropped, so that whoever waits for it finds out
@@ -89,6 +115,26 @@ impl Status {
     /// See [`Self::tell_to_stop`].
     pub(crate) fn was_told_to_stop(&self) -> bool {
         self.told_to_stop.load(Ordering::Acquire)
+    }
+
+    /// From now on a stop waits until no ask is in hand, or no longer.
+    pub(crate) fn stop_once_idle(&self, once_idle: bool) {
+        self.stops_once_idle.store(once_idle, Ordering::Release);
+    }
+
+    /// Whether a stop that comes now has to wait. Asked in a turn of the actor's task, between handlers: an ask that one of them had
+    /// begun with is in hand by then.
+    pub(crate) fn puts_off_stop(&self) -> bool {
+        let puts_off = self.stops_once_idle.load(Ordering::Acquire) && self.asks_in_hand() > 0;
+        if puts_off {
+            self.put_off.store(true, Ordering::Release);
+        }
+        puts_off
+    }
+
+    /// Whether a stop was put off since this was last asked.
+    pub(crate) fn take_put_off(&self) -> bool {
+        self.put_off.swap(false, Ordering::AcqRel)
     }
 
     /// The actor is no more. Only the first end counts.
@@ -120,5 +166,70 @@ impl Status {
         } else {
             self.ended().unwrap_or(Fault::NoReply)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cancellation::Signal;
+    use crate::payload::{EncodeError, Encoder};
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Waker;
+
+    /// Counts how often it is looked at.
+    #[derive(Default)]
+    struct Looks(AtomicUsize);
+
+    impl ReplyPort for Looks {
+        fn reply(&self, _: u64, _: &mut dyn FnMut(&mut Encoder) -> Result<(), EncodeError>) {}
+        fn fault(&self, _: u64, _: Fault) {}
+        fn undelivered(&self, _: u64, _: Fault) {}
+        fn is_cancelled(&self, _: u64) -> bool {
+            false
+        }
+        fn signal(&self, _: u64) -> Option<Arc<Signal>> {
+            None
+        }
+        fn is_closed(&self) -> bool {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            false
+        }
+    }
+
+    #[test]
+    fn asks_that_stay_in_hand_are_looked_at_no_more_than_once_for_each_that_comes() {
+        const STAY: usize = 1_023;
+        const PASS: usize = 100_000;
+        let (status, port) = (Status::default(), Arc::new(Looks::default()));
+        let weak: Weak<Looks> = Arc::downgrade(&port);
+        for n in 0..STAY {
+            let port: Weak<dyn ReplyPort> = weak.clone();
+            status.has_in_hand(InHand { fate: Arc::default(), port: Some((port, n as u64)) });
+        }
+        for _ in 0..PASS {
+            let fate = Arc::new(Fate::default());
+            status.has_in_hand(InHand::near(fate.clone()));
+            // As it is when the answer comes.
+            Waker::from(fate).wake();
+            assert!(status.in_hand.lock().asks.len() <= 2 * (STAY + 1) + PRUNED_AT);
+        }
+        let looks = port.0.load(Ordering::Relaxed);
+        assert!(looks <= PASS + 2 * STAY, "{looks}");
+        assert_eq!(status.asks_in_hand(), STAY);
+    }
+
+    #[test]
+    fn a_stop_is_put_off_only_for_asks_in_hand_and_only_while_it_may_be() {
+        let (status, fate) = (Status::default(), Arc::new(Fate::default()));
+        status.has_in_hand(InHand::near(fate.clone()));
+        assert!(!status.puts_off_stop() && !status.take_put_off());
+        status.stop_once_idle(true);
+        assert!(status.puts_off_stop() && status.take_put_off() && !status.take_put_off());
+        status.stop_once_idle(false);
+        assert!(!status.puts_off_stop());
+        status.stop_once_idle(true);
+        Waker::from(fate).wake();
+        assert!(!status.puts_off_stop() && !status.take_put_off());
     }
 }

@@ -3,7 +3,7 @@
 use crate::body::send_bodies;
 use crate::frame::FrameError;
 use crate::outbound::core::Output;
-use quinn::{ReadError, RecvStream, SendStream, VarInt};
+use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 use tokio::task::JoinSet;
@@ -29,7 +29,7 @@ pub(crate) trait Source {
     /// So many bytes of bodies were handed to QUIC.
     fn written(&self, body_bytes: usize);
     /// The other side takes no more of the stream, or the link has ended: nothing more is asked for.
-    fn refused(&self) {}
+    fn refused(&self, _: &WriteError) {}
 }
 
 /// Writes what the source has, as one chunk each time: quinn walks all unacknowledged chunks for each packet, so many
@@ -58,7 +58,7 @@ pub(crate) async fn write(
                 };
                 match written {
                     Some(Ok(())) => {}
-                    Some(Err(_)) => return source.refused(),
+                    Some(Err(why)) => return source.refused(&why),
                     None => break,
                 }
                 while !sending.is_empty() && sending.try_join_next().is_some() {}

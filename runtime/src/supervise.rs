@@ -223,7 +223,7 @@ impl<A: RemoteActor> Instance<A> {
         let _current = Current::enter(self.cell.clone(), context.ctx());
         let _turn = Turn::enter(cx.waker());
         // Here rather than in the pump, which actix doesn't poll while the actor waits for an `AtomicResponse`.
-        if self.cell.inlet.stop_requested() {
+        if self.cell.stop_requested() {
             context.ctx().stop();
         }
         match catch_unwind(AssertUnwindSafe(|| Pin::new(context).poll(cx))) {

@@ -3,10 +3,10 @@
 //! connections; beyond a bound, the lanes of that peer or prefix pass nothing on.
 
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use webmesh_transport::PeerId;
@@ -31,6 +31,10 @@ pub(crate) struct Abandoned {
     peers: Table<PeerId>,
     /// Of peers that are there (`false`), and of those that come through a relay there.
     prefixes: Table<Option<(IpAddr, bool)>>,
+    /// Of one peer in one prefix: what the prefix is charged for it.
+    shares: Table<(PeerId, Option<(IpAddr, bool)>)>,
+    /// How many accounts there have been.
+    accounts: AtomicU64,
 }
 
 impl Abandoned {
@@ -39,8 +43,10 @@ impl Abandoned {
         let relayed = network.is_some_and(|(_, relayed)| relayed);
         let prefix_max = if relayed { RELAY_MAX } else { PREFIX_MAX };
         Account {
+            number: self.accounts.fetch_add(1, Ordering::Relaxed),
             of_peer: self.peers.count(peer, PEER_MAX),
             of_prefix: self.prefixes.count(network, prefix_max),
+            share: self.shares.count((peer, network), PEER_MAX),
         }
     }
 }
@@ -73,11 +79,12 @@ impl<K: Hash + Eq> Table<K> {
 struct Count {
     max: usize,
     now: AtomicUsize,
-    waiting: Mutex<Vec<Waker>>,
+    /// By the account's number.
+    waiting: Mutex<BTreeMap<u64, Waker>>,
 }
 
 impl Count {
-    fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+    fn poll_room(&self, account: u64, cx: &Context<'_>) -> Poll<()> {
         if self.now.load(Ordering::Relaxed) < self.max {
             return Poll::Ready(());
         }
@@ -86,49 +93,70 @@ impl Count {
         if self.now.load(Ordering::SeqCst) < self.max {
             return Poll::Ready(());
         }
-        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            waiting.push(cx.waker().clone());
-        }
+        waiting
+            .entry(account)
+            .and_modify(|waker| waker.clone_from(cx.waker()))
+            .or_insert_with(|| cx.waker().clone());
         Poll::Pending
     }
 
-    fn release(&self, asks: usize) {
+    /// Returns by how much the part below the maximum grows.
+    fn add(&self, asks: usize) -> usize {
+        let before = self.now.fetch_add(asks, Ordering::SeqCst);
+        asks.min(self.max.saturating_sub(before))
+    }
+
+    /// Returns by how much the part below the maximum shrinks.
+    fn release(&self, asks: usize) -> usize {
         let before = self.now.fetch_sub(asks, Ordering::SeqCst);
         if before >= self.max && before - asks < self.max {
             let waiting = std::mem::take(&mut *self.waiting.lock());
-            waiting.into_iter().for_each(Waker::wake);
+            waiting.into_values().for_each(Waker::wake);
         }
+        before.min(self.max) - (before - asks).min(self.max)
     }
 }
 
 /// The counts that a lane's asks go to.
 #[derive(Debug)]
 pub(crate) struct Account {
+    number: u64,
     of_peer: Arc<Count>,
     of_prefix: Arc<Count>,
+    share: Arc<Count>,
 }
 
 impl Account {
     /// So many asks that the actor has were given up.
     pub(crate) fn add(&self, asks: usize) {
-        for count in [&self.of_peer, &self.of_prefix] {
-            count.now.fetch_add(asks, Ordering::SeqCst);
-        }
+        self.of_peer.add(asks);
+        // What was under way already can lead beyond a peer's bound. Others of its prefix don't pay for that.
+        self.of_prefix.add(self.share.add(asks));
     }
 
     /// The actor is done with so many of them.
     pub(crate) fn release(&self, asks: usize) {
         if asks > 0 {
-            for count in [&self.of_peer, &self.of_prefix] {
-                count.release(asks);
-            }
+            self.of_peer.release(asks);
+            self.of_prefix.release(self.share.release(asks));
         }
     }
 
     /// Ready while there may be more of them.
     pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        std::task::ready!(self.of_peer.poll_room(cx));
-        self.of_prefix.poll_room(cx)
+        std::task::ready!(self.of_peer.poll_room(self.number, cx));
+        self.of_prefix.poll_room(self.number, cx)
+    }
+}
+
+/// Its lane waits for room no more.
+impl Drop for Account {
+    fn drop(&mut self) {
+        for count in [&self.of_peer, &self.of_prefix] {
+            // In a statement of its own: what the waker keeps may not be dropped under the lock.
+            let waker = count.waiting.lock().remove(&self.number);
+            drop(waker);
+        }
     }
 }
 
@@ -179,6 +207,45 @@ mod tests {
     }
 
     #[test]
+    fn one_peer_does_not_use_up_what_its_prefix_has_however_far_it_goes_beyond_its_own() {
+        let abandoned = Abandoned::default();
+        let cx = &Context::from_waker(Waker::noop());
+        let [here, there] = [1, 2].map(|net| Some((IpAddr::from([192, 0, net, 0]), false)));
+        let key = || SecretKey::generate().peer_id();
+        let (peer, other) = (key(), abandoned.account(key(), here));
+        let (one, two) = (abandoned.account(peer, here), abandoned.account(peer, there));
+        one.add(PREFIX_MAX + 7);
+        assert!(one.poll_room(cx).is_pending() && other.poll_room(cx).is_ready());
+        assert_eq!(one.of_prefix.now.load(Ordering::Relaxed), PEER_MAX);
+        // The same peer from elsewhere, and back in another order.
+        two.add(5);
+        one.release(PREFIX_MAX);
+        assert_eq!(one.of_prefix.now.load(Ordering::Relaxed), 7);
+        one.release(7);
+        two.release(5);
+        for count in [&one.of_peer, &one.of_prefix, &two.of_prefix, &one.share, &two.share] {
+            assert_eq!(count.now.load(Ordering::Relaxed), 0);
+        }
+    }
+
+    #[test]
+    fn lanes_that_end_while_they_wait_leave_no_waker() {
+        let abandoned = Abandoned::default();
+        let peer = SecretKey::generate().peer_id();
+        let first = abandoned.account(peer, None);
+        first.add(PEER_MAX);
+        for _ in 0..100 {
+            let lane = abandoned.account(peer, None);
+            for _ in 0..2 {
+                let waker = Waker::from(Arc::new(Woken::default()));
+                assert!(lane.poll_room(&Context::from_waker(&waker)).is_pending());
+            }
+            assert_eq!(first.of_peer.waiting.lock().len(), 1);
+        }
+        assert!(first.of_peer.waiting.lock().is_empty());
+    }
+
+    #[test]
     fn peers_that_are_gone_leave_nothing() {
         let abandoned = Abandoned::default();
         for n in 0..10_000u32 {
@@ -189,5 +256,6 @@ mod tests {
         assert!(
             abandoned.peers.0.lock().len() <= 1024 && abandoned.prefixes.0.lock().len() <= 1024
         );
+        assert!(abandoned.shares.0.lock().len() <= 1024);
     }
 }

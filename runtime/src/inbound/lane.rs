@@ -25,7 +25,7 @@ use crate::refusals;
 use crate::remote::OwnedPayload;
 use crate::stream::{CHUNKS, STREAM_GONE, Source, poll_read};
 use bytes::Bytes;
-use quinn::{ReadError, RecvStream};
+use quinn::{ReadError, RecvStream, WriteError};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -50,8 +50,11 @@ impl Source for Arc<Replies> {
     fn written(&self, body_bytes: usize) {
         Replies::written(self, body_bytes);
     }
-    fn refused(&self) {
-        self.close();
+    fn refused(&self, why: &WriteError) {
+        match why {
+            WriteError::Stopped(_) => self.refuse(),
+            _ => self.close(),
+        }
     }
 }
 
@@ -66,6 +69,8 @@ pub(crate) enum LaneError {
     Body(String),
     #[error("the peer has opened the next lane to the object")]
     Succeeded,
+    #[error("the peer takes no answers")]
+    Unheard,
     #[error("the peer kept memory that others wait for, and sent nothing")]
     Idle,
 }
@@ -213,7 +218,14 @@ impl InLane {
     /// Runs the lane to its end.
     pub(crate) async fn run(mut self) -> Result<(), LaneError> {
         self.replies.send(&Backward::Opened { limit: self.message_max });
-        let outcome = std::future::poll_fn(|cx| self.poll(cx)).await;
+        let mut is_known = false;
+        let outcome = std::future::poll_fn(|cx| {
+            if !std::mem::replace(&mut is_known, true) {
+                self.replies.set_reader(cx.waker());
+            }
+            self.poll(cx)
+        });
+        let outcome = outcome.await;
         self.meeting.lane_ended(self.lane);
         if outcome.is_err() {
             self.replies.close();
@@ -224,6 +236,9 @@ impl InLane {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LaneError>> {
         if self.term.as_ref().is_some_and(|term| term.is_over(cx)) {
             return Poll::Ready(Err(LaneError::Succeeded));
+        }
+        if self.replies.is_refused() {
+            return Poll::Ready(Err(LaneError::Unheard));
         }
         if self.tenure.as_ref().is_some_and(|tenure| tenure.is_over(cx)) {
             self.refuse_all(cx);
@@ -355,6 +370,8 @@ impl InLane {
                     return Ok(self.replies.cancel(ask, held)?);
                 }
                 Forward::Flush { ask } => {
+                    // First: an ask beyond its credit must not be counted as one that somebody has.
+                    self.credit.received(charge)?;
                     self.replies.expect(ask)?;
                     (What::Flush { ask }, None, &[][..])
                 }
@@ -370,6 +387,7 @@ impl InLane {
                         self.numbers.push(index);
                     }
                     charge += beside.as_ref().map_or(0, Beside::total);
+                    self.credit.received(charge)?;
                     if let Some(ask) = ask {
                         self.replies.expect(ask)?;
                     }
@@ -380,7 +398,6 @@ impl InLane {
                     )
                 }
             };
-        self.credit.received(charge)?;
         let head = Head { what, charge };
         if self.held.is_empty() && beside.is_none() && self.place(left, cx) {
             self.stage(head, Arrived::Small(Payload { bytes: payload, bodies: &[] }));
@@ -409,6 +426,8 @@ impl InLane {
                 .await
             };
             let received = tokio::select! {
+                // In this order: the stream of bodies that were announced is asked for, so that it isn't kept when it comes.
+                biased;
                 received = received => received,
                 // Its asker gave up: the stream is stopped by being dropped.
                 () = done.closed() => return,

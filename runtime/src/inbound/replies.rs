@@ -36,6 +36,8 @@ pub(crate) struct Replies {
     state: Mutex<State>,
     /// Whether there are abandoned asks, for actors to see without the lock.
     has_abandoned: AtomicBool,
+    /// The asker takes no more answers, by its own will.
+    refused: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +63,8 @@ struct State {
     /// keeps the link's memory, and an actor may keep an ask for ever.
     express: Option<Express>,
     lane: Option<Waker>,
+    /// The lane's task, for when its peer refuses the answers.
+    reader: Option<Waker>,
     finish: bool,
     /// The last frame has been said.
     over: bool,
@@ -112,7 +116,28 @@ impl Replies {
     /// `account`: for asks that are given up while an actor has them.
     pub(crate) fn new(limit: usize, budget: Arc<Budget>, account: Account) -> Self {
         let (state, has_abandoned) = (Mutex::default(), AtomicBool::new(false));
-        Self { limit, budget, account, state, has_abandoned }
+        Self { limit, budget, account, state, has_abandoned, refused: AtomicBool::new(false) }
+    }
+
+    /// Who reads the lane, and ends it when [`Self::is_refused`].
+    pub(crate) fn set_reader(&self, reader: &Waker) {
+        let mut state = self.state.lock();
+        if !state.closed {
+            state.reader = Some(reader.clone());
+        }
+    }
+
+    /// Whether the asker has stopped the stream of its answers. Nothing bounds what it asks then, so the lane must end.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Acquire)
+    }
+
+    /// The asker has stopped the stream.
+    pub(crate) fn refuse(&self) {
+        self.refused.store(true, Ordering::Release);
+        let reader = self.state.lock().reader.take();
+        self.close();
+        reader.into_iter().for_each(Waker::wake);
     }
 
     /// The stream has its writer.
@@ -210,14 +235,18 @@ impl Replies {
         signals.into_values().for_each(|signal| signal.give());
     }
 
-    /// Ready while there's room for more answers.
+    /// Ready while there's room for more answers. When the stream is gone, the lane is to find out by itself; only if its
+    /// peer refused the answers, what is handled in vain until then is bounded.
     pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
         if state.is_full() && !state.closed {
             state.lane = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        if state.closed { Poll::Ready(()) } else { self.account.poll_room(cx) }
+        if state.closed && !self.is_refused() {
+            return Poll::Ready(());
+        }
+        self.account.poll_room(cx)
     }
 
     /// Ready when every ask has been answered.
@@ -618,6 +647,37 @@ mod tests {
             other.cancel(ask, false).unwrap();
         }
         assert!(other.poll_room(&cx()).is_ready());
+    }
+
+    #[test]
+    fn a_lane_whose_answers_are_refused_is_told_and_has_no_more_room_than_its_peer() {
+        #[derive(Default)]
+        struct Woken(AtomicBool);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let abandoned = Abandoned::default();
+        let peer = webmesh_transport::SecretKey::generate().peer_id();
+        let [down, stopped] = [(); 2]
+            .map(|()| Replies::new(1000, Budget::new(0, 0, None), abandoned.account(peer, None)));
+        let woken = Arc::new(Woken::default());
+        for replies in [&down, &stopped] {
+            replies.set_reader(&Waker::from(woken.clone()));
+        }
+        down.close();
+        assert!(!woken.0.load(Ordering::Relaxed) && !down.is_refused());
+        stopped.refuse();
+        assert!(woken.0.load(Ordering::Relaxed) && stopped.is_refused());
+        for ask in 0..PEER_MAX as u64 {
+            assert!(stopped.poll_room(&cx()).is_ready());
+            stopped.expect(ask).unwrap();
+        }
+        assert!(stopped.poll_room(&cx()).is_pending());
+        assert!(down.poll_room(&cx()).is_ready(), "its lane is to find out that it has ended");
+        stopped.fault(0, Fault::NoReply);
+        assert!(stopped.poll_room(&cx()).is_ready());
     }
 
     #[test]

@@ -1,26 +1,34 @@
 //! A lane by a published name: its sender may come to lose the right to it.
 
-use crate::rights::{Holder, Right};
+use crate::rights::{Holder, Losing, Right};
 use parking_lot::Mutex;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Waker};
+use tokio::sync::oneshot;
 
 /// Tells a lane's task that the right is lost.
 #[derive(Debug, Default)]
 pub(crate) struct Revocation {
     revoked: AtomicBool,
     waker: Mutex<Option<Waker>>,
+    /// Dropped with the lane, which tells that it has refused what it had.
+    losing: Mutex<Vec<oneshot::Sender<Infallible>>>,
 }
 
 impl Holder for Revocation {
-    fn judged(&self, admitted: bool) {
+    fn judged(&self, admitted: bool) -> Option<Losing> {
         // A lane that has begun to end doesn't go on: the next one is opened if the right is back.
-        if !admitted {
-            self.revoked.store(true, Ordering::Release);
-            let waker = self.waker.lock().take();
-            waker.into_iter().for_each(Waker::wake);
+        if admitted {
+            return None;
         }
+        let (lost, losing) = oneshot::channel();
+        self.losing.lock().push(lost);
+        self.revoked.store(true, Ordering::Release);
+        let waker = self.waker.lock().take();
+        waker.into_iter().for_each(Waker::wake);
+        Some(losing)
     }
 }
 

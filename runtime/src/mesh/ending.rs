@@ -4,8 +4,10 @@
 //! accepted has left; who waits for that is the end of `main` ([`departures`]).
 
 use super::{Inner, Mesh};
+use crate::calls::CENTURY;
 use crate::departures::{self, Run};
 use crate::network::Drain;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -32,6 +34,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(1);
 /// How long a mesh that is shut down waits for what it sent to arrive.
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 
+/// What the goodbye takes at the most after that, as `Endpoint::close` has it.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
 /// How often a mesh that ends looks whether it can.
 const STEP: Duration = Duration::from_millis(2);
 
@@ -44,6 +49,8 @@ pub(crate) struct Ending {
     /// When it was handed over.
     begun: OnceLock<Instant>,
     handed_over: AtomicBool,
+    /// A shutdown is under way, and has ended by then.
+    shut_down_by: Mutex<Option<Instant>>,
     over: watch::Sender<bool>,
 }
 
@@ -52,9 +59,10 @@ impl Ending {
         Self {
             run: Run::current(),
             in_place,
-            linger,
+            linger: linger.map(|linger| linger.min(CENTURY)),
             begun: OnceLock::new(),
             handed_over: AtomicBool::new(false),
+            shut_down_by: Mutex::new(None),
             over: watch::Sender::new(false),
         }
     }
@@ -109,7 +117,8 @@ impl Mesh {
     /// was sent leaves, and all peers are told goodbye. A handler's future that is still at work by then is dropped.
     ///
     /// Takes the given time at the most for the asks in hand and the actors (who have 1 s for their stop at least), and 1 s each for
-    /// what was sent to arrive and for the goodbye. Goes on though the future should be dropped.
+    /// what was sent to arrive and for the goodbye. Goes on though the future should be dropped, and all handles with it; the end of
+    /// `#[webmesh::main]` waits for it.
     ///
     /// ```
     /// # use webmesh::Mesh;
@@ -121,13 +130,15 @@ impl Mesh {
     /// # }
     /// ```
     pub async fn shutdown_within(&self, limit: Duration) {
+        let limit = limit.min(CENTURY);
         let (done, ended) = oneshot::channel::<()>();
-        let inner = self.hold.inner.clone();
+        let shutdown = ShuttingDown::begin(self.clone(), limit);
         // Now, so that an actor that hasn't started never does.
-        let stopped = inner.take_no_more();
+        let stopped = self.inner().take_no_more();
         self.inner().placement.spawn_network(Box::new(move || {
             Box::pin(async move {
-                inner.shut_down_within(limit, stopped).await;
+                shutdown.0.inner().shut_down_within(limit, stopped).await;
+                drop(shutdown);
                 drop(done);
             })
         }));
@@ -184,12 +195,13 @@ impl Inner {
         self.objects.drain_all();
         let idle = self.objects.asks_in_hand() == 0;
         if idle {
-            self.objects.stop_all();
+            self.objects.stop_all_once_idle();
         }
         idle
     }
 
-    /// `stopped`: the actors were told to. Once is enough: one that puts it off has its reasons.
+    /// `stopped`: the actors were told to. Once is enough, but for those that a handler had just begun in: one that puts it off of
+    /// its own accord has its reasons.
     async fn shut_down_within(&self, limit: Duration, stopped: bool) {
         let placement = &self.placement;
         let begun = placement.now();
@@ -201,11 +213,21 @@ impl Inner {
             }
             placement.sleep(STEP).await;
         }
+        let mut in_time = placement.now() < begun + limit;
         if !stopped {
-            self.objects.stop_all();
+            if in_time {
+                self.objects.stop_all_once_idle();
+            } else {
+                self.objects.stop_all();
+            }
         }
-        let stopped_by = (begun + limit).max(placement.now() + STOP_WITHIN);
+        let mut stopped_by = (begun + limit).max(placement.now() + STOP_WITHIN);
         while !self.objects.is_empty() && placement.now() < stopped_by {
+            in_time &= placement.now() < begun + limit;
+            if (!in_time || self.objects.asks_in_hand() == 0) && self.objects.stop_put_off(!in_time)
+            {
+                stopped_by = stopped_by.max(placement.now() + STOP_WITHIN);
+            }
             placement.sleep(STEP).await;
         }
         let left = self.objects.len();
@@ -266,6 +288,26 @@ impl Inner {
     }
 }
 
+/// A mesh that is being shut down. Held meanwhile, so that it doesn't end by itself, which would cut this short. Dropped before its time,
+/// with its thread say, it leaves the mesh to those that hold it.
+struct ShuttingDown(Mesh);
+
+impl ShuttingDown {
+    fn begin(mesh: Mesh, limit: Duration) -> Self {
+        let by = Instant::now() + limit + STOP_WITHIN + DRAIN_WITHIN + CLOSE_WITHIN;
+        let mut shut_down_by = mesh.inner().ending.shut_down_by.lock();
+        *shut_down_by = (*shut_down_by).max(Some(by));
+        drop(shut_down_by);
+        Self(mesh)
+    }
+}
+
+impl Drop for ShuttingDown {
+    fn drop(&mut self) {
+        *self.0.inner().ending.shut_down_by.lock() = None;
+    }
+}
+
 /// A mesh that is leaving. Dropped before it has, it is cut off: its thread has ended, or the runtime that it is placed in.
 struct Leaving(Arc<Inner>);
 
@@ -299,9 +341,11 @@ impl Drop for Leaving {
 pub(crate) struct Departing(Arc<Inner>);
 
 impl Departing {
-    /// Has it leave, whoever holds it.
+    /// Has it leave, whoever holds it, unless it is being shut down.
     pub(crate) fn begin(&self) {
-        self.0.hand_over();
+        if self.0.ending.shut_down_by.lock().is_none() {
+            self.0.hand_over();
+        }
     }
 
     pub(crate) fn run(&self) -> Run {
@@ -319,7 +363,8 @@ impl Departing {
 
     /// Whether it is leaving already.
     pub(crate) fn has_begun(&self) -> bool {
-        self.0.ending.handed_over.load(Ordering::Acquire)
+        let ending = &self.0.ending;
+        ending.handed_over.load(Ordering::Acquire) || ending.shut_down_by.lock().is_some()
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -332,10 +377,16 @@ impl Departing {
         let _ = self.0.ending.over.subscribe().wait_for(|over| *over).await;
     }
 
-    /// How long it may still linger, at the most.
+    /// How long it may still linger, or its shutdown last, at the most.
     pub(crate) fn left(&self) -> Duration {
-        let begun = self.0.ending.begun.get().copied().unwrap_or_else(Instant::now);
-        self.0.ending.linger.unwrap_or(LINGER_MAX).saturating_sub(begun.elapsed())
+        let ending = &self.0.ending;
+        if let Some(by) = *ending.shut_down_by.lock()
+            && !ending.handed_over.load(Ordering::Acquire)
+        {
+            return by.saturating_duration_since(Instant::now());
+        }
+        let begun = ending.begun.get().copied().unwrap_or_else(Instant::now);
+        ending.linger.unwrap_or(LINGER_MAX).saturating_sub(begun.elapsed())
     }
 
     /// It is waited for no longer, and the process ends.
@@ -360,5 +411,44 @@ impl WeakDeparting {
     /// Whether both are the same mesh.
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.0.ptr_eq(&other.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryNetwork;
+
+    async fn mesh(linger: Duration) -> Mesh {
+        let network = MemoryNetwork::new(1);
+        let address = "10.0.0.1:4000".parse().unwrap();
+        let builder = Mesh::builder().in_place().memory_network(&network).listen(address);
+        builder.linger(linger).start().await.unwrap()
+    }
+
+    #[webmesh::test]
+    async fn the_end_of_main_leaves_a_shutdown_its_time() {
+        let mesh = mesh(LINGER).await;
+        let departing = mesh.inner().itself.upgrade().unwrap();
+        assert!(!departing.has_begun() && departing.left() <= LINGER);
+        let limit = Duration::from_secs(30);
+        let mut shutdown = Box::pin(mesh.shutdown_within(limit));
+        assert!(futures_util::poll!(&mut shutdown).is_pending());
+        departing.begin();
+        assert!(departing.has_begun() && !departing.0.ending.handed_over.load(Ordering::Acquire));
+        assert!(departing.left() > limit);
+        shutdown.await;
+        assert!(departing.is_over());
+    }
+
+    #[webmesh::test]
+    async fn a_mesh_may_linger_for_longer_than_the_clock_goes() {
+        let mesh = mesh(Duration::MAX).await;
+        let departing = mesh.inner().itself.upgrade().unwrap();
+        drop(mesh);
+        assert!(departing.has_begun());
+        // With what is added to it, no more than a clock has.
+        assert!(Instant::now().checked_add(departing.left() + 2 * LINGER).is_some());
+        departing.over().await;
     }
 }

@@ -6,7 +6,7 @@ use crate::frame::control::{Control, DownCode};
 use crate::links::Links;
 use crate::objects::{Admitted, Exposed};
 use crate::refusals::Reason;
-use crate::rights::{Holder, Right};
+use crate::rights::{Holder, Losing, Right};
 use crate::watch::{DownReason, Event, Notice, WatchId, WatchSink};
 use crate::wire_ref::ObjectId;
 use std::fmt::Display;
@@ -128,14 +128,15 @@ struct PeerWatch {
 }
 
 impl Holder for PeerWatch {
-    fn judged(&self, admitted: bool) {
-        let Some(session) = self.session.upgrade().filter(|_| !admitted) else { return };
+    fn judged(&self, admitted: bool) -> Option<Losing> {
+        let session = self.session.upgrade().filter(|_| !admitted)?;
         let watched = session.watched.lock().remove(&self.watch);
         if let Some(watched) = watched {
             watched.end();
             session.watch_ended(self.watch, "its right was taken back");
             session.say(&Control::Down { watch: self.watch, reason: DownCode::Revoked });
         }
+        None
     }
 }
 

@@ -64,6 +64,32 @@ async fn who_takes_longer_than_a_shutdown_has_gets_no_answer() {
 }
 
 #[webmesh::test]
+async fn a_shutdown_goes_on_though_nobody_waits_for_it_or_holds_the_mesh() {
+    let (_network, guest, far_host) = lossy_pair().await;
+    let (far, log) = far_probe(&far_host, &guest, 100).await;
+    let near: ActorRef<Probe> = far_host.resolve("probe").await.unwrap();
+    let asks = [&near, &far].map(|probe| asking(probe, InActFuture { n: 1, ms: 10_000 }));
+    seconds(1).await;
+    let begun = far_host.shutdown_within(Duration::from_secs(30));
+    assert!(tokio::time::timeout(Duration::from_secs(1), begun).await.is_err());
+    drop(far_host);
+    for ask in asks {
+        assert_eq!(ask.await.unwrap(), Ok(1));
+    }
+    assert_eq!(log.take(), ["act 1", "act 1"]);
+}
+
+#[webmesh::test]
+async fn a_shutdown_may_have_all_the_time_of_the_world() {
+    let (_network, guest, far_host) = lossy_pair().await;
+    let (far, _) = far_probe(&far_host, &guest, 100).await;
+    let ask = asking(&far, InActFuture { n: 1, ms: 10_000 });
+    seconds(1).await;
+    far_host.shutdown_within(Duration::MAX).await;
+    assert_eq!(ask.await.unwrap(), Ok(1));
+}
+
+#[webmesh::test]
 async fn a_shutdown_does_not_wait_for_askers_that_have_gone() {
     let (_network, guest, far_host) = lossy_pair().await;
     let (far, _) = far_probe(&far_host, &guest, 100).await;

@@ -152,3 +152,57 @@ fn an_actor_that_blocks_its_thread_is_named_and_gets_no_new_neighbours() {
         mesh.shutdown().await;
     });
 }
+
+#[derive(Message, Serialize, Deserialize)]
+#[message(id = "test.slow-start", reply = u64)]
+struct SlowStart;
+
+#[derive(Protocol)]
+#[protocol(id = "test.slow-starter/1", accepts(SlowStart))]
+struct SlowStarter;
+
+/// Begins with an ask, tells that it has, goes on in the same handler when it's told to, and answers later.
+#[derive(RemoteActor)]
+#[remote(serves(SlowStarter))]
+struct SlowStartActor {
+    begun: std::sync::mpsc::Sender<()>,
+    go_on: Arc<Mutex<Receiver<()>>>,
+}
+
+impl Actor for SlowStartActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<SlowStart> for SlowStartActor {
+    type Result = ResponseActFuture<Self, u64>;
+    fn handle(&mut self, _: SlowStart, _: &mut Context<Self>) -> Self::Result {
+        self.begun.send(()).unwrap();
+        self.go_on.lock().unwrap().recv().unwrap();
+        Box::pin(tokio::time::sleep(Duration::from_millis(50)).into_actor(self).map(|(), _, _| 7))
+    }
+}
+
+#[test]
+fn a_shutdown_that_comes_while_a_handler_runs_waits_for_its_answer() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mesh = mesh_on_threads().await;
+        let ((begun, has_begun), (go_on, goes_on)) = (channel(), channel());
+        let goes_on = Arc::new(Mutex::new(goes_on));
+        let actor =
+            mesh.spawn(move || SlowStartActor { begun: begun.clone(), go_on: goes_on.clone() });
+        let ask = tokio::spawn(actor.ask(SlowStart));
+        tokio::task::spawn_blocking(move || has_begun.recv().unwrap()).await.unwrap();
+        let shutdown = mesh.clone();
+        let shutdown =
+            tokio::spawn(async move { shutdown.shutdown_within(Duration::from_secs(60)).await });
+        // It has been shut down as soon as nothing starts any more.
+        while actor.ask(SlowStart).await != Err(AskError::Stopped) {
+            tokio::task::yield_now().await;
+        }
+        go_on.send(()).unwrap();
+        assert_eq!(ask.await.unwrap(), Ok(7));
+        shutdown.await.unwrap();
+    });
+}

@@ -338,7 +338,7 @@ impl<S> Core<S> {
             Want::Answer(slot) | Want::Flushed(slot) => fx.failed.push((slot, fault.clone())),
             Want::Nothing if waiting.ticket.is_none() => {
                 self.lost.add(waiting.era, 1);
-                fx.lost += 1;
+                fx.lost = fx.lost.saturating_add(1);
                 fx.lost_by = self.publication;
             }
             Want::Nothing => {}
