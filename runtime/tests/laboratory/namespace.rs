@@ -124,12 +124,18 @@ impl Drop for Namespace {
     }
 }
 
-/// Joins two namespaces by a cable, with a plug of the given name in each.
+/// Joins two namespaces by a cable, with a plug of the given name in each. What goes through it are single datagrams, as on a real one: a
+/// batch that the kernel carries in one piece (GSO) would be lost, or too long for a road, as a whole.
 pub(crate) fn cable((one, its): (&Namespace, &str), (other, others): (&Namespace, &str)) {
     let mut ip = Command::new("ip");
     ip.args(["-batch", "-"]);
     let (one, other) = (one.pid(), other.pid());
-    feed(ip, &format!("link add {its} netns {one} type veth peer name {others} netns {other}"));
+    feed(
+        ip,
+        &format!(
+            "link add {its} netns {one} gso_max_segs 1 type veth peer name {others} netns {other} gso_max_segs 1"
+        ),
+    );
 }
 
 /// Runs a command on this input; what it prints is the result, and failure is fatal.
