@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Mutex,
+    sync::{Mutex, mpsc},
     time::{Duration, Instant},
 };
 
@@ -83,39 +83,53 @@ fn run_one(Job { kind, cell, seed }: Job) -> Outcome {
     })
 }
 
-/// Runs them all. The outcomes are in the order of the jobs.
-pub(crate) fn run(jobs: Vec<Job>) -> Vec<Outcomes> {
+/// Runs them all and hands each case to `told` as soon as its last run has ended.
+pub(crate) fn run(jobs: Vec<Job>, mut told: impl FnMut(&Outcomes)) {
+    let mut cases: Vec<Outcomes> = Vec::new();
+    // How many runs each case has, and those that ended, in the order of their seeds.
+    let mut wanted: Vec<usize> = Vec::new();
+    let mut ended: Vec<BTreeMap<u64, Outcome>> = Vec::new();
+    let mut order: Vec<(usize, Job)> = Vec::new();
+    for job in jobs {
+        let case = case(&job.kind, job.cell);
+        if cases.last().is_none_or(|last| last.case != case) {
+            let (kind, cell) = (job.kind, job.cell);
+            cases.push(Outcomes { kind, cell, case, runs: Vec::new(), took: Duration::ZERO });
+            wanted.push(0);
+            ended.push(BTreeMap::new());
+        }
+        wanted[cases.len() - 1] += 1;
+        order.push((cases.len() - 1, job));
+    }
     // What takes longest goes first, so that no CPU is left alone with it.
-    let mut order: Vec<(usize, Job)> = jobs.iter().copied().enumerate().collect();
     order.sort_by_key(|(_, job)| match job.kind {
         Kind::Speed { .. } => 0,
         Kind::Stay { load: Load::Bulk, .. } => 1,
         _ => 2,
     });
     let next = Mutex::new(order.into_iter());
-    let done = Mutex::new(BTreeMap::new());
+    let (sender, outcomes) = mpsc::channel();
     std::thread::scope(|scope| {
         let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
         for _ in 0..cpus {
-            scope.spawn(|| {
+            let (next, sender) = (&next, sender.clone());
+            scope.spawn(move || {
                 loop {
-                    let Some((index, job)) = next.lock().unwrap().next() else { return };
+                    let Some((case, job)) = next.lock().unwrap().next() else { return };
                     let begun = Instant::now();
                     let outcome = run_one(job);
-                    done.lock().unwrap().insert(index, (outcome, begun.elapsed()));
+                    sender.send((case, job.seed, outcome, begun.elapsed())).unwrap();
                 }
             });
         }
-    });
-    let mut outcomes: Vec<Outcomes> = Vec::new();
-    for (job, (outcome, took)) in jobs.into_iter().zip(done.into_inner().unwrap().into_values()) {
-        let (kind, cell, case) = (job.kind, job.cell, case(&job.kind, job.cell));
-        if outcomes.last().is_none_or(|last| last.case != case) {
-            outcomes.push(Outcomes { kind, cell, case, runs: Vec::new(), took: Duration::ZERO });
+        drop(sender);
+        for (case, seed, outcome, took) in outcomes {
+            cases[case].took += took;
+            ended[case].insert(seed, outcome);
+            if ended[case].len() == wanted[case] {
+                cases[case].runs = std::mem::take(&mut ended[case]).into_values().collect();
+                told(&cases[case]);
+            }
         }
-        let last = outcomes.last_mut().unwrap();
-        last.runs.push(outcome);
-        last.took += took;
-    }
-    outcomes
+    });
 }

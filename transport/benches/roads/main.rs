@@ -1,6 +1,7 @@
 //! Whether roads hold under loss and at any distance: kept while they work, left in time when they are cut, and as fast as plain quinn.
 //!
-//! `cargo bench -p webmesh-transport --bench roads` prints the whole table, `-- --json` one JSON object a line. Whole endpoints run in
+//! `cargo bench -p webmesh-transport --bench roads` prints the whole table, `-- --json` one JSON object a line, a case as
+//! soon as its last run has ended. Whole endpoints run in
 //! simulated time on a simulated network: two hosts behind routers (full cone or port-restricted, as the seed says), a punched
 //! road between them, and a relay that stands by. Everything follows from the seeds, which are the numbers from 0 on.
 //!
@@ -178,8 +179,9 @@ fn cells() -> impl Iterator<Item = Cell> {
 
 fn main() {
     let options = Options::read();
-    let outcomes = jobs::run(options.jobs());
-    let good = table::print(&outcomes, options.json);
+    let mut table = table::Table::new(options.json);
+    jobs::run(options.jobs(), |case| table.print(case));
+    let good = table.end();
     if options.check && !good {
         std::process::exit(1);
     }

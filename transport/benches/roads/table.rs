@@ -21,14 +21,27 @@ struct Line {
     figures: Value,
 }
 
-/// Prints all; whether all is as wanted.
-pub(crate) fn print(outcomes: &[Outcomes], json: bool) -> bool {
-    let (mut good, mut cases, mut ratios) = (0, 0, Vec::new());
-    for case in outcomes {
+/// The table while it is printed.
+#[derive(Default)]
+pub(crate) struct Table {
+    json: bool,
+    good: usize,
+    cases: usize,
+    ratios: Vec<f64>,
+    took: Duration,
+}
+
+impl Table {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json, ..Self::default() }
+    }
+
+    /// Prints the line of a case.
+    pub(crate) fn print(&mut self, case: &Outcomes) {
         let line = match case.kind {
             Kind::Stay { load, length } => stay(case, load, length),
             Kind::Cut { .. } => cut(case),
-            Kind::Speed { .. } => speed(case, &mut ratios),
+            Kind::Speed { .. } => speed(case, &mut self.ratios),
         };
         let failed = case.runs.iter().filter_map(|run| match run {
             Outcome::Failed(text) => Some(text),
@@ -36,9 +49,10 @@ pub(crate) fn print(outcomes: &[Outcomes], json: bool) -> bool {
         });
         let failed: Vec<_> = failed.collect();
         let line_good = line.good && failed.is_empty();
-        cases += 1;
-        good += usize::from(line_good);
-        if json {
+        self.cases += 1;
+        self.good += usize::from(line_good);
+        self.took += case.took;
+        if self.json {
             let mut object = json!({
                 "case": case.case, "good": line_good, "runs": case.runs.len(), "failed": failed,
                 "run_seconds": case.took.as_secs_f64(),
@@ -53,19 +67,26 @@ pub(crate) fn print(outcomes: &[Outcomes], json: bool) -> bool {
             println!("{mark}{:56} {}{}", case.case, line.text, more.unwrap_or_default());
         }
     }
-    let mean = mean(&ratios);
-    let fast = ratios.is_empty() || mean >= RATIO_MEAN_MIN;
-    let took: Duration = outcomes.iter().map(|case| case.took).sum();
-    if json {
-        let mean = (!ratios.is_empty()).then_some(mean);
-        println!("{}", json!({ "case": "all", "good": good, "cases": cases, "speed_mean": mean }));
-    } else {
-        if !ratios.is_empty() {
-            println!("speed: {mean:.3} of plain quinn, geometric mean");
+
+    /// Prints the last line; whether all is as wanted.
+    pub(crate) fn end(self) -> bool {
+        let Self { json, good, cases, ratios, took } = self;
+        let mean = mean(&ratios);
+        let fast = ratios.is_empty() || mean >= RATIO_MEAN_MIN;
+        if json {
+            let mean = (!ratios.is_empty()).then_some(mean);
+            println!(
+                "{}",
+                json!({ "case": "all", "good": good, "cases": cases, "speed_mean": mean })
+            );
+        } else {
+            if !ratios.is_empty() {
+                println!("speed: {mean:.3} of plain quinn, geometric mean");
+            }
+            println!("{good} of {cases} cases as wanted; {:.0} s of runs", took.as_secs_f64());
         }
-        println!("{good} of {cases} cases as wanted; {:.0} s of runs", took.as_secs_f64());
+        good == cases && fast
     }
-    good == cases && fast
 }
 
 fn mean(ratios: &[f64]) -> f64 {
