@@ -52,7 +52,7 @@ pub enum StartError {
     #[error(transparent)]
     Identity(#[from] KeyFileError),
     /// The directory for the identity could not be made.
-    #[error("the data directory {} can't be made: {source}; give the path of a directory", path.display())]
+    #[error("the data directory {} can't be made: {source}; give the path of a directory that can be written", path.display())]
     DataDir {
         /// The directory.
         path: PathBuf,
