@@ -23,8 +23,8 @@ use webmesh_transport::identity::{KeyLock, VersionCounter};
 use webmesh_transport::nat::Router;
 use webmesh_transport::placement::{InPlace, Placement, PlacementError, Threads};
 use webmesh_transport::{
-    BindError, Endpoint, EndpointConfig, FEATURE_CANCEL, KeyFileError, Patience, PeerRef, RelayTls,
-    SecretKey, Service, Windows,
+    BindError, Endpoint, EndpointConfig, FEATURE_CANCEL, FEATURE_WATCHING, KeyFileError, Patience,
+    PeerRef, RelayTls, SecretKey, Service, Windows,
 };
 
 /// The largest message, bodies included, unless set otherwise: 64 MiB.
@@ -554,7 +554,7 @@ impl MeshBuilder {
             #[cfg(feature = "sim")]
             network: self.memory,
             service: self.serve.then_some(service),
-            features: FEATURE_CANCEL,
+            features: FEATURE_CANCEL | FEATURE_WATCHING,
             ..plain
         };
         let largest = self.body_max as u64;

@@ -12,6 +12,7 @@ mod kind {
     pub(super) const UNWATCH: u8 = 0x05;
     pub(super) const DOWN: u8 = 0x06;
     pub(super) const RESTARTED: u8 = 0x07;
+    pub(super) const WATCHING: u8 = 0x08;
     // 0x10..=0x1f: reserved.
 }
 
@@ -28,14 +29,16 @@ pub(crate) enum Control<'a> {
     Resolved { request: u64, reference: &'a [u8] },
     /// None, and why.
     Unresolved { request: u64, refusal: Refusal },
-    /// Tell what happens to an object. `epoch` as in its ref.
-    Watch { watch: u64, object: [u8; 16], epoch: u64 },
+    /// Tell what happens to an object. `epoch` as in its ref. `actor`: what `Watching` said of this watch on another link.
+    Watch { watch: u64, object: [u8; 16], epoch: u64, actor: Option<u64> },
     /// No more.
     Unwatch { watch: u64 },
     /// It ended; the last that is said of this watch.
     Down { watch: u64, reason: DownCode },
     /// It panicked and goes on.
     Restarted { watch: u64, incarnation: u64 },
+    /// The watch has found this actor behind a published object.
+    Watching { watch: u64, actor: u64 },
 }
 
 /// Why a name was not resolved.
@@ -116,7 +119,7 @@ pub(crate) fn control(frame: &[u8]) -> Result<Control<'_>, FrameError> {
     let mut cursor = Cursor::new(frame);
     let kind = cursor.byte("kind")?;
     let number = match kind {
-        kind::RESOLVE..=kind::RESTARTED => cursor.number("number")?,
+        kind::RESOLVE..=kind::WATCHING => cursor.number("number")?,
         unknown => return Err(FrameError::UnknownKind(unknown)),
     };
     let read = match kind {
@@ -136,6 +139,7 @@ pub(crate) fn control(frame: &[u8]) -> Result<Control<'_>, FrameError> {
             watch: number,
             object: cursor.array("object id")?,
             epoch: cursor.number("epoch")?,
+            actor: if cursor.is_empty() { None } else { Some(cursor.number("actor")?) },
         },
         kind::UNWATCH => Control::Unwatch { watch: number },
         kind::DOWN => {
@@ -144,7 +148,10 @@ pub(crate) fn control(frame: &[u8]) -> Result<Control<'_>, FrameError> {
             let reason = DownCode::ALL.get(usize::from(code)).copied().unwrap_or(DownCode::Stopped);
             Control::Down { watch: number, reason }
         }
-        _ => Control::Restarted { watch: number, incarnation: cursor.number("incarnation")? },
+        kind::RESTARTED => {
+            Control::Restarted { watch: number, incarnation: cursor.number("incarnation")? }
+        }
+        _ => Control::Watching { watch: number, actor: cursor.number("actor")? },
     };
     cursor.end()?;
     Ok(read)
@@ -173,9 +180,12 @@ pub(crate) fn put_control(out: &mut Vec<u8>, frame: &Control<'_>) {
         Control::Unresolved { request, refusal } => {
             head(kind::UNRESOLVED, *request, &|out| refusal.put(out))
         }
-        Control::Watch { watch, object, epoch } => head(kind::WATCH, *watch, &|out| {
+        Control::Watch { watch, object, epoch, actor } => head(kind::WATCH, *watch, &|out| {
             out.extend_from_slice(object);
             varint::put(out, (*epoch).min(varint::MAX));
+            if let Some(actor) = actor {
+                varint::put(out, *actor);
+            }
         }),
         Control::Unwatch { watch } => head(kind::UNWATCH, *watch, &|_| {}),
         Control::Down { watch, reason } => {
@@ -184,6 +194,9 @@ pub(crate) fn put_control(out: &mut Vec<u8>, frame: &Control<'_>) {
         }
         Control::Restarted { watch, incarnation } => {
             head(kind::RESTARTED, *watch, &|out| varint::put(out, *incarnation));
+        }
+        Control::Watching { watch, actor } => {
+            head(kind::WATCHING, *watch, &|out| varint::put(out, *actor));
         }
     }
 }
@@ -203,7 +216,9 @@ mod tests {
                 refusal: Refusal::NoMatchingVersion(vec!["1.0.0".into(), "2.0.0".into()]),
             },
             Control::Unresolved { request: 1, refusal: Refusal::WrongProtocol("chat/1".into()) },
-            Control::Watch { watch: 7, object: [3; 16], epoch: 1_700_000_000_000 },
+            Control::Watch { watch: 7, object: [3; 16], epoch: 1_700_000_000_000, actor: None },
+            Control::Watch { watch: 7, object: [3; 16], epoch: 0, actor: Some(varint::MAX) },
+            Control::Watching { watch: 7, actor: 5 },
             Control::Unwatch { watch: 7 },
             Control::Restarted { watch: 7, incarnation: 2 },
         ];

@@ -15,7 +15,7 @@ use quinn::{RecvStream, SendStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
-use webmesh_transport::Excerpt;
+use webmesh_transport::{Excerpt, FEATURE_WATCHING};
 
 /// Chunks taken off the stream at once: it carries little, and every idle connection has one. A guess.
 const CHUNKS: usize = 4;
@@ -40,9 +40,10 @@ impl Session {
         answered.await.unwrap_or(Err(ResolveError::NoAnswer))
     }
 
-    /// Asks the peer to tell what happens to an object of its.
-    pub(crate) fn watch(&self, watch: u64, object: ObjectId, epoch: u64) {
-        self.say(&Control::Watch { watch, object: object.0, epoch });
+    /// Asks the peer to tell what happens to an object of its. `actor`: which one it has told of as that before.
+    pub(crate) fn watch(&self, watch: u64, object: ObjectId, epoch: u64, actor: Option<u64>) {
+        let actor = actor.filter(|_| self.link.has_feature(FEATURE_WATCHING));
+        self.say(&Control::Watch { watch, object: object.0, epoch, actor });
     }
 
     /// No more of that.
@@ -141,9 +142,9 @@ impl Session {
                     Refusal::Malformed(why) => ResolveError::BadAnswer(why),
                 }),
             ),
-            Control::Watch { watch, object, epoch } => {
+            Control::Watch { watch, object, epoch, actor } => {
                 self.spoken.store(true, Ordering::Relaxed);
-                self.watch_for_peer(&links, watch, ObjectId(object), epoch)?
+                self.watch_for_peer(&links, watch, ObjectId(object), epoch, actor)?
             }
             Control::Unwatch { watch } => {
                 if self.forget_watch(watch) {
@@ -164,6 +165,7 @@ impl Session {
             Control::Restarted { watch, incarnation } => {
                 links.watches().event(self.link.peer(), watch, Event::Restarted { incarnation });
             }
+            Control::Watching { watch, actor } => links.watches().found(&self.link, watch, actor),
         }
         Ok(())
     }
