@@ -12,6 +12,7 @@ mod kind {
     pub(super) const UNWATCH: u8 = 0x05;
     pub(super) const DOWN: u8 = 0x06;
     pub(super) const RESTARTED: u8 = 0x07;
+    pub(super) const WITHDRAW: u8 = 0x08;
     // 0x10..=0x1f: reserved.
 }
 
@@ -36,6 +37,8 @@ pub(crate) enum Control<'a> {
     Down { watch: u64, reason: DownCode },
     /// It panicked and goes on.
     Restarted { watch: u64, incarnation: u64 },
+    /// Pass on nothing more of the lanes of whoever says this, and say of each how much of it was.
+    Withdraw,
 }
 
 /// Why a name was not resolved.
@@ -117,6 +120,10 @@ pub(crate) fn control(frame: &[u8]) -> Result<Control<'_>, FrameError> {
     let kind = cursor.byte("kind")?;
     let number = match kind {
         kind::RESOLVE..=kind::RESTARTED => cursor.number("number")?,
+        kind::WITHDRAW => {
+            cursor.end()?;
+            return Ok(Control::Withdraw);
+        }
         unknown => return Err(FrameError::UnknownKind(unknown)),
     };
     let read = match kind {
@@ -185,6 +192,7 @@ pub(crate) fn put_control(out: &mut Vec<u8>, frame: &Control<'_>) {
         Control::Restarted { watch, incarnation } => {
             head(kind::RESTARTED, *watch, &|out| varint::put(out, *incarnation));
         }
+        Control::Withdraw => put_frame(out, |out| out.push(kind::WITHDRAW)),
     }
 }
 
@@ -206,6 +214,7 @@ mod tests {
             Control::Watch { watch: 7, object: [3; 16], epoch: 1_700_000_000_000 },
             Control::Unwatch { watch: 7 },
             Control::Restarted { watch: 7, incarnation: 2 },
+            Control::Withdraw,
         ];
         frames.extend(DownCode::ALL.map(|reason| Control::Down { watch: 9, reason }));
         for frame in frames {
@@ -230,6 +239,7 @@ mod tests {
             Err(FrameError::TooLong { what: "name", len: 256, .. })
         ));
         assert_eq!(control(&[5, 7, 0]), Err(FrameError::Trailing(1)));
+        assert_eq!(control(&[8, 0]), Err(FrameError::Trailing(1)));
         assert_eq!(control(&[0]), Err(FrameError::UnknownKind(0)));
     }
 

@@ -38,6 +38,8 @@ pub(crate) struct Replies {
     has_abandoned: AtomicBool,
     /// The asker takes no more answers, by its own will.
     refused: AtomicBool,
+    /// The sender of the lane takes back what hasn't been passed on.
+    withdrawn: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -63,7 +65,7 @@ struct State {
     /// keeps the link's memory, and an actor may keep an ask for ever.
     express: Option<Express>,
     lane: Option<Waker>,
-    /// The lane's task, for when its peer refuses the answers.
+    /// The lane's task, for when its peer refuses the answers, or leaves.
     reader: Option<Waker>,
     finish: bool,
     /// The last frame has been said.
@@ -116,7 +118,8 @@ impl Replies {
     /// `account`: for asks that are given up while an actor has them.
     pub(crate) fn new(limit: usize, budget: Arc<Budget>, account: Account) -> Self {
         let (state, has_abandoned) = (Mutex::default(), AtomicBool::new(false));
-        Self { limit, budget, account, state, has_abandoned, refused: AtomicBool::new(false) }
+        let (refused, withdrawn) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { limit, budget, account, state, has_abandoned, refused, withdrawn }
     }
 
     /// Who reads the lane, and ends it when [`Self::is_refused`].
@@ -137,6 +140,18 @@ impl Replies {
         self.refused.store(true, Ordering::Release);
         let reader = self.state.lock().reader.take();
         self.close();
+        reader.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether the lane is to pass on nothing more.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.withdrawn.load(Ordering::Acquire)
+    }
+
+    /// The sender of the lane leaves.
+    pub(crate) fn withdraw(&self) {
+        self.withdrawn.store(true, Ordering::Release);
+        let reader = self.state.lock().reader.clone();
         reader.into_iter().for_each(Waker::wake);
     }
 

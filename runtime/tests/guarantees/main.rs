@@ -22,6 +22,8 @@ mod repeat;
 mod replies;
 mod rights;
 mod sizes;
+#[path = "../local/spy.rs"]
+mod spy;
 mod strangers;
 mod successors;
 mod versions;
