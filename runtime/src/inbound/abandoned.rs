@@ -1,5 +1,5 @@
-//! Asks whose askers have given up while the actor has them: handlers are not cut short, so they may go on for long. Lest
-//! asking, giving up and asking again pile up work here, they are counted by peer and by address prefix, over all lanes and
+//! Asks whose askers have given up while the actor has them, or can't say any more that they give up, because they have ended the stream:
+//! handlers are not cut short, so they may go on for long. Lest asking, giving up and asking again pile up work here, they are counted by peer and by address prefix, over all lanes and
 //! connections; beyond a bound, the lanes of that peer or prefix pass nothing on.
 
 use parking_lot::Mutex;

@@ -58,6 +58,8 @@ pub(super) struct Fetched {
 #[derive(Default)]
 pub(super) struct Line {
     held: VecDeque<Held>,
+    /// How many of them are asks or flushes.
+    asks: usize,
 }
 
 impl Line {
@@ -71,6 +73,7 @@ impl Line {
 
     pub(super) fn push(&mut self, head: Head, payload: Bytes, beside: Option<Fetched>) {
         let last_ask = head.what.ask().or(self.held.back().and_then(|last| last.last_ask));
+        self.asks += usize::from(head.what.ask().is_some());
         self.held.push_back(Held { head, payload, beside, last_ask });
     }
 
@@ -79,7 +82,9 @@ impl Line {
     }
 
     pub(super) fn pop_front(&mut self) -> Option<Held> {
-        self.held.pop_front()
+        let held = self.held.pop_front()?;
+        self.asks -= usize::from(held.head.what.ask().is_some());
+        Some(held)
     }
 
     /// How many could go on now, one behind the other, but for places. The first is known to be here.
@@ -101,6 +106,7 @@ impl Line {
         match self.held.get_mut(at) {
             Some(held) if held.head.what.ask() == Some(ask) => {
                 held.head.what = What::Cancelled;
+                self.asks -= 1;
                 (held.payload, held.beside) = (Bytes::new(), None);
                 true
             }
@@ -110,7 +116,7 @@ impl Line {
 
     /// How many asks (and flushes) wait.
     pub(super) fn asks(&self) -> usize {
-        self.held.iter().filter(|held| held.head.what.ask().is_some()).count()
+        self.asks
     }
 }
 
@@ -133,6 +139,7 @@ mod tests {
         assert!(!line.cancel(9));
         assert_eq!(line.asks(), 2);
         assert!(line.cancel(3) && line.cancel(8));
+        assert_eq!(line.asks(), 0);
         for ask in asks {
             let held = line.pop_front().unwrap();
             assert_eq!(matches!(held.head.what, What::Cancelled), ask.is_some());

@@ -69,7 +69,7 @@ pub(crate) enum LaneError {
     Body(String),
     #[error("the peer has opened the next lane to the object")]
     Succeeded,
-    #[error("the peer takes no answers")]
+    #[error("the peer takes no answers, or is gone and has left too much behind")]
     Unheard,
     #[error("the peer kept memory that others wait for, and sent nothing")]
     Idle,
@@ -237,7 +237,7 @@ impl InLane {
         if self.term.as_ref().is_some_and(|term| term.is_over(cx)) {
             return Poll::Ready(Err(LaneError::Succeeded));
         }
-        if self.replies.is_refused() {
+        if self.replies.is_unheard() {
             return Poll::Ready(Err(LaneError::Unheard));
         }
         if self.tenure.as_ref().is_some_and(|tenure| tenure.is_over(cx)) {
@@ -273,6 +273,9 @@ impl InLane {
         }
         // After reading, so that bodies that were announced just now are waited for too.
         self.pass_on_held(cx)?;
+        if self.replies.is_unheard() {
+            return Poll::Ready(Err(LaneError::Unheard));
+        }
         self.tell_news(cx);
         let missing = || self.held.is_incomplete();
         let finished = self.finished_reading;
@@ -284,6 +287,7 @@ impl InLane {
         if self.finished_reading && self.held.is_empty() {
             if !std::mem::replace(&mut self.drained, true) {
                 self.term = None;
+                self.replies.asker_ended();
                 self.replies.send(&Backward::Drained);
             }
             // Well ended only when all of it was taken and answered.
@@ -454,7 +458,7 @@ impl InLane {
     /// Whether there's room in the inlet for one more message; asks for `want` places if there's none in hand.
     fn place(&mut self, want: u32, cx: &mut Context<'_>) -> bool {
         if self.places == 0 && !self.ended {
-            if self.replies.poll_room(cx).is_pending() {
+            if self.replies.poll_room(self.held.asks(), cx).is_pending() {
                 return false;
             }
             // Places that are not used go back with the commit; what was staged must be in the queue before more is asked.
@@ -557,10 +561,12 @@ impl InLane {
     }
 
     fn stage_held(&mut self, cx: &mut Context<'_>) -> Result<(), LaneError> {
-        while let Some(held) = self.held.front_mut() {
+        loop {
+            let asks = self.held.asks();
+            let Some(held) = self.held.front_mut() else { break };
             if matches!(held.head.what, What::Cancelled) {
                 // Its turn costs no place, but lets the sender send more, which it must not be if it reads no answers.
-                if self.replies.poll_room(cx).is_pending() {
+                if self.replies.poll_room(asks, cx).is_pending() {
                     break;
                 }
                 let charge = held.head.charge;

@@ -24,8 +24,9 @@ use std::task::{Context, Poll, Waker};
 /// that are being handled by then is paid for out of a budget, and is not kept if that is used up.
 const BACKLOG_MAX: usize = 4 << 20;
 
-/// Asks of one lane that may be without an answer before no more are handled: bounds the futures of slow handlers. A guess.
-const UNANSWERED_MAX: usize = 16 * 1024;
+/// Asks of one lane that the inlet and the actor may have before the lane passes on no more: bounds the futures of slow handlers. A
+/// guess. Those that wait in the lane don't count: were there as many of them, none would ever be passed on.
+const IN_HAND_MAX: usize = 16 * 1024;
 
 /// One lane's way back.
 #[derive(Debug)]
@@ -36,8 +37,8 @@ pub(crate) struct Replies {
     state: Mutex<State>,
     /// Whether there are abandoned asks, for actors to see without the lock.
     has_abandoned: AtomicBool,
-    /// The asker takes no more answers, by its own will.
-    refused: AtomicBool,
+    /// Nobody hears the answers, and nothing bounds what is asked.
+    unheard: AtomicBool,
     /// The sender of the lane takes back what hasn't been passed on.
     withdrawn: AtomicBool,
 }
@@ -54,6 +55,10 @@ struct State {
     /// Taken out of the budget.
     paid: u64,
     unanswered: Outstanding,
+    /// How many of those wait in the lane.
+    held: usize,
+    /// The asker has ended its direction of the stream, so nobody can give up those that are unanswered: they count as given up.
+    ended: bool,
     /// The most of them since there were none.
     at_once: usize,
     /// Asks that were given up, and answered thereby, while the inlet or the actor has them.
@@ -81,7 +86,8 @@ impl State {
     }
 
     fn is_full(&self) -> bool {
-        self.backlog() > BACKLOG_MAX || self.unanswered.len() >= UNANSWERED_MAX
+        let in_hand = self.unanswered.len().saturating_sub(self.held);
+        self.backlog() > BACKLOG_MAX || in_hand >= IN_HAND_MAX
     }
 
     /// Whether a reply of this size may wait for the asker too.
@@ -118,11 +124,11 @@ impl Replies {
     /// `account`: for asks that are given up while an actor has them.
     pub(crate) fn new(limit: usize, budget: Arc<Budget>, account: Account) -> Self {
         let (state, has_abandoned) = (Mutex::default(), AtomicBool::new(false));
-        let (refused, withdrawn) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { limit, budget, account, state, has_abandoned, refused, withdrawn }
+        let (unheard, withdrawn) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { limit, budget, account, state, has_abandoned, unheard, withdrawn }
     }
 
-    /// Who reads the lane, and ends it when [`Self::is_refused`].
+    /// Who reads the lane, and ends it when [`Self::is_unheard`].
     pub(crate) fn set_reader(&self, reader: &Waker) {
         let mut state = self.state.lock();
         if !state.closed {
@@ -130,17 +136,24 @@ impl Replies {
         }
     }
 
-    /// Whether the asker has stopped the stream of its answers. Nothing bounds what it asks then, so the lane must end.
-    pub(crate) fn is_refused(&self) -> bool {
-        self.refused.load(Ordering::Acquire)
+    /// Whether the lane must end: the asker has stopped the stream of its answers, or that is gone and as many asks whose
+    /// answers nobody hears are in hand as may be.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.unheard.load(Ordering::Acquire)
     }
 
     /// The asker has stopped the stream.
     pub(crate) fn refuse(&self) {
-        self.refused.store(true, Ordering::Release);
-        let reader = self.state.lock().reader.take();
+        self.unheard.store(true, Ordering::Release);
         self.close();
-        reader.into_iter().for_each(Waker::wake);
+    }
+
+    /// The asker has ended its direction, and all that came before is in the inlet.
+    pub(crate) fn asker_ended(&self) {
+        let mut state = self.state.lock();
+        if !state.closed && !state.over && !std::mem::replace(&mut state.ended, true) {
+            self.account.add(state.unanswered.len());
+        }
     }
 
     /// Whether the lane is to pass on nothing more.
@@ -199,7 +212,7 @@ impl Replies {
             put_backward(&mut state.out, &Backward::Fault { ask, fault: Fault::NoReply });
             if !held {
                 state.abandoned.insert(ask);
-                self.account.add(1);
+                self.account.add(usize::from(!state.ended));
                 self.has_abandoned.store(true, Ordering::Relaxed);
             }
             (state.wake_writer(), state.signals.remove(&ask))
@@ -241,7 +254,8 @@ impl Replies {
             put_backward(&mut state.out, last);
             (state.finish, state.over) = (true, true);
             // Whoever has them answers in vain.
-            self.account.add(std::mem::take(&mut state.unanswered).len());
+            let unanswered = std::mem::take(&mut state.unanswered).len();
+            self.account.add(if state.ended { 0 } else { unanswered });
             state.abandoned.clear();
             self.has_abandoned.store(false, Ordering::Relaxed);
             (state.wake_writer(), std::mem::take(&mut state.signals))
@@ -250,18 +264,20 @@ impl Replies {
         signals.into_values().for_each(|signal| signal.give());
     }
 
-    /// Ready while there's room for more answers. When the stream is gone, the lane is to find out by itself; only if its
-    /// peer refused the answers, what is handled in vain until then is bounded.
-    pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Ready while the lane may pass on more. `held`: how many asks wait in it. When the stream is gone, what the lane
+    /// still has is handled as far as its peer has room; then it must end, lest each connection leave something behind.
+    pub(crate) fn poll_room(&self, held: usize, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
+        state.held = held;
         if state.is_full() && !state.closed {
             state.lane = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        if state.closed && !self.is_refused() {
-            return Poll::Ready(());
+        let room = self.account.poll_room(cx);
+        if state.closed && room.is_pending() {
+            self.unheard.store(true, Ordering::Release);
         }
-        self.account.poll_room(cx)
+        room
     }
 
     /// Ready when every ask has been answered.
@@ -304,13 +320,13 @@ impl Replies {
                 return;
             }
             // Whoever has them answers in vain; those that the lane still holds are dropped, and counted off, by it.
-            self.account.add(state.unanswered.len());
+            self.account.add(if state.ended { 0 } else { state.unanswered.len() });
             std::mem::replace(&mut *state, State { closed: true, ..State::default() })
         };
         self.has_abandoned.store(false, Ordering::Relaxed);
         self.budget.give_back(before.paid);
         before.signals.into_values().for_each(|signal| signal.give());
-        [before.writer, before.lane].into_iter().flatten().for_each(Waker::wake);
+        [before.writer, before.lane, before.reader].into_iter().flatten().for_each(Waker::wake);
     }
 
     /// What the stream's writer has to do. Stores its waker if there's nothing.
@@ -368,7 +384,7 @@ impl Replies {
     }
 
     fn answer(&self, ask: u64, put: impl FnOnce(&mut State)) {
-        let (writer, lane, express) = {
+        let (writer, lane, express, counted) = {
             let mut state = self.state.lock();
             if state.closed || state.over {
                 drop(state);
@@ -398,8 +414,11 @@ impl Replies {
             };
             let writer = state.wake_writer();
             let alone = writer.is_some() && state.at_once <= 1;
-            (writer, lane, if alone { state.express.clone() } else { None })
+            (writer, lane, if alone { state.express.clone() } else { None }, state.ended)
         };
+        if counted {
+            self.account.release(1);
+        }
         lane.into_iter().for_each(cork::wake);
         if let Some(writer) = writer {
             cork::send(writer, express);
@@ -557,15 +576,15 @@ mod tests {
     #[test]
     fn an_asker_that_does_not_read_is_not_served_further() {
         let replies = Replies::new(64 << 20, Budget::new(64 << 20, 0, None), account());
-        assert!(replies.poll_room(&cx()).is_ready());
+        assert!(replies.poll_room(0, &cx()).is_ready());
         replies.expect(0).unwrap();
         let body = crate::Bytes::from(vec![0; 5 << 20]);
         replies.reply(0, &mut |encoder| encoder.encode(&body));
-        assert!(replies.poll_room(&cx()).is_pending());
+        assert!(replies.poll_room(0, &cx()).is_pending());
         drop(replies.poll_output(&mut cx()));
-        assert!(replies.poll_room(&cx()).is_pending());
+        assert!(replies.poll_room(0, &cx()).is_pending());
         replies.written(5 << 20);
-        assert!(replies.poll_room(&cx()).is_ready());
+        assert!(replies.poll_room(0, &cx()).is_ready());
     }
 
     #[test]
@@ -644,15 +663,14 @@ mod tests {
             one.cancel(ask, false).unwrap();
         }
         let last = PEER_MAX as u64;
-        assert!(other.poll_room(&cx()).is_ready());
+        assert!(other.poll_room(0, &cx()).is_ready());
         one.expect(last).unwrap();
         one.expect(last + 1).unwrap();
         // Nobody gave these up, but nobody can hear their answers; the second of them the actor never had.
         one.close_and_drop(1);
-        assert!(other.poll_room(&cx()).is_pending());
-        assert!(one.poll_room(&cx()).is_ready(), "its lane is to find out that it has ended");
+        assert!(other.poll_room(0, &cx()).is_pending());
         one.fault(last, Fault::NoReply);
-        assert!(other.poll_room(&cx()).is_ready());
+        assert!(other.poll_room(0, &cx()).is_ready());
         for ask in 0..PEER_MAX as u64 - 1 {
             one.fault(ask, Fault::NoReply);
         }
@@ -661,11 +679,62 @@ mod tests {
             other.expect(ask).unwrap();
             other.cancel(ask, false).unwrap();
         }
-        assert!(other.poll_room(&cx()).is_ready());
+        assert!(other.poll_room(0, &cx()).is_ready());
     }
 
     #[test]
-    fn a_lane_whose_answers_are_refused_is_told_and_has_no_more_room_than_its_peer() {
+    fn asks_of_an_asker_that_has_ended_its_stream_count_as_given_up_until_they_are_answered() {
+        let abandoned = Abandoned::default();
+        let peer = webmesh_transport::SecretKey::generate().peer_id();
+        let lane = || Replies::new(1000, Budget::new(0, 0, None), abandoned.account(peer, None));
+        let next = lane();
+        let mut lanes = Vec::new();
+        for _ in 0..PEER_MAX / 64 {
+            assert!(next.poll_room(0, &cx()).is_ready());
+            let lane = lane();
+            (0..64).for_each(|ask| lane.expect(ask).unwrap());
+            lane.asker_ended();
+            lanes.push(lane);
+        }
+        assert!(next.poll_room(0, &cx()).is_pending());
+        // Each is counted once, whether it is answered first or its stream ends first.
+        lanes[0].fault(0, Fault::NoReply);
+        assert!(next.poll_room(0, &cx()).is_ready());
+        lanes[0].close();
+        assert!(next.poll_room(0, &cx()).is_ready());
+        lanes[1].end_with(&Backward::Refused(Fault::NoSuchActor));
+        for (at, lane) in lanes.iter().enumerate() {
+            (u64::from(at == 0)..64).for_each(|ask| lane.fault(ask, Fault::NoReply));
+        }
+        for ask in 0..PEER_MAX as u64 {
+            assert!(next.poll_room(0, &cx()).is_ready());
+            next.expect(ask).unwrap();
+            next.cancel(ask, false).unwrap();
+        }
+        assert!(next.poll_room(0, &cx()).is_pending());
+    }
+
+    #[test]
+    fn a_lane_that_holds_a_whole_window_of_asks_passes_them_on() {
+        let replies = Replies::new(1000, Budget::new(0, 0, None), account());
+        let window = IN_HAND_MAX as u64;
+        (0..window).for_each(|ask| replies.expect(ask).unwrap());
+        for held in (1..=IN_HAND_MAX).rev() {
+            assert!(replies.poll_room(held, &cx()).is_ready(), "{held} wait in the lane");
+        }
+        assert!(replies.poll_room(0, &cx()).is_pending());
+        // As many more may wait in the lane by then; it goes on with each that ends.
+        (window..2 * window).for_each(|ask| replies.expect(ask).unwrap());
+        assert!(replies.poll_room(IN_HAND_MAX, &cx()).is_pending());
+        replies.fault(3, Fault::NoReply);
+        assert!(replies.poll_room(IN_HAND_MAX, &cx()).is_ready());
+        assert!(replies.poll_room(IN_HAND_MAX - 1, &cx()).is_pending());
+        replies.cancel(4, false).unwrap();
+        assert!(replies.poll_room(IN_HAND_MAX - 1, &cx()).is_ready());
+    }
+
+    #[test]
+    fn a_lane_whose_answers_nobody_hears_is_told_and_has_no_more_room_than_its_peer() {
         #[derive(Default)]
         struct Woken(AtomicBool);
         impl std::task::Wake for Woken {
@@ -681,18 +750,22 @@ mod tests {
         for replies in [&down, &stopped] {
             replies.set_reader(&Waker::from(woken.clone()));
         }
-        down.close();
-        assert!(!woken.0.load(Ordering::Relaxed) && !down.is_refused());
         stopped.refuse();
-        assert!(woken.0.load(Ordering::Relaxed) && stopped.is_refused());
+        assert!(woken.0.swap(false, Ordering::Relaxed) && stopped.is_unheard());
         for ask in 0..PEER_MAX as u64 {
-            assert!(stopped.poll_room(&cx()).is_ready());
+            assert!(stopped.poll_room(0, &cx()).is_ready());
             stopped.expect(ask).unwrap();
         }
-        assert!(stopped.poll_room(&cx()).is_pending());
-        assert!(down.poll_room(&cx()).is_ready(), "its lane is to find out that it has ended");
+        assert!(stopped.poll_room(0, &cx()).is_pending());
+        // One whose link has ended hands over what it still has as long as there is room, and ends when there is none.
+        down.close();
+        assert!(woken.0.load(Ordering::Relaxed) && !down.is_unheard());
+        assert!(down.poll_room(0, &cx()).is_pending() && down.is_unheard());
+        let other = Replies::new(1000, Budget::new(0, 0, None), abandoned.account(peer, None));
+        other.close();
         stopped.fault(0, Fault::NoReply);
-        assert!(stopped.poll_room(&cx()).is_ready());
+        assert!(stopped.poll_room(0, &cx()).is_ready());
+        assert!(other.poll_room(0, &cx()).is_ready() && !other.is_unheard());
     }
 
     #[test]
@@ -709,7 +782,7 @@ mod tests {
                 answered(&replies);
             }
         }
-        assert!(replies.poll_room(&cx()).is_ready());
+        assert!(replies.poll_room(0, &cx()).is_ready());
         replies.reply(0, &mut |encoder| encoder.encode("still there"));
         assert!(answered(&replies).contains(&0));
     }

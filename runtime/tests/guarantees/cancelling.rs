@@ -1,7 +1,7 @@
 //! Asks that end at the asker, before their answer is there.
 
 use crate::actors::{Atomic, Plain};
-use crate::patient::{Raw, Wait, Work, object_of, patient};
+use crate::patient::{Raw, Wait, Work, object_of, patient, patient_of};
 use crate::world::{far_probe, host, seconds};
 use std::time::Duration;
 use webmesh::{AskError, MemoryNetwork, Mesh};
@@ -186,6 +186,72 @@ async fn a_peer_that_asks_gives_up_and_asks_again_piles_up_no_work_beyond_a_boun
     assert_eq!(far.ask(Wait { ms: 1, looks: false }).await, Ok(1));
     assert_eq!(near.ask(Wait { ms: 1, looks: false }).await, Ok(1));
     attack.abort();
+}
+
+#[webmesh::test]
+async fn a_peer_that_ends_its_streams_in_order_and_opens_others_piles_up_no_work_beyond_a_bound() {
+    // On one connection after the other, each left with what it had asked; or on one, whose streams wait for their answers.
+    for (connections, streams) in [(50, 12), (1, 70)] {
+        let (network, guest, far_host) = pair().await;
+        let (near, far, counts) = patient(&far_host, &guest).await;
+        far.ask(Wait { ms: 0, looks: false }).await.unwrap();
+        let (object, there) = (object_of(&far), far_host.peer_ref());
+        let mut attacker = Raw::new(&network, 10, &there, object, 1 << 20).await;
+        // As the window grows, a single connection has more than the bound.
+        let most = if connections == 1 { 600 } else { 64 };
+        for connection in 0..connections {
+            let mut kept = Vec::new();
+            for _ in 0..streams {
+                attacker.listen(Duration::from_millis(30)).await;
+                let mut frames = Vec::new();
+                for _ in 0..attacker.may_ask().min(most) {
+                    frames.extend(attacker.ask(&Wait { ms: 86_400_000, looks: false }).1);
+                }
+                let _ = attacker.send.write_all(&frames).await;
+                let _ = attacker.send.finish();
+                attacker.listen(Duration::from_millis(60)).await;
+                kept.push(attacker.next_stream(object).await);
+            }
+            if connection + 1 < connections {
+                attacker.reconnect(&there, object).await;
+            }
+        }
+        seconds(1).await;
+        let (begun, at_work, _) = counts.get();
+        assert!((16_384..16_384 + 1024).contains(&at_work), "{at_work} of {begun}");
+        assert_eq!(far.ask(Wait { ms: 1, looks: false }).await, Ok(1));
+        assert_eq!(near.ask(Wait { ms: 1, looks: false }).await, Ok(1));
+    }
+}
+
+#[webmesh::test]
+async fn a_whole_window_of_asks_that_wait_in_the_lane_goes_on() {
+    let (network, guest, far_host) = pair().await;
+    let (near, far, _) = patient_of(8, &far_host, &guest).await;
+    far.ask(Wait { ms: 0, looks: false }).await.unwrap();
+    let (object, there) = (object_of(&far), far_host.peer_ref());
+    let mut raw = Raw::new(&network, 10, &there, object, 1 << 20).await;
+    raw.listen(Duration::from_millis(50)).await;
+    // The window grows whenever it is in the way and the handler keeps up.
+    for _ in 0..8 {
+        let mut frames = raw.ask(&Wait { ms: 0, looks: false }).1;
+        frames.extend([3, 5, 1, 60]);
+        raw.send.write_all(&frames).await.unwrap();
+        raw.listen(Duration::from_millis(100)).await;
+    }
+    assert_eq!(raw.may_ask(), 16_384);
+    // All places are taken while they arrive, so that none of them is with the actor.
+    let busy: Vec<_> = (0..20).map(|n| near.ask(Work { n, us: 100_000, back: 0 })).collect();
+    ms(10).await;
+    let first = raw.number();
+    let mut frames = Vec::new();
+    for _ in 0..16_384 {
+        frames.extend(raw.ask(&Wait { ms: 0, looks: false }).1);
+    }
+    raw.send.write_all(&frames).await.unwrap();
+    raw.listen(Duration::from_secs(60)).await;
+    drop(busy);
+    assert_eq!(raw.answered() - first, 16_384);
 }
 
 #[webmesh::test]

@@ -172,11 +172,12 @@ impl Observer for Deaf {
 
 /// A peer that speaks by hand, and its stream to the actor.
 pub(crate) struct Raw {
-    _endpoint: Endpoint,
+    endpoint: Endpoint,
     pub(crate) link: Link,
     pub(crate) send: quinn::SendStream,
     pub(crate) recv: quinn::RecvStream,
     asks: u64,
+    answered: u64,
     /// Messages that it may have sent in all.
     granted: u64,
     unread: Vec<u8>,
@@ -201,6 +202,12 @@ impl Raw {
         let placement = Arc::new(InPlace::new(n.into()).unwrap());
         let endpoint = Endpoint::bind(config, placement, Arc::new(Deaf)).await.unwrap();
         let link = endpoint.connect(to).await.unwrap();
+        let (send, recv) = Self::open(&link, object).await;
+        let (unread, known) = (Vec::new(), Vec::new());
+        Self { endpoint, link, send, recv, asks: 0, answered: 0, granted: 64, unread, known }
+    }
+
+    async fn open(link: &Link, object: [u8; 16]) -> (quinn::SendStream, quinn::RecvStream) {
         let (mut send, recv) = link.quic().open_bi().await.unwrap();
         let protocol = b"test.patience/1";
         let mut open = vec![1];
@@ -208,8 +215,27 @@ impl Raw {
         open.push(protocol.len() as u8);
         open.extend(protocol);
         send.write_all(&[&[2, open.len() as u8], &open[..]].concat()).await.unwrap();
-        let (unread, known) = (Vec::new(), Vec::new());
-        Self { _endpoint: endpoint, link, send, recv, asks: 0, granted: 64, unread, known }
+        (send, recv)
+    }
+
+    /// Opens its next stream to the actor; gives back the one that it had.
+    pub(crate) async fn next_stream(
+        &mut self,
+        object: [u8; 16],
+    ) -> (quinn::SendStream, quinn::RecvStream) {
+        let (send, recv) = Self::open(&self.link, object).await;
+        (self.asks, self.answered, self.granted) = (0, 0, 64);
+        self.unread.clear();
+        self.known.clear();
+        (std::mem::replace(&mut self.send, send), std::mem::replace(&mut self.recv, recv))
+    }
+
+    /// Ends its connection and makes the next one, with a stream to the actor.
+    pub(crate) async fn reconnect(&mut self, to: &PeerRef, object: [u8; 16]) {
+        self.link.quic().close(0u32.into(), b"");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.link = self.endpoint.connect(to).await.unwrap();
+        drop(self.next_stream(object).await);
     }
 
     /// Reads for so long, and learns what it was granted.
@@ -222,8 +248,10 @@ impl Raw {
             while let Some((len, prefix)) = read_number(&self.unread)
                 && let Some(frame) = self.unread.get(prefix..prefix + len as usize)
             {
-                if let [0x43, credit @ ..] = frame {
-                    self.granted = read_number(credit).unwrap().0;
+                match frame {
+                    [0x43, credit @ ..] => self.granted = read_number(credit).unwrap().0,
+                    [0x44 | 0x46, ..] => self.answered += 1,
+                    _ => {}
                 }
                 self.unread.drain(..prefix + len as usize);
             }
@@ -233,6 +261,11 @@ impl Raw {
     /// How many asks it may send now.
     pub(crate) fn may_ask(&self) -> u64 {
         self.granted - self.asks
+    }
+
+    /// How many of them were answered, as far as it has listened.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered
     }
 
     /// The frame of an ask, and its number.
