@@ -23,8 +23,8 @@ use webmesh_transport::identity::{KeyLock, VersionCounter};
 use webmesh_transport::nat::Router;
 use webmesh_transport::placement::{InPlace, Placement, PlacementError, Threads};
 use webmesh_transport::{
-    BindError, Endpoint, EndpointConfig, FEATURE_CANCEL, FEATURE_WITHDRAW, KeyFileError, Patience,
-    PeerRef, RelayTls, SecretKey, Service, Windows,
+    BindError, Endpoint, EndpointConfig, FEATURE_CANCEL, FEATURE_WATCHING, FEATURE_WITHDRAW,
+    KeyFileError, Patience, PeerRef, RelayTls, SecretKey, Service, Windows,
 };
 
 /// The largest message, bodies included, unless set otherwise: 64 MiB.
@@ -52,7 +52,7 @@ pub enum StartError {
     #[error(transparent)]
     Identity(#[from] KeyFileError),
     /// The directory for the identity could not be made.
-    #[error("the data directory {} can't be made: {source}; give the path of a directory", path.display())]
+    #[error("the data directory {} can't be made: {source}; give the path of a directory that can be written", path.display())]
     DataDir {
         /// The directory.
         path: PathBuf,
@@ -558,7 +558,7 @@ impl MeshBuilder {
             #[cfg(feature = "sim")]
             network: self.memory,
             service: self.serve.then_some(service),
-            features: FEATURE_CANCEL | FEATURE_WITHDRAW,
+            features: FEATURE_CANCEL | FEATURE_WATCHING | FEATURE_WITHDRAW,
             ..plain
         };
         let largest = self.body_max as u64;

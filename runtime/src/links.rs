@@ -316,6 +316,21 @@ impl Links {
         }
     }
 
+    /// Looks for the silent peers that are watched: one that was started anew behind a router, or moved, can't be told by its link.
+    fn look_for_watched(&self) {
+        let mut silent: Vec<_> = self.silent.iter().map(|peer| *peer).collect();
+        // The table's own order is another one in each run.
+        silent.sort_unstable();
+        for peer in silent {
+            let hints = self.watches.whereabouts(&peer);
+            if !hints.is_empty()
+                && let Some(endpoint) = self.endpoint()
+            {
+                endpoint.look_for(peer, &hints);
+            }
+        }
+    }
+
     /// Watches an object of another mesh.
     pub(crate) fn watch(
         self: &Arc<Self>,
@@ -326,7 +341,7 @@ impl Links {
         sink: Arc<dyn WatchSink>,
     ) {
         let (peer, hints) = (wire.peer, [wire.whereabouts(origin)]);
-        self.watches.add(watch, wire.clone(), publication, sink);
+        self.watches.add(watch, wire.clone(), hints[0].clone(), publication, sink);
         let links = self.clone();
         self.placement.spawn_network(Box::new(move || {
             Box::pin(async move {
@@ -370,6 +385,7 @@ impl Links {
     /// The housekeeping's round.
     fn tidy(&self, round: u64) {
         self.reply_room.round();
+        self.look_for_watched();
         for lane in self.lanes_where(|lane| lane.tidy(round) >= IDLE_ROUNDS) {
             lane.change(|state, fx| {
                 if state.core.is_quiet() {

@@ -67,6 +67,16 @@ pub(crate) fn published_id(
     ObjectId(id)
 }
 
+/// Stands for an actor towards those who watch it by a name: 62 bits of a keyed hash, which don't give away its own id.
+pub(crate) fn actor_number(key: &[u8; 32], (peer, object): &Own) -> u64 {
+    let mut hash = Sha256::new_with_prefix(key);
+    hash.update(peer.as_bytes());
+    hash.update(object.0);
+    let mut number = [0; 8];
+    number.copy_from_slice(&hash.finalize()[..8]);
+    u64::from_be_bytes(number) >> 2
+}
+
 /// One version of a name, and who may use it.
 pub(crate) struct Publication {
     pub(crate) id: ObjectId,

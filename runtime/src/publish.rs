@@ -4,7 +4,7 @@ use crate::access::Access;
 use crate::actor_ref::{ActorRef, Target};
 use crate::mesh::Mesh;
 use crate::message::Protocol;
-use crate::names::{Family, Own, Taken, published_id};
+use crate::names::{Family, Own, Taken, actor_number, published_id};
 use crate::network::Query;
 use crate::refusals::Reason;
 use crate::wire_ref::{ObjectId, WireRef};
@@ -189,6 +189,11 @@ impl Mesh {
         }
         target.published_as(id);
         Ok(Family::of(&id))
+    }
+
+    /// Stands for an actor towards those who watch it by a name.
+    pub(crate) fn actor_number(&self, own: &Own) -> u64 {
+        actor_number(&self.inner().secret.derive::<32>("watched actor"), own)
     }
 
     /// Withdraws what is published under an id, if it is one of this actor's.

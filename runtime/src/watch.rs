@@ -31,7 +31,8 @@ pub enum DownReason {
     Stopped,
     /// The actor panicked and was not restarted (any more).
     Panicked,
-    /// There was no such actor, or no right to reach it, when the watch began.
+    /// There was no such actor, or no right to reach it, when the watch began, or when another connection took over from the one
+    /// that carried it: what happened in between isn't known then. Whatever has the name by that time is another actor.
     NoSuchActor,
     /// The peer closed the connection or was silent for too long (60 s by default). The actor may still live.
     PeerGone,

@@ -9,7 +9,10 @@ use crate::wire_ref::WireRef;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use webmesh_transport::{InstanceId, PeerId, Watching};
+use webmesh_transport::{Hints, InstanceId, Link, PeerId, Watching};
+
+/// Refs whose word of where a silent peer may be is tried at a time. A guess, as for lanes: one may lie, and a few may be out of date.
+const HINTS_MAX: usize = 4;
 
 struct Watch {
     /// Its number on the wire.
@@ -17,6 +20,10 @@ struct Watch {
     wire: WireRef,
     /// Which publication of its name the ref was resolved to.
     publication: Option<u64>,
+    /// Which actor the peer has found to be meant, if it says so.
+    actor: Option<u64>,
+    /// Where the peer may be found, by the ref.
+    hints: Hints,
     sink: Arc<dyn WatchSink>,
     /// The link that was told last, and the process at its other end.
     told: Option<(u64, InstanceId)>,
@@ -60,6 +67,7 @@ impl Watches {
         &self,
         id: WatchId,
         wire: WireRef,
+        hints: Hints,
         publication: Option<u64>,
         sink: Arc<dyn WatchSink>,
     ) {
@@ -68,9 +76,17 @@ impl Watches {
         let number = table.next;
         tracing::debug!(peer = %wire.peer, protocol = &*wire.protocol, watch = number, "a watch begins");
         table.numbers.insert(number, id);
-        let told = None;
-        let watch =
-            Watch { number, wire, publication, sink, told, attention: None, incarnation: 0 };
+        let watch = Watch {
+            number,
+            wire,
+            publication,
+            actor: None,
+            hints,
+            sink,
+            told: None,
+            attention: None,
+            incarnation: 0,
+        };
         table.watches.insert(id, watch);
     }
 
@@ -103,12 +119,36 @@ impl Watches {
                     _ => {
                         watch.told = Some((link, instance));
                         watch.attention = Some(session.link().watch());
-                        session.watch(watch.number, watch.wire.object, watch.wire.epoch);
+                        let WireRef { object, epoch, .. } = watch.wire;
+                        session.watch(watch.number, object, epoch, watch.actor);
                     }
                 }
             }
         }
         end(stale, DownReason::Stale);
+    }
+
+    /// The peer says which actor a watch has found, over the link that was told of it.
+    pub(crate) fn found(&self, link: &Link, number: u64, actor: u64) {
+        let mut table = self.table.lock();
+        let Some(id) = table.numbers.get(&number).copied() else { return };
+        let told = (link.id(), link.instance());
+        if let Some(watch) = table.watches.get_mut(&id).filter(|watch| watch.told == Some(told)) {
+            watch.actor = Some(actor);
+        }
+    }
+
+    /// Where a peer may be found of which something is watched, by the refs that were used for that.
+    pub(crate) fn whereabouts(&self, peer: &PeerId) -> Vec<Hints> {
+        let table = self.table.lock();
+        let of_peer = table.watches.values().filter(|watch| watch.wire.peer == *peer);
+        let mut all: Vec<Hints> = Vec::new();
+        for watch in of_peer {
+            if all.len() < HINTS_MAX && !all.contains(&watch.hints) {
+                all.push(watch.hints.clone());
+            }
+        }
+        all
     }
 
     /// No link could be made for this watch. It goes on if the peer has made one meanwhile.

@@ -688,6 +688,16 @@ fn failures_of_one_kind_have_one_code_whichever_command_meets_them() {
     let silent = silent.local_addr().unwrap().to_string();
     for command in ["ping", "explain"] {
         assert_eq!(code(&[command, &silent, "--timeout", "1"]), "no-answer", "{command}");
+        if cfg!(target_os = "linux") {
+            assert_eq!(code(&[command, "127.0.0.1:1"]), "nobody-listens", "{command}");
+        }
+    }
+    #[cfg(unix)]
+    {
+        // A node that was stopped, say.
+        let hung = tempfile::tempdir().unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(hung.path().join("status.sock"));
+        assert_eq!(code(&["status", "--data", hung.path().to_str().unwrap()]), "silent-node");
     }
     // The same for people: what happened, and what to do about it.
     let output = run(&["status", "--data", other]);
@@ -902,4 +912,30 @@ fn a_way_that_takes_less_than_quic_needs_is_told() {
     }
     assert_eq!(code_of(&output), "mtu", "{}", complaint(&output));
     assert!(complaint(&output).contains("raise the MTU"), "{}", complaint(&output));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_or_read_only_data_directory_is_told_as_such() {
+    // In a mount namespace of its own.
+    for (disk, words) in [("size=4k", "No space left"), ("ro", "Read-only file system")] {
+        let script = format!(
+            r#"mount -t tmpfs -o {disk} none "$1" && {{ head -c 4096 /dev/zero > "$1/full" || true; }} 2>/dev/null && exec "$0" --json node --listen 127.0.0.1:0 --data "$1""#
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]);
+        command.arg(env!("CARGO_BIN_EXE_webmesh")).arg(dir.path()).stdin(Stdio::null());
+        let Ok(output) = command.output() else {
+            eprintln!("skipped: no unshare");
+            return;
+        };
+        if output.stdout.is_empty() {
+            eprintln!("skipped: no mounts of its own: {}", complaint(&output));
+            return;
+        }
+        assert_eq!(code_of(&output), "data-dir", "{}", complaint(&output));
+        let said = complaint(&output);
+        assert!(said.contains(words) && said.contains("that can be written"), "{said}");
+    }
 }

@@ -25,6 +25,7 @@ use crate::{
         candidates::{self, CANDIDATES_MAX},
         pulse::Secrets,
     },
+    path_mtu,
     peer_ref::ExpiredError,
     printable::{Excerpt, printable},
     refused::refused,
@@ -82,10 +83,11 @@ pub enum ConnectError {
     /// Nobody answered over UDP, and this host's proxy let no tunnel through; the text says what it did.
     #[error("no answer over UDP, and {0}")]
     Proxy(String),
-    /// The path to the peer takes less than the 1,200 bytes that QUIC's first packets have (RFC 9000, section 14.1): raise the MTU of the
-    /// interface or tunnel that it leads through.
+    /// The way to the peer takes less than the 1,200 bytes that QUIC's first packets have (RFC 9000, section 14.1): this host's system
+    /// says so, or a router on the way, or the peer answers short datagrams and none of that length. Raise the MTU of the interface, tunnel or
+    /// router that it leads through. Where only the way back takes too little, this is a [`Timeout`](Self::Timeout).
     #[error(
-        "the way to {0} takes no datagram of 1,200 bytes; raise the MTU of the interface that it leads through"
+        "the way to {0} takes no datagram of 1,200 bytes; raise the MTU of the interface, tunnel or router that it leads through"
     )]
     TooNarrow(SocketAddr),
     /// Somebody answered and ended the handshake.
@@ -180,20 +182,34 @@ pub(crate) async fn dial(
     let limit = shared.config.limits.handshake_time_max;
     let sleep = shared.socket.sleep(limit);
     let mut worst = None;
-    let named = addresses.clone();
-    let outcome = tokio::select! {
-        biased;
-        outcome = authenticate(shared, peer, (addresses, insist), late, wanted, &mut worst) => outcome,
-        // That somebody else lives there says more than that nobody answered elsewhere.
-        () = sleep => {
-            let worst = worst.filter(ConnectError::is_telling);
-            Err(worst.unwrap_or(ConnectError::Timeout(limit)))
+    let (named, begun) = (addresses.clone(), tokio::time::Instant::now().into_std());
+    let mut narrow = None;
+    let outcome = {
+        let authenticated =
+            authenticate(shared, peer, (addresses, insist), late, wanted, &mut worst);
+        let mut authenticated = std::pin::pin!(authenticated);
+        let mut sleep = std::pin::pin!(sleep);
+        let mut width = std::pin::pin!(path_mtu::too_narrow(shared, &named));
+        let mut asking = true;
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut authenticated => break Some(outcome),
+                () = &mut sleep => break None,
+                // Whatever is found, the dial goes on: there may be other roads.
+                found = &mut width, if asking => (asking, narrow) = (false, found),
+            }
         }
     };
+    let outcome = outcome.unwrap_or_else(|| {
+        // That somebody else lives there says more than that nobody answered elsewhere.
+        let worst = worst.filter(ConnectError::is_telling);
+        Err(worst.unwrap_or(ConnectError::Timeout(limit)))
+    });
     outcome.map_err(|error| {
-        let narrow = || shared.socket.too_narrow(&named).map(ConnectError::TooNarrow);
+        let narrow = || narrow.or_else(|| shared.socket.too_narrow(&named, begun));
         let narrow = if error.is_telling() { None } else { narrow() };
-        narrow.unwrap_or(error)
+        narrow.map_or(error, ConnectError::TooNarrow)
     })
 }
 

@@ -92,9 +92,9 @@ const FAREWELL: Duration = Duration::from_millis(50);
 const KNOWN_PEERS_MAX: usize = 4096;
 
 /// For [`Endpoint::descriptors_max`]: tunnels that a host dials which takes none, and what it takes to look at its interfaces and routes, to hear of
-/// changes, and to keep a version. Guesses.
+/// changes, to keep a version, and to ask what one way takes. Guesses.
 const TUNNELS_DIALLED: usize = 64;
-const LOOKS: u64 = 8;
+const LOOKS: u64 = 8 + CANDIDATES_MAX as u64;
 
 /// A running endpoint. Clones are the same; the last one dropped closes it.
 #[derive(Clone)]
@@ -150,6 +150,8 @@ pub(crate) struct Shared {
     pub(crate) started: std::time::Instant,
     /// Dials that only a peer gives a reason for.
     pub(crate) unasked: Mutex<Bucket>,
+    /// Held while a dial without an answer finds out what the way takes.
+    pub(crate) measuring: tokio::sync::Mutex<()>,
     /// Datagrams that open this host's NAT for callers, as a rendezvous says where they are.
     pub(crate) opened: Mutex<Bucket>,
     pub(crate) seed: Option<u64>,

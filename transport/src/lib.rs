@@ -8,6 +8,7 @@
 //!   - `connection`: the actor of a peer; duplicates, restarts, liveness
 //!   - `dial`: handshakes
 //!   - `refused`: what the system says of addresses of its own where nobody listens
+//!   - `path_mtu`: whether the way to who doesn't answer takes what QUIC needs
 //!   - `own_ref`: how this host says it can be reached
 //!   - [`hello`]: what both sides say first
 //!   - `quic`, `tls`, [`limits`]: how quinn and rustls are set up, and what strangers may cost
@@ -41,6 +42,7 @@ mod log_quota;
 pub mod nat;
 mod own_ref;
 pub mod path;
+mod path_mtu;
 pub mod peer_ref;
 pub mod placement;
 mod printable;
@@ -60,7 +62,7 @@ mod wire;
 pub use config::{BindError, EndpointConfig, RelayTls};
 pub use dial::ConnectError;
 pub use endpoint::{Drops, Endpoint, PeerRefChanges, RefusedByEndpoint, Served};
-pub use hello::{FEATURE_CANCEL, FEATURE_WITHDRAW, InstanceId};
+pub use hello::{FEATURE_CANCEL, FEATURE_WATCHING, FEATURE_WITHDRAW, InstanceId};
 pub use identity::{KeyFileError, PeerId, PeerIdError, SecretKey, SignatureError};
 pub use inline::{Inline, is_inline};
 pub use limits::Limits;

@@ -12,7 +12,8 @@ mod kind {
     pub(super) const UNWATCH: u8 = 0x05;
     pub(super) const DOWN: u8 = 0x06;
     pub(super) const RESTARTED: u8 = 0x07;
-    pub(super) const WITHDRAW: u8 = 0x08;
+    pub(super) const WATCHING: u8 = 0x08;
+    pub(super) const WITHDRAW: u8 = 0x09;
     // 0x10..=0x1f: reserved.
 }
 
@@ -29,14 +30,16 @@ pub(crate) enum Control<'a> {
     Resolved { request: u64, reference: &'a [u8] },
     /// None, and why.
     Unresolved { request: u64, refusal: Refusal },
-    /// Tell what happens to an object. `epoch` as in its ref.
-    Watch { watch: u64, object: [u8; 16], epoch: u64 },
+    /// Tell what happens to an object. `epoch` as in its ref. `actor`: what `Watching` said of this watch on another link.
+    Watch { watch: u64, object: [u8; 16], epoch: u64, actor: Option<u64> },
     /// No more.
     Unwatch { watch: u64 },
     /// It ended; the last that is said of this watch.
     Down { watch: u64, reason: DownCode },
     /// It panicked and goes on.
     Restarted { watch: u64, incarnation: u64 },
+    /// The watch has found this actor behind a published object.
+    Watching { watch: u64, actor: u64 },
     /// Pass on nothing more of the lanes of whoever says this, and say of each how much of it was.
     Withdraw,
 }
@@ -119,7 +122,7 @@ pub(crate) fn control(frame: &[u8]) -> Result<Control<'_>, FrameError> {
     let mut cursor = Cursor::new(frame);
     let kind = cursor.byte("kind")?;
     let number = match kind {
-        kind::RESOLVE..=kind::RESTARTED => cursor.number("number")?,
+        kind::RESOLVE..=kind::WATCHING => cursor.number("number")?,
         kind::WITHDRAW => {
             cursor.end()?;
             return Ok(Control::Withdraw);
@@ -143,6 +146,7 @@ pub(crate) fn control(frame: &[u8]) -> Result<Control<'_>, FrameError> {
             watch: number,
             object: cursor.array("object id")?,
             epoch: cursor.number("epoch")?,
+            actor: if cursor.is_empty() { None } else { Some(cursor.number("actor")?) },
         },
         kind::UNWATCH => Control::Unwatch { watch: number },
         kind::DOWN => {
@@ -151,7 +155,10 @@ pub(crate) fn control(frame: &[u8]) -> Result<Control<'_>, FrameError> {
             let reason = DownCode::ALL.get(usize::from(code)).copied().unwrap_or(DownCode::Stopped);
             Control::Down { watch: number, reason }
         }
-        _ => Control::Restarted { watch: number, incarnation: cursor.number("incarnation")? },
+        kind::RESTARTED => {
+            Control::Restarted { watch: number, incarnation: cursor.number("incarnation")? }
+        }
+        _ => Control::Watching { watch: number, actor: cursor.number("actor")? },
     };
     cursor.end()?;
     Ok(read)
@@ -180,9 +187,12 @@ pub(crate) fn put_control(out: &mut Vec<u8>, frame: &Control<'_>) {
         Control::Unresolved { request, refusal } => {
             head(kind::UNRESOLVED, *request, &|out| refusal.put(out))
         }
-        Control::Watch { watch, object, epoch } => head(kind::WATCH, *watch, &|out| {
+        Control::Watch { watch, object, epoch, actor } => head(kind::WATCH, *watch, &|out| {
             out.extend_from_slice(object);
             varint::put(out, (*epoch).min(varint::MAX));
+            if let Some(actor) = actor {
+                varint::put(out, *actor);
+            }
         }),
         Control::Unwatch { watch } => head(kind::UNWATCH, *watch, &|_| {}),
         Control::Down { watch, reason } => {
@@ -191,6 +201,9 @@ pub(crate) fn put_control(out: &mut Vec<u8>, frame: &Control<'_>) {
         }
         Control::Restarted { watch, incarnation } => {
             head(kind::RESTARTED, *watch, &|out| varint::put(out, *incarnation));
+        }
+        Control::Watching { watch, actor } => {
+            head(kind::WATCHING, *watch, &|out| varint::put(out, *actor));
         }
         Control::Withdraw => put_frame(out, |out| out.push(kind::WITHDRAW)),
     }
@@ -211,7 +224,9 @@ mod tests {
                 refusal: Refusal::NoMatchingVersion(vec!["1.0.0".into(), "2.0.0".into()]),
             },
             Control::Unresolved { request: 1, refusal: Refusal::WrongProtocol("chat/1".into()) },
-            Control::Watch { watch: 7, object: [3; 16], epoch: 1_700_000_000_000 },
+            Control::Watch { watch: 7, object: [3; 16], epoch: 1_700_000_000_000, actor: None },
+            Control::Watch { watch: 7, object: [3; 16], epoch: 0, actor: Some(varint::MAX) },
+            Control::Watching { watch: 7, actor: 5 },
             Control::Unwatch { watch: 7 },
             Control::Restarted { watch: 7, incarnation: 2 },
             Control::Withdraw,
@@ -239,7 +254,7 @@ mod tests {
             Err(FrameError::TooLong { what: "name", len: 256, .. })
         ));
         assert_eq!(control(&[5, 7, 0]), Err(FrameError::Trailing(1)));
-        assert_eq!(control(&[8, 0]), Err(FrameError::Trailing(1)));
+        assert_eq!(control(&[9, 0]), Err(FrameError::Trailing(1)));
         assert_eq!(control(&[0]), Err(FrameError::UnknownKind(0)));
     }
 

@@ -57,6 +57,11 @@ impl<'a> Cursor<'a> {
         std::str::from_utf8(self.bytes(what, max)?).map_err(|_| FrameError::NotText(what))
     }
 
+    /// Whether nothing is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// Everything that is left.
     pub(crate) fn rest(self) -> &'a [u8] {
         self.rest

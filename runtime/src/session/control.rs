@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use webmesh_transport::Excerpt;
+use webmesh_transport::{Excerpt, FEATURE_WATCHING};
 
 /// Chunks taken off the stream at once: it carries little, and every idle connection has one. A guess.
 const CHUNKS: usize = 4;
@@ -44,9 +44,10 @@ impl Session {
         answer
     }
 
-    /// Asks the peer to tell what happens to an object of its.
-    pub(crate) fn watch(&self, watch: u64, object: ObjectId, epoch: u64) {
-        self.say(&Control::Watch { watch, object: object.0, epoch });
+    /// Asks the peer to tell what happens to an object of its. `actor`: which one it has told of as that before.
+    pub(crate) fn watch(&self, watch: u64, object: ObjectId, epoch: u64, actor: Option<u64>) {
+        let actor = actor.filter(|_| self.link.has_feature(FEATURE_WATCHING));
+        self.say(&Control::Watch { watch, object: object.0, epoch, actor });
     }
 
     /// No more of that.
@@ -145,9 +146,9 @@ impl Session {
                     Refusal::Malformed(why) => ResolveError::BadAnswer(why),
                 }),
             ),
-            Control::Watch { watch, object, epoch } => {
+            Control::Watch { watch, object, epoch, actor } => {
                 self.spoken.store(true, Ordering::Relaxed);
-                self.watch_for_peer(&links, watch, ObjectId(object), epoch)?
+                self.watch_for_peer(&links, watch, ObjectId(object), epoch, actor)?
             }
             Control::Unwatch { watch } => {
                 if self.forget_watch(watch) {
@@ -168,6 +169,7 @@ impl Session {
             Control::Restarted { watch, incarnation } => {
                 links.watches().event(self.link.peer(), watch, Event::Restarted { incarnation });
             }
+            Control::Watching { watch, actor } => links.watches().found(&self.link, watch, actor),
             Control::Withdraw => self.give_back(),
         }
         Ok(())

@@ -11,6 +11,7 @@ use crate::watch::{DownReason, Event, Notice, WatchId, WatchSink};
 use crate::wire_ref::ObjectId;
 use std::fmt::Display;
 use std::sync::{Arc, Weak};
+use webmesh_transport::FEATURE_WATCHING;
 
 /// Watches that one peer may keep on this mesh's actors. A guess: far more than a program with sense has, and ~1 MB.
 const WATCHES_MAX: usize = 4096;
@@ -33,6 +34,7 @@ impl Session {
         watch: u64,
         object: ObjectId,
         epoch: u64,
+        before: Option<u64>,
     ) -> Result<(), FrameError> {
         let Some(mesh) = links.mesh() else { return Ok(()) };
         let id = WatchId::next();
@@ -54,8 +56,14 @@ impl Session {
             };
         }
         let (objects, caller) = (mesh.objects(), self.link.peer());
-        match objects.admit(&object, caller) {
-            Some(Admitted { object: actor, by_name }) => {
+        // A name may have passed to another actor while the watch was without a link: that isn't the one it was about.
+        let admitted = objects.admit(&object, caller).map(|admitted| {
+            let number = mesh.actor_number(&admitted.object.clone().local().key());
+            (admitted, number)
+        });
+        let is_the_same = |number: u64| before.is_none_or(|before| before == number);
+        match admitted.filter(|(_, number)| is_the_same(*number)) {
+            Some((Admitted { object: actor, by_name }, number)) => {
                 if let Some(left_out) = self.refusals.quota(caller) {
                     let (peer, protocol) = (caller, actor.protocol());
                     tracing::debug!(%peer, watch, protocol, left_out, "a peer watches an actor");
@@ -68,6 +76,9 @@ impl Session {
                 });
                 if let Some(watched) = self.watched.lock().get_mut(&watch) {
                     (watched.actor, watched._right) = (Some(actor.clone()), right);
+                }
+                if by_name && self.link.has_feature(FEATURE_WATCHING) {
+                    self.say(&Control::Watching { watch, actor: number });
                 }
                 actor.watch(id, sink);
                 // The link may have ended while this frame waited to be read, and looked in vain for the watch.

@@ -1,10 +1,14 @@
 //! A peer that falls silent, comes back, or doesn't.
 
-use crate::actors::{InFuture, Note, Plain};
-use crate::world::{Fetch, address, far_desk, far_probe, host, lossy_pair, part, seconds, watcher};
+use crate::actors::{InFuture, Note, Plain, ProbeActor};
+use crate::world::{
+    Fetch, address, far_desk, far_probe, host, host_builder, lossy_pair, part, seconds, watcher,
+};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::time::Instant;
-use webmesh::AskError;
+use webmesh::{Anyone, AskError, MemoryNetwork, Mesh, SecretKey};
+use webmesh_transport::sim::Nat;
 
 #[webmesh::test]
 async fn a_healed_partition_is_told_and_loses_nothing_but_the_asks_in_flight() {
@@ -129,5 +133,47 @@ async fn an_idle_watcher_hears_at_once_that_a_host_was_killed_and_started_anew()
         let _again = host(&network, 2).await;
         tokio::time::sleep(Duration::from_millis(2_200)).await;
         assert_eq!(heard.take(), ["down Stale"], "after {down_for} s");
+    }
+}
+
+#[webmesh::test]
+async fn a_watcher_is_told_of_the_restart_of_a_host_behind_a_router_that_is_reached_through_a_relay()
+ {
+    for down_for in [1, 20] {
+        let network = MemoryNetwork::new(1);
+        network.set_latency(Duration::from_millis(10));
+        let node = host_builder(&network, 9).relay(true).start().await.unwrap();
+        // Behind routers that no two hosts find a direct way through.
+        let behind = async |n: u8, port: u16| {
+            let outside = [198, 51, 100, n].into();
+            let inside = SocketAddr::from(([192, 168, n, 2], port));
+            if port == 4000 {
+                network.add_nat(outside, Nat::symmetric());
+                network.place_behind(inside.ip(), outside);
+            }
+            let mesh = Mesh::builder().in_place().seed((u64::from(port) << 8) + u64::from(n));
+            let mesh = mesh.secret_key(SecretKey::from_bytes([n; 32])).memory_network(&network);
+            let mesh = mesh.listen(inside).join(node.peer_ref()).start().await.unwrap();
+            mesh.attached().await;
+            (mesh, inside)
+        };
+        let ((guest, _), (killed, there)) = (behind(1, 4000).await, behind(2, 4000).await);
+        let (probe, _log) = far_probe(&killed, &guest, 100).await;
+        let road = guest.explain(&killed.peer_ref()).await.unwrap();
+        assert_eq!(road.path, webmesh::PathKind::RelayUdp, "{road:?}");
+        let heard = watcher(&guest, &probe).await;
+        seconds(30).await;
+        network.unplug(there);
+        killed.abort();
+        drop(killed);
+        seconds(down_for).await;
+        // The system gives the process another port.
+        let (again, _) = behind(2, 5000).await;
+        let fresh = again.spawn(ProbeActor::factory(&Default::default()));
+        again.publish("probe", &fresh).allow(Anyone).await.unwrap();
+        seconds(20).await;
+        let told = heard.take();
+        assert_eq!(told.last().map(String::as_str), Some("down Stale"), "{told:?}");
+        assert_eq!(probe.ask(Plain { n: 1 }).await, Ok(1));
     }
 }

@@ -75,6 +75,42 @@ async fn what_a_link_loses_of_the_predecessors_is_not_told_to_a_ref_of_the_succe
 }
 
 #[webmesh::test]
+async fn a_watch_whose_link_was_replaced_does_not_pass_to_the_successor() {
+    for succeeded in [true, false] {
+        let (network, guest, far_host) = lossy_pair().await;
+        network.set_loss(0.0);
+        let (probe, _) = far_probe(&far_host, &guest, 100).await;
+        let near: ActorRef<Probe> = far_host.resolve("probe").await.unwrap();
+        let heard = watcher(&guest, &probe).await;
+        // The host gives the link up, which the guest can't hear.
+        part(&network, true);
+        assert!(far_host.disconnect(&guest.peer_id()).await);
+        let mut log = crate::actors::Log::default();
+        if succeeded {
+            near.tell(Stop).await.unwrap();
+            let successor = far_host.spawn(ProbeActor::factory(&log));
+            while far_host.publish("probe", &successor).allow(Anyone).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        part(&network, false);
+        far_host.connect(&guest.peer_ref()).await.unwrap();
+        seconds(10).await;
+        if succeeded {
+            assert_eq!(heard.take(), ["down NoSuchActor"]);
+            // Whoever watches now watches the one that has the name.
+            log = watcher(&guest, &probe).await;
+        } else {
+            assert_eq!(heard.take(), [] as [&str; 0]);
+        }
+        probe.tell(Stop).await.unwrap();
+        seconds(2).await;
+        let told = if succeeded { log } else { heard };
+        assert_eq!(told.take(), ["down Stopped"]);
+    }
+}
+
+#[webmesh::test]
 async fn a_name_that_is_resolved_again_and_again_costs_no_stream_each_time() {
     let network = MemoryNetwork::new(1);
     network.set_latency(Duration::from_millis(10));

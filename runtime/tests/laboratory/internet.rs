@@ -221,6 +221,17 @@ table inet middle {
         self.disturb(one, other, "meta length > 1280 drop")
     }
 
+    /// The same with less than QUIC needs.
+    pub(crate) fn too_narrow(&self, one: IpAddr, other: IpAddr) -> Disturbance<'_> {
+        self.disturb(one, other, "meta length > 1000 drop")
+    }
+
+    /// The road to this site takes packets of 1,000 bytes from now on, and the router in the middle says so to those who send longer ones.
+    pub(crate) fn lower_mtu(&self, site: &Site) {
+        let IpAddr::V4(outside) = site.outside[0] else { panic!("an address of IPv4") };
+        self.middle.ip(&format!("link set dev s{} mtu 1000", outside.octets()[3]));
+    }
+
     /// How many packets with a private sender reached the middle.
     pub(crate) fn leaked(&self) -> u64 {
         let rules = self.middle.nft("list chain inet middle private");

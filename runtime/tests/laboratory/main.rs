@@ -18,6 +18,7 @@ mod kind;
 mod lossy;
 mod matrix;
 mod namespace;
+mod narrow;
 mod neighbours;
 mod process;
 mod relays;
@@ -102,6 +103,7 @@ fn trials() -> Vec<Trial> {
         matrix::explain_says_why_a_road_is_not_direct,
         switches::nothing_is_lost_when_the_road_changes,
         switches::a_direct_road_that_takes_less_than_the_relay_holds_nothing_up,
+        narrow::a_way_that_is_narrow_beyond_the_second_router_is_told,
         switches::a_host_that_moves_is_followed,
         switches::a_change_of_address_or_route_is_noticed_when_it_happens,
         neighbours::two_hosts_behind_one_router_exchange_messages,

@@ -59,6 +59,8 @@ pub(crate) fn hosts_are_punched_though_no_node_relays(internet: &Internet) {
             let error = lines[0]["error"].as_str();
             let told = error.is_some_and(|error| error.contains("no rendezvous relays"));
             assert!(told, "{from} to {to}: {lines:?}");
+            let last = &lines[lines.len() - 1];
+            assert_eq!(last["code"], "no-relay", "{from} to {to}: {lines:?}");
         }
     }
 }

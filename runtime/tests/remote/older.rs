@@ -114,7 +114,7 @@ async fn last_words_to(features: u64) -> Vec<u8> {
 #[test]
 fn a_peer_that_does_not_know_of_withdrawals_is_told_of_none() {
     run(async {
-        assert_eq!(last_words_to(FEATURE_WITHDRAW).await, [1, 8]);
+        assert_eq!(last_words_to(FEATURE_WITHDRAW).await, [1, 9]);
         assert!(last_words_to(0).await.is_empty());
     });
 }

@@ -129,6 +129,7 @@ impl Shared {
             nat64: Mutex::default(),
             links: AtomicU64::new(1),
             unasked: Mutex::new(Bucket::full(UNASKED_MAX, now)),
+            measuring: tokio::sync::Mutex::default(),
             opened: Mutex::new(Bucket::full(OPENED_MAX, now)),
             started: now,
             seed,

@@ -214,9 +214,13 @@ impl MeshSocket {
         Self { this: this.clone(), ..self }
     }
 
-    /// The first of these addresses to which QUIC's first packets are too long for the system to send them.
-    pub(crate) fn too_narrow(&self, addresses: &[SocketAddr]) -> Option<SocketAddr> {
-        self.narrow.lock().among(addresses)
+    /// The first of these addresses to which QUIC's first packets have been too long for the system to send them since then.
+    pub(crate) fn too_narrow(
+        &self,
+        addresses: &[SocketAddr],
+        since: Instant,
+    ) -> Option<SocketAddr> {
+        self.narrow.lock().among(addresses, since)
     }
 
     pub(crate) fn wires(&self) -> &[Wire] {

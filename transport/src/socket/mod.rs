@@ -21,12 +21,12 @@ mod forward;
 pub(crate) mod handles;
 mod incoming;
 pub(crate) mod mesh_socket;
-mod narrow;
+pub(crate) mod narrow;
 mod outgoing;
 pub(crate) mod pieces;
 pub(crate) mod sift;
 mod table;
 pub(crate) mod udp;
-mod unknown;
+pub(crate) mod unknown;
 
 pub use udp::BufferSizes;

@@ -125,7 +125,8 @@ impl MeshSocket {
             Err(e) => {
                 let size = on_road.segment_size.unwrap_or(on_road.contents.len());
                 if e.raw_os_error() == Some(TOO_LONG) && size <= NEEDED {
-                    self.narrow.lock().add(road.remote);
+                    let now = tokio::time::Instant::now().into_std();
+                    self.narrow.lock().add(road.remote, now);
                 }
                 count(&self.counters.send_errors);
                 Ok(())

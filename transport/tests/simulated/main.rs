@@ -8,6 +8,7 @@
 mod attacker;
 #[path = "../common/mod.rs"]
 mod common;
+mod drawn;
 mod expired;
 mod ipv6_only;
 mod lossy;

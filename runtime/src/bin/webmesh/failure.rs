@@ -25,12 +25,15 @@ pub(crate) enum Code {
     NotIntroduced,
     WrongPeer,
     Handshake,
+    NobodyListens,
+    NoRelay,
     NoAnswer,
     Proxy,
     Mtu,
     Network,
     NotRunning,
     NotAllowed,
+    SilentNode,
     BadAnswer,
     #[cfg_attr(unix, allow(dead_code, reason = "there are Unix sockets"))]
     Unsupported,
@@ -42,7 +45,7 @@ pub(crate) enum Code {
 impl Code {
     /// All of them, as the page lists them.
     #[cfg(test)]
-    const ALL: [Self; 28] = [
+    const ALL: [Self; 31] = [
         Self::Usage,
         Self::BadReference,
         Self::NoDataDir,
@@ -60,12 +63,15 @@ impl Code {
         Self::NotIntroduced,
         Self::WrongPeer,
         Self::Handshake,
+        Self::NobodyListens,
+        Self::NoRelay,
         Self::NoAnswer,
         Self::Proxy,
         Self::Mtu,
         Self::Network,
         Self::NotRunning,
         Self::NotAllowed,
+        Self::SilentNode,
         Self::BadAnswer,
         Self::Unsupported,
         Self::Interrupted,
@@ -88,7 +94,7 @@ impl Code {
             Self::Usage => ("usage", "see --help"),
             Self::BadReference => ("bad-reference", "copy the reference again, whole"),
             Self::NoDataDir => ("no-data-dir", "name a directory by --data DIR"),
-            Self::DataDir => ("data-dir", "give the path of a directory"),
+            Self::DataDir => ("data-dir", "give the path of a directory that can be written"),
             Self::KeyFile => ("key-file", "mend the key file, or name another directory by --data"),
             Self::KeyInUse => {
                 ("key-in-use", "end the other node, or name another directory by --data")
@@ -108,15 +114,25 @@ impl Code {
             }
             Self::WrongPeer => ("wrong-peer", "ask the peer for a newer reference"),
             Self::Handshake => ("handshake", "see that a Webmesh node of this version runs there"),
+            Self::NobodyListens => {
+                ("nobody-listens", "start a node there, or name its real address")
+            }
+            Self::NoRelay => (
+                "no-relay",
+                "have one of the two join a node that relays, or forward a port to it (--map-port)",
+            ),
             Self::NoAnswer => (
                 "no-answer",
                 "see that the peer runs and that UDP gets through, or wait longer (--timeout)",
             ),
             Self::Proxy => ("proxy", "mend the proxy, or have the network pass UDP"),
-            Self::Mtu => ("mtu", "raise the MTU of the interface that it leads through"),
+            Self::Mtu => {
+                ("mtu", "raise the MTU of the interface, tunnel or router that it leads through")
+            }
             Self::Network => ("network", "look into the log (RUST_LOG=webmesh=debug)"),
             Self::NotRunning => ("not-running", "start a node with this directory"),
             Self::NotAllowed => ("not-allowed", "ask as the user that runs the node"),
+            Self::SilentNode => ("silent-node", "look into the node's log, or restart it"),
             Self::BadAnswer => ("bad-answer", "restart the node with this version of webmesh"),
             Self::Unsupported => ("unsupported", "ask on a system with Unix sockets"),
             Self::Interrupted => ("interrupted", "let it run to its end"),
@@ -173,8 +189,10 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let code = match &error {
             StartError::Identity(KeyFileError::InUse { .. }) => Code::KeyInUse,
+            StartError::DataDir { .. } | StartError::Identity(KeyFileError::Create { .. }) => {
+                Code::DataDir
+            }
             StartError::Identity(_) => Code::KeyFile,
-            StartError::DataDir { .. } => Code::DataDir,
             StartError::Placement(_) | StartError::Random(_) => Code::Resources,
             StartError::Bind(BindError::Listen { .. }) => Code::Listen,
             StartError::Bind(BindError::Join(JoinError::Myself)) => Code::OwnKey,
@@ -190,9 +208,9 @@ pub(crate) fn of_connect(error: &ConnectError) -> Code {
         ConnectError::WrongPeer { .. } => Code::WrongPeer,
         ConnectError::NoAddress => Code::NoAddress,
         ConnectError::NotIntroduced(_) => Code::NotIntroduced,
-        ConnectError::Timeout(_) | ConnectError::Refused(_) | ConnectError::NoRelay => {
-            Code::NoAnswer
-        }
+        ConnectError::Refused(_) => Code::NobodyListens,
+        ConnectError::NoRelay => Code::NoRelay,
+        ConnectError::Timeout(_) => Code::NoAnswer,
         ConnectError::Proxy(_) => Code::Proxy,
         ConnectError::TooNarrow(_) => Code::Mtu,
         ConnectError::Handshake(_) | ConnectError::Hello(_) => Code::Handshake,
@@ -255,6 +273,28 @@ mod tests {
             Code::ALL.iter().map(|code| (code.name(), (code.exit(), code.remedy()))).collect();
         assert_eq!(known.len(), Code::ALL.len(), "two codes of one name");
         assert_eq!(page(), known);
+    }
+
+    #[test]
+    fn failures_to_reach_a_peer_that_need_different_remedies_have_different_codes() {
+        let at = "192.0.2.1:1".parse().unwrap();
+        let peer = webmesh::SecretKey::from_bytes([1; 32]).peer_id();
+        let errors = [
+            ConnectError::WrongPeer { expected: peer, found: peer },
+            ConnectError::NoAddress,
+            ConnectError::NotIntroduced("it isn't here".into()),
+            ConnectError::NoRelay,
+            ConnectError::Refused(at),
+            ConnectError::Timeout(std::time::Duration::from_secs(10)),
+            ConnectError::Proxy("the proxy refused".into()),
+            ConnectError::TooNarrow(at),
+            ConnectError::Handshake("closed".into()),
+            ConnectError::Myself,
+            ConnectError::Closed,
+        ];
+        let codes: BTreeMap<_, _> =
+            errors.iter().map(|error| (of_connect(error).name(), error)).collect();
+        assert_eq!(codes.len(), errors.len(), "{codes:?}");
     }
 
     #[test]

@@ -22,8 +22,15 @@ pub(crate) struct Joining {
     #[arg(long, value_name = "N")]
     rendezvous: Option<usize>,
     /// An HTTP proxy through which TLS is tried where UDP is blocked.
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = address)]
     proxy: Option<SocketAddr>,
+}
+
+/// An IP address and a port.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let example =
+        "not IP:PORT, as 192.0.2.1:4433 or [2001:db8::1]:4433 are; names of hosts aren't looked up";
+    text.parse().map_err(|_| example.to_owned())
 }
 
 /// How long an answer is waited for: of the commands that ask one peer.
@@ -81,14 +88,16 @@ fn read_target(text: &str) -> Result<PeerRef, String> {
             .map_err(|error| error.to_string());
     }
     text.parse::<PeerRef>().map_err(|error| match error {
-        peer_ref::ParseError::NotAPeerRef => "neither a PeerRef (wm1…) nor IP:PORT".to_owned(),
+        peer_ref::ParseError::NotAPeerRef => {
+            "neither a PeerRef (wm1…) nor IP:PORT; names of hosts aren't looked up".to_owned()
+        }
         error => error.to_string(),
     })
 }
 
 /// An address of this host, which may be all of them.
 pub(crate) fn listenable(text: &str) -> Result<SocketAddr, String> {
-    let address = text.parse::<SocketAddr>().map_err(|error| error.to_string())?;
+    let address = address(text)?;
     let groups = address.ip().is_multicast() || address.ip() == IpAddr::V4(Ipv4Addr::BROADCAST);
     match address {
         _ if groups => {
@@ -111,7 +120,7 @@ pub(crate) fn listenable(text: &str) -> Result<SocketAddr, String> {
 
 /// An address at which a host can be reached from elsewhere.
 pub(crate) fn reachable(text: &str) -> Result<SocketAddr, String> {
-    let address = text.parse::<SocketAddr>().map_err(|error| error.to_string())?;
+    let address = address(text)?;
     AddressRef::new([address]).map(|_| address).map_err(|error| error.to_string())
 }
 
@@ -194,6 +203,8 @@ mod tests {
             ("[ff02::1]:1", "of its own"),
             ("[::ffff:127.0.0.1]:1", "127.0.0.1:1"),
             ("[fe80::1]:1", "[fe80::1%2]:1"),
+            ("localhost:4433", "aren't looked up"),
+            ("4433", "192.0.2.1:4433"),
         ] {
             let refused = listenable(text).unwrap_err();
             assert!(refused.contains(help), "{text}: {refused}");

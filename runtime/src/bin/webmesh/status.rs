@@ -59,7 +59,7 @@ async fn ask(dir: &Path) -> Result<Value, Failure> {
     };
     let silent = || {
         let within = ANSWER_WITHIN.as_secs();
-        Failure::new(Code::NoAnswer, format_args!("the node gave no answer within {within} s"))
+        Failure::new(Code::SilentNode, format_args!("the node gave no answer within {within} s"))
     };
     let place = place::of(dir).map_err(refused)?;
     let asked = async {
@@ -100,7 +100,8 @@ fn text(status: &Value) -> String {
     line("peer", &plain(&status["peer"]));
     line("listen", &list(&status["listen"]));
     line("up", &format!("{} s", plain(&status["uptime_s"])));
-    line("sessions", &list(&status["sessions"]));
+    let sessions = list(&status["sessions"]);
+    line("sessions", if sessions.is_empty() { "none" } else { &sessions });
     let served = &status["served"];
     line(
         "serves",
