@@ -162,7 +162,8 @@ fn a_hundred_programs() {
                 let arrived = sink.arrived().await;
                 println!(
                     "run {run}, linger {linger:?}: {arrived} arrived, {lost} logged as lost, {unconfirmed} as unconfirmed; from the \
-                     last lane's draining to main's return {}, to the end {}",
+                     last lane's draining to the mesh's end {}, to main's return {}, to the end {}",
+                    spread(outcomes.iter().map(|outcome| outcome.over)),
                     spread(outcomes.iter().map(|outcome| outcome.returned)),
                     spread(outcomes.iter().map(|outcome| outcome.after_left)),
                 );

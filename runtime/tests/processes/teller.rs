@@ -72,6 +72,8 @@ impl tracing::Subscriber for Log {
             println!("UNCONFIRMED {unconfirmed}");
         } else if said.message.contains("has left") {
             println!("LEFT {}", now_us());
+        } else if said.message.contains("has ended") {
+            println!("OVER {}", now_us());
         }
     }
     fn enter(&self, _: &tracing::span::Id) {}
@@ -204,7 +206,9 @@ pub(crate) struct Outcome {
     pub(crate) lost: u64,
     /// What it logged as unconfirmed.
     pub(crate) unconfirmed: u64,
-    /// From its last lane's draining to the return of its `main`.
+    /// From its last lane's draining to the end of its mesh, on the network's thread.
+    pub(crate) over: Option<Duration>,
+    /// And to the return of its `main`.
     pub(crate) returned: Option<Duration>,
     /// And to its end, as this process sees it.
     pub(crate) after_left: Option<Duration>,
@@ -242,7 +246,8 @@ impl Teller {
 
     /// Waits for its end.
     pub(crate) fn outcome(mut self) -> Outcome {
-        let (mut lost, mut unconfirmed, mut left, mut returned) = (0, 0, None, None);
+        let (mut lost, mut unconfirmed) = (0, 0);
+        let (mut left, mut over, mut returned) = (None, None, None);
         for line in self.lines {
             // The harness writes its own before the first one.
             let line = line.unwrap();
@@ -250,14 +255,15 @@ impl Teller {
             lost += number("LOST ").unwrap_or(0) as u64;
             unconfirmed += number("UNCONFIRMED ").unwrap_or(0) as u64;
             left = number("LEFT ").or(left);
+            over = number("OVER ").or(over);
             returned = number("RETURNED ").or(returned);
         }
         let status = self.process.wait().unwrap();
         let ended = now_us();
         assert!(status.success(), "{status}");
-        let since_left = |end: u128| Some(Duration::from_micros((end - left?) as u64));
-        let returned = returned.and_then(since_left);
-        Outcome { lost, unconfirmed, returned, after_left: since_left(ended) }
+        let since_left = |end: u128| Some(Duration::from_micros(end.saturating_sub(left?) as u64));
+        let (over, returned) = (over.and_then(since_left), returned.and_then(since_left));
+        Outcome { lost, unconfirmed, over, returned, after_left: since_left(ended) }
     }
 }
 
