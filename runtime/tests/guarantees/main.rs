@@ -21,6 +21,8 @@ mod refs;
 mod repeat;
 mod replies;
 mod rights;
+#[path = "../local/silence.rs"]
+mod silence;
 mod sizes;
 #[path = "../local/spy.rs"]
 mod spy;
