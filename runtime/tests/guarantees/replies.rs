@@ -155,3 +155,42 @@ async fn a_reply_that_waits_for_room_holds_up_nothing_else_on_its_link() {
         assert_eq!(ask.await.map(|body| body.len()), Ok(LEN), "{n}");
     }
 }
+
+#[webmesh::test]
+async fn a_reply_that_is_awaited_comes_however_many_before_it_nobody_looks_at() {
+    let (_network, guest, far_host) = little_room().await;
+    let (desk, _) = far_desk(&far_host, &guest).await;
+    const LEN: usize = (1 << 20) - 100;
+    let left_alone =
+        (0..100).map(|_| desk.ask(Fetch { len: LEN }).timeout(LONG)).collect::<Vec<_>>();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    for _ in 0..3 {
+        let awaited = desk.ask(Fetch { len: LEN }).timeout(Duration::from_secs(5)).await;
+        assert_eq!(awaited.map(|body| body.len()), Ok(LEN));
+    }
+    // None of those that had to wait is lost.
+    for ask in left_alone.into_iter().rev() {
+        assert_eq!(ask.await.map(|body| body.len()), Ok(LEN));
+    }
+}
+
+/// Longer than any of this takes.
+const LONG: Duration = Duration::from_secs(3600);
+
+#[webmesh::test]
+async fn replies_that_nobody_reads_are_dropped_beyond_their_bound_and_say_so() {
+    let network = MemoryNetwork::new(9);
+    network.set_latency(Duration::from_millis(5));
+    // The host keeps four of its largest size for the peer.
+    let host = host_builder(&network, 2).body_max(2 << 20).start().await.unwrap();
+    let guest = host_builder(&network, 1).start().await.unwrap();
+    let (probe, _log) = far_desk(&host, &guest).await;
+    probe.ask(Plain { n: 0 }).await.unwrap();
+    const LEN: usize = 2 << 20;
+    let asks: Vec<_> = (0..20).map(|_| probe.ask(Fetch { len: LEN })).collect();
+    let answers = futures_util::future::join_all(asks).await;
+    let dropped = answers.iter().filter(|answer| **answer == Err(AskError::ReplyDropped)).count();
+    let read = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert_eq!((read + dropped, dropped > 0), (20, true), "{dropped} were dropped");
+    assert_eq!(probe.ask(Plain { n: 1 }).await, Ok(1));
+}
