@@ -22,7 +22,7 @@ mod line;
 mod losses;
 mod stream;
 
-pub(crate) use effects::{Bodies, Effects, Output, Submitted, Want};
+pub(crate) use effects::{Bodies, Effects, Output, Submitted, Understands, Want};
 
 use crate::error::Fault;
 use asks::{Ask, Consecutive};
@@ -68,6 +68,8 @@ pub(crate) struct Core<S> {
     era: u64,
     /// The largest message that the receiver takes; known once it accepted a stream.
     limit: u64,
+    /// It counts no envelope apart.
+    strict: bool,
     touched: bool,
     /// The peer is silent: nothing more is written to a stream that may be dead.
     held: bool,
@@ -99,6 +101,7 @@ impl<S> Core<S> {
             publication: None,
             era: 0,
             limit: u64::MAX,
+            strict: false,
             touched: false,
             held: false,
             over: None,
