@@ -3,8 +3,7 @@
 //!
 //! A reply that waits is not read, so QUIC holds what it lets the peer send of it. That must not keep the other streams of the
 //! link from going on, or from being opened, one of which may be that of the reply whose turn it is: the link's window is widened by as much,
-//! and one more stream is allowed for each that waits ([`Parking`]). What finds no room for that is dropped at once: it could keep one from coming that
-//! is awaited.
+//! and one more stream is allowed for each of the first that wait ([`Parking`]).
 
 mod core;
 
@@ -21,9 +20,9 @@ use webmesh_transport::{Link, PeerId};
 /// Bytes by which all links' windows may be widened together: as much as the streams of two links can hold. A guess.
 const PARKED_MAX: u64 = 512 << 20;
 
-/// Replies that may wait on one link, each of which has a stream more allowed in its place. A guess: more than an application begins together and then
-/// awaits in another order, and some 2 MB of streams and tasks.
-const WAITING_MAX: u32 = 1024;
+/// Streams of one link that are allowed in place of those that wait, as long as nobody waits for one that isn't here. A guess: with the 16 that there are
+/// anyway, more than an application begins together and then awaits in another order.
+const STREAMS_MAX: u32 = 32;
 
 /// The share of a link's window that replies which wait may fill before it is widened: one half.
 const PARKED_IN_WINDOW: u64 = 2;
@@ -129,9 +128,18 @@ struct Parked {
     bytes: u64,
     streams: u32,
     widened: u64,
+    /// Replies that are waited for and whose streams aren't here.
+    starving: u32,
 }
 
 impl Parked {
+    /// Streams that the peer may open beyond what it always may.
+    fn more_streams(&self) -> u32 {
+        // One that is waited for gets here, however many there are before it: each of those is let in, and waits, or is dropped
+        // where there is no room for that.
+        if self.starving > 0 { self.streams } else { self.streams.min(STREAMS_MAX) }
+    }
+
     /// What the link's window lacks.
     fn lacks(&self, window: u64) -> u64 {
         self.bytes.saturating_sub(window / PARKED_IN_WINDOW)
@@ -139,7 +147,7 @@ impl Parked {
 }
 
 impl Parking {
-    /// A reply of so many bytes waits on the link. `None`: too much waits on all links, and it isn't the only one on this, or too many wait on this.
+    /// A reply of so many bytes waits on the link. `None`: too much waits on all links, and it isn't the only one on this.
     pub(crate) fn park<'a>(
         &'a self,
         link: &'a Link,
@@ -150,9 +158,6 @@ impl Parking {
         let bytes = bytes.min(of_stream);
         let mut parked = self.0.lock();
         let alone = parked.bytes == 0;
-        if parked.streams >= WAITING_MAX {
-            return None;
-        }
         parked.bytes += bytes;
         let more = parked.lacks(window).saturating_sub(parked.widened);
         if room.parked.take_for_need(more) {
@@ -162,8 +167,35 @@ impl Parking {
             return None;
         }
         parked.streams += 1;
-        link.widen(parked.widened, parked.streams);
+        link.widen(parked.widened, parked.more_streams());
         Some(ParkedReply { parking: self, link, room, bytes })
+    }
+
+    /// A reply is waited for whose stream isn't here: while this lives, those that wait don't keep it out.
+    pub(crate) fn starve<'a>(&'a self, link: &'a Link) -> Starving<'a> {
+        self.change_starving(link, |starving| starving + 1);
+        Starving { parking: self, link }
+    }
+
+    fn change_starving(&self, link: &Link, change: impl FnOnce(u32) -> u32) {
+        let mut parked = self.0.lock();
+        let before = parked.more_streams();
+        parked.starving = change(parked.starving);
+        if parked.more_streams() != before {
+            link.widen(parked.widened, parked.more_streams());
+        }
+    }
+}
+
+/// See [`Parking::starve`].
+pub(crate) struct Starving<'a> {
+    parking: &'a Parking,
+    link: &'a Link,
+}
+
+impl Drop for Starving<'_> {
+    fn drop(&mut self) {
+        self.parking.change_starving(self.link, |starving| starving - 1);
     }
 }
 
@@ -182,7 +214,7 @@ impl Drop for ParkedReply<'_> {
         parked.streams -= 1;
         let less = parked.widened.saturating_sub(parked.lacks(self.link.receive_windows().0));
         parked.widened -= less;
-        self.link.widen(parked.widened, parked.streams);
+        self.link.widen(parked.widened, parked.more_streams());
         drop(parked);
         self.room.parked.give_back(less);
     }
