@@ -11,7 +11,6 @@ mod elsewhere;
 mod ending;
 mod hoarding;
 mod hostile_refs;
-mod lanes;
 mod losses;
 mod order;
 mod outages;
