@@ -6,10 +6,11 @@
 use crate::frame::{FrameError, stream_kind, varint};
 use crate::outbound::core::Bodies;
 use crate::stream::STREAM_GONE;
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
 use std::collections::{BTreeSet, HashMap};
+use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
 use webmesh_transport::Link;
 
@@ -29,6 +30,12 @@ pub(crate) enum BodyError {
     /// The stream or its connection ended.
     #[error("the bodies' stream ended: {0}")]
     Gone(String),
+}
+
+impl From<std::io::Error> for BodyError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Gone(error.to_string())
+    }
 }
 
 impl From<ReadError> for BodyError {
@@ -106,17 +113,15 @@ pub(crate) async fn receive(
     for &len in lens {
         let len = usize::try_from(len)
             .map_err(|_| BodyError::Gone("too large for this machine".into()))?;
-        let mut body = BytesMut::with_capacity(len);
-        while body.len() < len {
-            match stream.read_chunk(len - body.len(), true).await? {
-                Some(chunk) => {
-                    progress(chunk.bytes.len());
-                    body.extend_from_slice(&chunk.bytes);
-                }
-                None => return Err(FrameError::EndsWithinFrame.into()),
+        let mut body = BytesMut::with_capacity(len).limit(len);
+        while body.has_remaining_mut() {
+            // All that has arrived, under one lock of the connection: chunk by chunk, each takes it anew.
+            match stream.read_buf(&mut body).await? {
+                0 => return Err(FrameError::EndsWithinFrame.into()),
+                read => progress(read),
             }
         }
-        bodies.push(body.freeze());
+        bodies.push(body.into_inner().freeze());
     }
     match stream.read_chunk(1, true).await? {
         None => Ok(bodies),

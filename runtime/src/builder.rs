@@ -24,7 +24,7 @@ use webmesh_transport::nat::Router;
 use webmesh_transport::placement::{InPlace, Placement, PlacementError, Threads};
 use webmesh_transport::{
     BindError, Endpoint, EndpointConfig, FEATURE_CANCEL, FEATURE_ENVELOPE, FEATURE_WATCHING,
-    KeyFileError, Patience, PeerRef, RelayTls, SecretKey, Service, Windows,
+    FEATURE_WITHDRAW, KeyFileError, Patience, PeerRef, RelayTls, SecretKey, Service, Windows,
 };
 
 /// The largest message, bodies included, unless set otherwise: 64 MiB.
@@ -454,11 +454,15 @@ impl MeshBuilder {
     }
 
     /// How long the mesh may go on once nobody holds it, until what it accepted has left; it ends as soon as that is so. It is the
-    /// longest that the end of `#[webmesh::main]` waits for it. 0: the goodbye is all that leaves. Default: 500 ms, or four round trips to
-    /// the farthest peer that hasn't confirmed everything, but no more than 5 s.
+    /// longest that tells are waited for. Default: 500 ms, or four round trips to the farthest peer that hasn't confirmed everything, but
+    /// no more than 5 s.
     ///
     /// A tell has *left* when the other side has it in its actor's inlet and has said so: only then a program may end without
-    /// taking it along. What hasn't by then is told in the log, with its count.
+    /// taking it along. What hasn't by then is taken back: each peer is asked what it got, and waited for as long as it gives signs of
+    /// life (it may be silent for 500 ms, or four times as long as it took before to answer), 5 s at the most. The log tells, with its
+    /// count, what is `lost` for certain, and apart from it what is `unconfirmed`: sent to a peer that says nothing more.
+    ///
+    /// 0: nothing is waited for but that word.
     ///
     /// ```
     /// # use webmesh::Mesh;
@@ -555,7 +559,7 @@ impl MeshBuilder {
             #[cfg(feature = "sim")]
             network: self.memory,
             service: self.serve.then_some(service),
-            features: FEATURE_CANCEL | FEATURE_ENVELOPE | FEATURE_WATCHING,
+            features: FEATURE_CANCEL | FEATURE_ENVELOPE | FEATURE_WATCHING | FEATURE_WITHDRAW,
             ..plain
         };
         let largest = self.body_max as u64;

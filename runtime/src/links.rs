@@ -5,8 +5,9 @@ use crate::inbound::abandoned::Abandoned;
 use crate::inbound::budget::Budget;
 use crate::inbound::succession::Succession;
 use crate::mesh::{Mesh, WeakMesh};
-use crate::network::{Drain, Network, Query};
-use crate::outbound::lane::{Lane, State};
+use crate::network::{Drain, InDoubt, Network, Query, Undrained};
+use crate::outbound::core::Owed;
+use crate::outbound::lane::Lane;
 use crate::outbound::pump;
 use crate::outbound::room::{Limits, Room};
 use crate::outbound::target::FarTarget;
@@ -81,6 +82,8 @@ pub(crate) struct Links {
     silent: DashSet<PeerId>,
     /// Something changed about which peers can be reached.
     news: Notify,
+    /// A peer has said what became of a stream of messages.
+    settled: Arc<Notify>,
     watches: Watches,
     budget: Arc<Budget>,
     replies_budget: Arc<Budget>,
@@ -104,6 +107,7 @@ impl Links {
             lanes: DashMap::new(),
             silent: DashSet::new(),
             news: Notify::new(),
+            settled: Arc::default(),
             watches: Watches::default(),
             budget: Budget::new(WINDOWS_MAX, LARGEST_AT_ONCE * message_max as u64, None),
             replies_budget: Budget::new(REPLIES_MAX * message_max as u64, 0, None),
@@ -259,6 +263,7 @@ impl Links {
                     }
                 }
                 lane.change(|state, fx| state.core.open_failed(&fault, fx));
+                links.lane_settled();
             })
         }));
     }
@@ -437,8 +442,13 @@ impl Links {
         self.watches.peer_gone(peer, reason);
     }
 
-    /// Has each lane end its stream behind what was accepted; says whether all of it has arrived.
-    fn drain(&self, how: Drain, refuse: bool) -> bool {
+    /// A peer has said what became of a stream of messages, or that has ended.
+    pub(crate) fn lane_settled(&self) {
+        self.settled.notify_one();
+    }
+
+    /// Has each lane end its stream behind what was accepted; says what of it hasn't arrived.
+    fn drain(&self, how: Drain, refuse: bool) -> Undrained {
         let mut lanes_have = true;
         for lane in self.lanes_where(|_| true) {
             lanes_have &= lane.change(|state, fx| {
@@ -446,18 +456,47 @@ impl Links {
                     state.core.refuse_new(&Fault::ShutDown);
                 }
                 state.core.drain(fx);
-                state.core.owed() == 0 && (how == Drain::Promised || !state.core.is_open())
+                state.core.owed().is_nothing() && (how == Drain::Promised || !state.core.is_open())
             });
         }
-        lanes_have
-            && self.sessions.iter().all(|session| match how {
-                Drain::All => session.is_settled(),
-                Drain::Promised => session.has_sent_answers(),
-            })
+        let answers_have = self.sessions.iter().all(|session| match how {
+            Drain::All => session.is_settled(),
+            Drain::Promised => session.has_sent_answers(),
+        });
+        match (lanes_have, answers_have) {
+            (true, true) => Undrained::Nothing,
+            (_, false) => Undrained::Answers,
+            (false, true) => Undrained::Lanes,
+        }
     }
 
-    /// Ends all lanes for good. Returns how many tells were accepted and may not have arrived.
-    fn end_lanes(&self) -> u64 {
+    /// Takes back what hasn't arrived.
+    fn withdraw(&self) {
+        for lane in self.lanes_where(|_| true) {
+            lane.change(|state, _| state.core.take_back(&Fault::ShutDown));
+        }
+        let of = self.sessions_in_doubt();
+        of.iter().for_each(|session| session.withdraw());
+    }
+
+    /// The links to peers that have yet to say of some tell what became of it.
+    fn sessions_in_doubt(&self) -> Vec<Arc<Session>> {
+        let mut sessions: Vec<Arc<Session>> = Vec::new();
+        for lane in self.lanes_where(|lane| !self.silent.contains(&lane.peer)) {
+            let session = lane.look(|state| {
+                let session = state.session.as_ref().filter(|_| state.core.is_in_doubt())?;
+                (!session.link().is_closed()).then(|| session.clone())
+            });
+            let new = |one: &Arc<Session>| !sessions.iter().any(|other| Arc::ptr_eq(one, other));
+            if let Some(session) = session.filter(new) {
+                sessions.push(session);
+            }
+        }
+        sessions
+    }
+
+    /// Ends all lanes for good. Returns which tells were accepted and may not have arrived.
+    fn end_lanes(&self) -> Owed {
         self.lanes_where(|_| true).iter().map(Lane::end).sum()
     }
 
@@ -572,8 +611,26 @@ impl Network for LinkNetwork {
         })
     }
 
-    fn drain(&self, how: Drain, refuse: bool) -> bool {
+    fn drain(&self, how: Drain, refuse: bool) -> Undrained {
         self.0.drain(how, refuse)
+    }
+
+    fn one_settled(&self) -> BoxFuture<'static, ()> {
+        let settled = self.0.settled.clone();
+        Box::pin(async move { settled.notified().await })
+    }
+
+    fn withdraw(&self) {
+        self.0.withdraw();
+    }
+
+    fn in_doubt(&self) -> Vec<InDoubt> {
+        let in_doubt = |session: &Arc<Session>| {
+            let link = session.link();
+            let heard = link.quic().stats().udp_rx.datagrams;
+            InDoubt { link: link.id(), heard, trip: session.trip() }
+        };
+        self.0.sessions_in_doubt().iter().map(in_doubt).collect()
     }
 
     fn farewell(&self) -> Duration {
@@ -583,20 +640,11 @@ impl Network for LinkNetwork {
         trips.unwrap_or_default().min(FAREWELL_MAX)
     }
 
-    fn trip_owed(&self) -> Duration {
-        let trip = |state: &mut State| {
-            let owes = state.core.owed() > 0;
-            state.session.as_ref().filter(|_| owes).map(|session| session.link().rtt())
-        };
-        let trips = self.0.lanes.iter().filter_map(|lane| lane.look(trip));
-        trips.max().unwrap_or_default()
-    }
-
-    fn owed(&self) -> u64 {
+    fn owed(&self) -> Owed {
         self.0.lanes.iter().map(|lane| lane.look(|state| state.core.owed())).sum()
     }
 
-    fn end(&self) -> u64 {
+    fn end(&self) -> Owed {
         self.0.watches.shut_down();
         self.0.end_lanes()
     }

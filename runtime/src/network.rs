@@ -1,5 +1,6 @@
 //! The seam between a mesh and its network: what the local half of the runtime asks of the half that holds connections.
 
+use crate::outbound::core::Owed;
 use crate::publish::ResolveError;
 use crate::remote::RemoteTarget;
 use crate::wire_ref::WireRef;
@@ -26,17 +27,21 @@ pub(crate) trait Network: Send + Sync {
     ) -> BoxFuture<'static, Result<WireRef, ResolveError>>;
     /// The connected peers that don't answer at the moment.
     fn silent(&self) -> HashSet<PeerId>;
-    /// Has what was accepted leave for good, and with `refuse` takes nothing new. To be called again and again: whether
-    /// there is nothing left to wait for.
-    fn drain(&self, how: Drain, refuse: bool) -> bool;
+    /// Has what was accepted leave for good, and with `refuse` takes nothing new. To be called again and again: what is left to
+    /// wait for.
+    fn drain(&self, how: Drain, refuse: bool) -> Undrained;
+    /// Resolves when a peer has said what became of a stream of messages, or that has ended: at once if one did since the last time.
+    fn one_settled(&self) -> BoxFuture<'static, ()>;
+    /// Takes back what hasn't arrived.
+    fn withdraw(&self);
+    /// The links to peers that have yet to say of some tell what became of it. Those that are silent are left out.
+    fn in_doubt(&self) -> Vec<InDoubt>;
     /// How long what was said to peers may still be on its way.
     fn farewell(&self) -> Duration;
-    /// The longest round trip to a peer that hasn't confirmed all tells that were accepted for it.
-    fn trip_owed(&self) -> Duration;
     /// Tells that were accepted and aren't known to have arrived.
-    fn owed(&self) -> u64;
-    /// Ends everything that is under way. Returns how many tells were accepted and may not have arrived; 0 the next time.
-    fn end(&self) -> u64;
+    fn owed(&self) -> Owed;
+    /// Ends everything that is under way. Returns which tells were accepted and may not have arrived; none the next time.
+    fn end(&self) -> Owed;
 }
 
 /// For what a mesh that ends waits.
@@ -46,6 +51,27 @@ pub(crate) enum Drain {
     All,
     /// For tells that were accepted to be where they go, and for the answers that were given.
     Promised,
+}
+
+/// What hasn't left yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Undrained {
+    Nothing,
+    /// Answers that were given, or are still to be.
+    Answers,
+    /// Streams of messages.
+    Lanes,
+}
+
+/// A link to a peer that has yet to say of some tell what became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InDoubt {
+    /// The link's number.
+    pub(crate) link: u64,
+    /// Datagrams that came over it.
+    pub(crate) heard: u64,
+    /// What an answer of the peer's may take.
+    pub(crate) trip: Duration,
 }
 
 /// What a name is asked for.

@@ -76,9 +76,13 @@ use crate::{
 /// How long [`Endpoint::close`] waits for peers to acknowledge.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// How long [`Endpoint::leave`] waits for the drivers of its connections to write their last packet, and tunnels theirs. A guess:
-/// on a busy machine the network's thread has had its turn by then.
-const LEAVE_TIME: Duration = Duration::from_millis(10);
+/// How often [`Endpoint::leave`] lets all other tasks of the network's thread have their turn, in which the drivers of its connections
+/// write their last packet. A guess: tokio runs 61 tasks a turn, so it is enough for some hundred connections. Not a timer, which
+/// takes a busy machine tens of milliseconds.
+const LEAVE_TURNS: usize = 16;
+
+/// How long it waits after that for tunnels to write theirs. A guess: on a busy machine each of them has been written to by then.
+const LEAVE_TUNNELS_TIME: Duration = Duration::from_millis(10);
 
 /// How long before that hosts with a session here are told to go elsewhere. A guess: it leaves this host at once, and
 /// whoever misses it learns the same from the end of the connection.
@@ -400,12 +404,27 @@ impl Endpoint {
     /// Ends all links, telling peers `reason` as `LinkDown::Shutdown`, and stops accepting. Hosts that have a session here
     /// are told first which rendezvous else there are. Waits up to a second for that to arrive.
     pub async fn close(&self, reason: &str) {
-        self.close_within(reason, CLOSE_TIME_MAX).await;
+        self.say_goodbye(reason).await;
+        let shared = self.shared();
+        let sleep = shared.socket.sleep(CLOSE_TIME_MAX);
+        tokio::select! {
+            biased;
+            () = shared.quic.endpoint.wait_idle() => {}
+            () = sleep => {}
+        }
     }
 
-    /// The same, but waits no longer than it takes to hand the last words to the system, whether or not they arrive.
+    /// The same, but waits no longer than it takes to hand the last words to the system, whether or not they arrive. To be
+    /// awaited on the network's thread.
     pub async fn leave(&self, reason: &str) {
-        self.close_within(reason, LEAVE_TIME).await;
+        self.say_goodbye(reason).await;
+        for _ in 0..LEAVE_TURNS {
+            tokio::task::yield_now().await;
+        }
+        let socket = &self.shared().socket;
+        if socket.tunnels().is_some_and(|(_, tunnels)| !tunnels.is_empty()) {
+            socket.sleep(LEAVE_TUNNELS_TIME).await;
+        }
     }
 
     /// Ends all links at once and tells nobody, as if the process had been killed: from now on nothing is sent.
@@ -416,7 +435,8 @@ impl Endpoint {
         shared.quic.endpoint.close(code::SHUTDOWN, b"");
     }
 
-    async fn close_within(&self, reason: &str, limit: Duration) {
+    /// Has the goodbye written, with its last act.
+    async fn say_goodbye(&self, reason: &str) {
         let shared = self.shared();
         let _ = shared.closing.set(reason.to_owned());
         #[cfg(feature = "port-mapping")]
@@ -425,12 +445,6 @@ impl Endpoint {
             shared.socket.sleep(FAREWELL).await;
         }
         shared.quic.endpoint.close(code::SHUTDOWN, reason.as_bytes());
-        let sleep = shared.socket.sleep(limit);
-        tokio::select! {
-            biased;
-            () = shared.quic.endpoint.wait_idle() => {}
-            () = sleep => {}
-        }
     }
 }
 

@@ -20,7 +20,7 @@ const EAGAIN: i32 = if cfg!(target_os = "linux") { 11 } else { 35 };
 const ENOBUFS: i32 = if cfg!(target_os = "linux") { 105 } else { 55 };
 
 /// Whether the system lacks something at the moment, descriptors or memory: that says nothing of what was asked.
-pub(crate) fn is_shortage(error: &io::Error) -> bool {
+pub fn is_shortage(error: &io::Error) -> bool {
     let lacks = |code| [ENOMEM, ENFILE, EMFILE, ENOBUFS].contains(&code);
     cfg!(unix) && error.raw_os_error().is_some_and(lacks)
         || error.kind() == io::ErrorKind::OutOfMemory

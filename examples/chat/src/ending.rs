@@ -40,6 +40,7 @@ use std::task::Poll;
 
 /// Whether this was started by nohup or the like. The standard library cannot ask; where there is no /proc, nothing is
 /// known, and a hang-up ends the program.
+// As in the command `webmesh`: a library of actors is no place to ask for a process's signals, so each program does.
 #[cfg(unix)]
 fn hangup_is_ignored() -> bool {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return false };

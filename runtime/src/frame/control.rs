@@ -13,6 +13,7 @@ mod kind {
     pub(super) const DOWN: u8 = 0x06;
     pub(super) const RESTARTED: u8 = 0x07;
     pub(super) const WATCHING: u8 = 0x08;
+    pub(super) const WITHDRAW: u8 = 0x09;
     // 0x10..=0x1f: reserved.
 }
 
@@ -39,6 +40,8 @@ pub(crate) enum Control<'a> {
     Restarted { watch: u64, incarnation: u64 },
     /// The watch has found this actor behind a published object.
     Watching { watch: u64, actor: u64 },
+    /// Pass on nothing more of the lanes of whoever says this, and say of each how much of it was.
+    Withdraw,
 }
 
 /// Why a name was not resolved.
@@ -120,6 +123,10 @@ pub(crate) fn control(frame: &[u8]) -> Result<Control<'_>, FrameError> {
     let kind = cursor.byte("kind")?;
     let number = match kind {
         kind::RESOLVE..=kind::WATCHING => cursor.number("number")?,
+        kind::WITHDRAW => {
+            cursor.end()?;
+            return Ok(Control::Withdraw);
+        }
         unknown => return Err(FrameError::UnknownKind(unknown)),
     };
     let read = match kind {
@@ -198,6 +205,7 @@ pub(crate) fn put_control(out: &mut Vec<u8>, frame: &Control<'_>) {
         Control::Watching { watch, actor } => {
             head(kind::WATCHING, *watch, &|out| varint::put(out, *actor));
         }
+        Control::Withdraw => put_frame(out, |out| out.push(kind::WITHDRAW)),
     }
 }
 
@@ -221,6 +229,7 @@ mod tests {
             Control::Watching { watch: 7, actor: 5 },
             Control::Unwatch { watch: 7 },
             Control::Restarted { watch: 7, incarnation: 2 },
+            Control::Withdraw,
         ];
         frames.extend(DownCode::ALL.map(|reason| Control::Down { watch: 9, reason }));
         for frame in frames {
@@ -245,6 +254,7 @@ mod tests {
             Err(FrameError::TooLong { what: "name", len: 256, .. })
         ));
         assert_eq!(control(&[5, 7, 0]), Err(FrameError::Trailing(1)));
+        assert_eq!(control(&[9, 0]), Err(FrameError::Trailing(1)));
         assert_eq!(control(&[0]), Err(FrameError::UnknownKind(0)));
     }
 

@@ -24,6 +24,7 @@ mod kind {
     pub(super) const DRAINED: u8 = 0x47;
     pub(super) const RECLAIM: u8 = 0x48;
     pub(super) const UNDELIVERED: u8 = 0x49;
+    pub(super) const WITHDRAWN: u8 = 0x4a;
     // 0x50..=0x5f: streams. Reserved.
 }
 
@@ -303,6 +304,8 @@ pub(crate) enum Backward<'a> {
     Reclaim,
     /// So many tells couldn't be delivered, the last for this reason.
     Undelivered { tells: u64, fault: Fault },
+    /// As the sender wished, nothing more of the stream is passed on. The first so many messages have been.
+    Withdrawn { passed: u64 },
 }
 
 /// Reads a backward frame. `total_max` bounds the bodies.
@@ -336,6 +339,7 @@ pub(crate) fn backward(frame: &[u8], total_max: u64) -> Result<Backward<'_>, Fra
             tells: cursor.number("tells")?,
             fault: fault::get(&mut cursor)?,
         },
+        kind::WITHDRAWN => Backward::Withdrawn { passed: cursor.number("passed")? },
         unknown => return Err(FrameError::UnknownKind(unknown)),
     };
     cursor.end()?;
@@ -373,6 +377,10 @@ pub(crate) fn put_backward(out: &mut Vec<u8>, frame: &Backward<'_>) {
             out.push(kind::UNDELIVERED);
             varint::put(out, *tells);
             fault::put(out, fault);
+        }
+        Backward::Withdrawn { passed } => {
+            out.push(kind::WITHDRAWN);
+            varint::put(out, *passed);
         }
         Backward::Reply { .. } => {}
     });
@@ -462,6 +470,7 @@ mod tests {
             Backward::Drained,
             Backward::Reclaim,
             Backward::Undelivered { tells: 3, fault: Fault::UnknownMessage },
+            Backward::Withdrawn { passed: 5 },
         ] {
             let mut out = Vec::new();
             put_backward(&mut out, &frame);

@@ -68,6 +68,14 @@ impl World {
 
     fn happens(&mut self, what: u8, with: u8) {
         // Apart from the others, so that seeds go on meaning what they say.
+        if what == 0xff {
+            return self.change(|core, _| core.take_back(&Fault::ShutDown));
+        }
+        if what == 0xfe {
+            let stream = self.stream;
+            let outcome = self.change(|core, fx| core.withdrawn(stream, u64::from(with), fx));
+            return self.judge(stream, outcome);
+        }
         if what >= 0xf0 {
             let slot = self.change(|core, fx| core.cancel(u64::from(with), fx));
             assert!(slot.is_none_or(|slot| self.open_asks.remove(&slot)), "an ask ends once");

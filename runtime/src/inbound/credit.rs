@@ -189,6 +189,11 @@ impl Credit {
         self.paid
     }
 
+    /// Messages received.
+    pub(crate) fn received_count(&self) -> u64 {
+        self.received
+    }
+
     /// Bytes received, as they are counted.
     pub(crate) fn received_bytes(&self) -> u64 {
         self.received_bytes

@@ -67,6 +67,10 @@ impl Line {
         self.held.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
     pub(super) fn push(&mut self, head: Head, payload: Bytes, beside: Option<Fetched>) {
         let last_ask = head.what.ask().or(self.held.back().and_then(|last| last.last_ask));
         self.asks += usize::from(head.what.ask().is_some());

@@ -301,6 +301,11 @@ impl InLane {
                 return Poll::Ready(Ok(()));
             }
         }
+        // What was here by now, and had room, has been passed on.
+        if self.replies.is_withdrawn() && !self.drained {
+            self.give_back(cx);
+            return Poll::Ready(Ok(()));
+        }
         Poll::Pending
     }
 
@@ -317,6 +322,15 @@ impl InLane {
             self.replies.send(&Backward::Credit { messages, bytes, taken });
         }
         self.replies.end_with(&Backward::Refused(Fault::NoSuchActor));
+        let _ = self.recv.stop(STREAM_GONE);
+    }
+
+    /// The sender leaves, and takes back what hasn't been passed on.
+    fn give_back(&mut self, cx: &mut Context<'_>) {
+        // Before the last frame: what the actor had refused.
+        self.learn_taken(cx);
+        let passed = self.credit.received_count() - self.held.len() as u64;
+        self.replies.end_with(&Backward::Withdrawn { passed });
         let _ = self.recv.stop(STREAM_GONE);
     }
 

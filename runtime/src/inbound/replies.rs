@@ -39,6 +39,8 @@ pub(crate) struct Replies {
     has_abandoned: AtomicBool,
     /// Nobody hears the answers, and nothing bounds what is asked.
     unheard: AtomicBool,
+    /// The sender of the lane takes back what hasn't been passed on.
+    withdrawn: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -68,7 +70,7 @@ struct State {
     /// keeps the link's memory, and an actor may keep an ask for ever.
     express: Option<Express>,
     lane: Option<Waker>,
-    /// The lane's task, for when its peer refuses the answers.
+    /// The lane's task, for when its peer refuses the answers, or leaves.
     reader: Option<Waker>,
     finish: bool,
     /// The last frame has been said.
@@ -122,7 +124,8 @@ impl Replies {
     /// `account`: for asks that are given up while an actor has them.
     pub(crate) fn new(limit: usize, budget: Arc<Budget>, account: Account) -> Self {
         let (state, has_abandoned) = (Mutex::default(), AtomicBool::new(false));
-        Self { limit, budget, account, state, has_abandoned, unheard: AtomicBool::new(false) }
+        let (unheard, withdrawn) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { limit, budget, account, state, has_abandoned, unheard, withdrawn }
     }
 
     /// Who reads the lane, and ends it when [`Self::is_unheard`].
@@ -151,6 +154,18 @@ impl Replies {
         if !state.closed && !state.over && !std::mem::replace(&mut state.ended, true) {
             self.account.add(state.unanswered.len());
         }
+    }
+
+    /// Whether the lane is to pass on nothing more.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.withdrawn.load(Ordering::Acquire)
+    }
+
+    /// The sender of the lane leaves.
+    pub(crate) fn withdraw(&self) {
+        self.withdrawn.store(true, Ordering::Release);
+        let reader = self.state.lock().reader.clone();
+        reader.into_iter().for_each(Waker::wake);
     }
 
     /// The stream has its writer.

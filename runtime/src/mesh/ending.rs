@@ -3,10 +3,13 @@
 //! A handle that is dropped never waits. The last one hands the mesh over to its network thread, where it lingers until what it
 //! accepted has left; who waits for that is the end of `main` ([`departures`]).
 
+use super::vigil::{VIGIL_MAX, Vigil};
 use super::{Inner, Mesh};
 use crate::calls::CENTURY;
 use crate::departures::{self, Run};
-use crate::network::Drain;
+use crate::network::{Drain, Undrained};
+use crate::outbound::core::Owed;
+use futures_util::future::select;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -22,7 +25,8 @@ const SHUTDOWN_WITHIN: Duration = Duration::from_secs(5);
 /// that a person waits for.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Round trips that it lingers if they take longer than that: one brings the confirmation, another one what was lost on the way. A guess.
+/// How many of the longest times for which a peer let it wait before it lingers, if they are more than that: one brings the confirmation, another
+/// one what was lost on the way. A guess.
 const LINGER_TRIPS: u32 = 4;
 
 /// How long it lingers even then. A guess: a host that is farther away is as good as silent.
@@ -37,8 +41,11 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 /// What the goodbye takes at the most after that, as `Endpoint::close` has it.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
-/// How often a mesh that ends looks whether it can.
+/// How often a mesh that ends looks whether its actors have stopped and its answers have left.
 const STEP: Duration = Duration::from_millis(2);
+
+/// How often it looks whether its lanes have, of which it is told, and whether peers still give signs of life.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What a mesh knows of its own end.
 pub(crate) struct Ending {
@@ -117,7 +124,8 @@ impl Mesh {
     /// was sent leaves, and all peers are told goodbye. A handler's future that is still at work by then is dropped.
     ///
     /// Takes the given time at the most for the asks in hand and the actors (who have 1 s for their stop at least), and 1 s each for
-    /// what was sent to arrive and for the goodbye. Goes on though the future should be dropped, and all handles with it; the end of
+    /// what was sent to arrive and for the goodbye. Tells that haven't arrived by then are taken back, as
+    /// [`MeshBuilder::linger`](crate::MeshBuilder::linger) has it. Goes on though the future should be dropped, and all handles with it; the end of
     /// `#[webmesh::main]` waits for it.
     ///
     /// ```
@@ -235,47 +243,72 @@ impl Inner {
             tracing::warn!(left, "actors did not stop in time");
         }
         let deadline = placement.now() + DRAIN_WITHIN;
-        self.drain(Drain::All, || deadline).await;
+        if !self.drain(Drain::All, || deadline).await {
+            self.take_back().await;
+        }
         self.cut_off();
         self.endpoint.close("shut down").await;
         self.mark_over();
     }
 
     /// Waits until what was accepted has left, `deadline` by the placement's clock at the latest, which is asked for again and again.
-    async fn drain(&self, how: Drain, deadline: impl Fn() -> Instant) {
-        let Some(network) = self.network.get() else { return };
+    /// Whether it has.
+    async fn drain(&self, how: Drain, deadline: impl Fn() -> Instant) -> bool {
+        let Some(network) = self.network.get() else { return true };
         let placement = &self.placement;
         loop {
             // What actors send while they stop is accepted still.
             let stopped = how == Drain::All || self.objects.is_empty();
-            if network.drain(how, stopped) && stopped {
+            let undrained = network.drain(how, stopped);
+            if undrained == Undrained::Nothing && stopped {
                 tracing::debug!(peer = %self.peer, "all that was accepted has left");
                 break;
             }
-            if placement.now() >= deadline() {
-                return;
+            let left = deadline().saturating_duration_since(placement.now());
+            if left.is_zero() {
+                return false;
             }
-            placement.sleep(STEP).await;
+            let lanes_alone = stopped && undrained == Undrained::Lanes;
+            let sleep = placement.sleep(if lanes_alone { LOOK } else { STEP }.min(left));
+            select(network.one_settled(), sleep).await;
         }
         let deadline = deadline();
         let farewell = network.farewell().min(deadline.saturating_duration_since(placement.now()));
         if farewell > Duration::ZERO {
             placement.sleep(farewell).await;
         }
+        true
+    }
+
+    /// Takes back what hasn't arrived, and waits for the word of its peers what has, as long as they give signs of life.
+    async fn take_back(&self) {
+        let Some(network) = self.network.get() else { return };
+        network.withdraw();
+        let mut vigil = Vigil::new(self.placement.now());
+        while vigil.goes_on(self.placement.now(), &network.in_doubt()) {
+            select(network.one_settled(), self.placement.sleep(LOOK)).await;
+        }
     }
 
     /// Ends what is under way, and says in the log what doesn't leave any more.
     fn cut_off(&self) {
-        let lost = self.network.get().map_or(0, |network| network.end());
-        self.report_lost(lost);
+        self.report(self.network.get().map(|network| network.end()));
     }
 
-    fn report_lost(&self, lost: u64) {
+    fn report(&self, owed: Option<Owed>) {
+        let Owed { lost, unconfirmed } = owed.unwrap_or_default();
         if lost > 0 {
             tracing::warn!(
                 peer = %self.peer,
                 lost,
-                "the mesh ended before these accepted tells were known to have arrived"
+                "the mesh ended before these accepted tells could leave: they are lost"
+            );
+        }
+        if unconfirmed > 0 {
+            tracing::warn!(
+                peer = %self.peer,
+                unconfirmed,
+                "the mesh ended before these accepted tells were confirmed: each has arrived or not"
             );
         }
     }
@@ -283,7 +316,9 @@ impl Inner {
     /// It has ended: another one may use its key.
     fn mark_over(&self) {
         *self.key_lock.lock() = None;
-        self.ending.over.send_replace(true);
+        if !self.ending.over.send_replace(true) {
+            tracing::debug!(peer = %self.peer, "the mesh has ended");
+        }
         departures::remove(&self.itself);
     }
 }
@@ -294,7 +329,7 @@ struct ShuttingDown(Mesh);
 
 impl ShuttingDown {
     fn begin(mesh: Mesh, limit: Duration) -> Self {
-        let by = Instant::now() + limit + STOP_WITHIN + DRAIN_WITHIN + CLOSE_WITHIN;
+        let by = Instant::now() + limit + STOP_WITHIN + DRAIN_WITHIN + VIGIL_MAX + CLOSE_WITHIN;
         let mut shut_down_by = mesh.inner().ending.shut_down_by.lock();
         *shut_down_by = (*shut_down_by).max(Some(by));
         drop(shut_down_by);
@@ -317,12 +352,17 @@ impl Leaving {
         let begun = inner.placement.now();
         inner.shut_down.store(true, Ordering::Release);
         inner.objects.stop_all();
-        let trip = || inner.network.get().map_or(Duration::ZERO, |network| network.trip_owed());
+        let trip = || {
+            let in_doubt = inner.network.get().map(|network| network.in_doubt());
+            in_doubt.into_iter().flatten().map(|peer| peer.trip).max().unwrap_or_default()
+        };
         let linger = || match inner.ending.linger {
             Some(linger) => linger,
             None => (LINGER_TRIPS * trip()).clamp(LINGER, LINGER_MAX),
         };
-        inner.drain(Drain::Promised, || begun + linger()).await;
+        if !inner.drain(Drain::Promised, || begun + linger()).await {
+            inner.take_back().await;
+        }
         inner.cut_off();
         inner.endpoint.leave("nobody holds it any more").await;
     }
@@ -386,12 +426,12 @@ impl Departing {
             return by.saturating_duration_since(Instant::now());
         }
         let begun = ending.begun.get().copied().unwrap_or_else(Instant::now);
-        ending.linger.unwrap_or(LINGER_MAX).saturating_sub(begun.elapsed())
+        (ending.linger.unwrap_or(LINGER_MAX) + VIGIL_MAX).saturating_sub(begun.elapsed())
     }
 
     /// It is waited for no longer, and the process ends.
     pub(crate) fn give_up(&self) {
-        self.0.report_lost(self.0.network.get().map_or(0, |network| network.owed()));
+        self.0.report(self.0.network.get().map(|network| network.owed()));
     }
 }
 
@@ -430,7 +470,7 @@ mod tests {
     async fn the_end_of_main_leaves_a_shutdown_its_time() {
         let mesh = mesh(LINGER).await;
         let departing = mesh.inner().itself.upgrade().unwrap();
-        assert!(!departing.has_begun() && departing.left() <= LINGER);
+        assert!(!departing.has_begun() && departing.left() <= LINGER + VIGIL_MAX);
         let limit = Duration::from_secs(30);
         let mut shutdown = Box::pin(mesh.shutdown_within(limit));
         assert!(futures_util::poll!(&mut shutdown).is_pending());

@@ -4,6 +4,7 @@ mod decode_scope;
 mod descriptors;
 mod ending;
 mod peers;
+mod vigil;
 
 pub(crate) use decode_scope::DecodeScope;
 pub use descriptors::Descriptors;

@@ -1,6 +1,6 @@
 //! A lane as the rest of the runtime sees it: the core behind its lock, and what carries out its effects.
 
-use super::core::{Core, Effects, Submitted, Want};
+use super::core::{Core, Effects, Owed, Submitted, Want};
 use super::ticket::Ticket;
 use crate::cork;
 use crate::error::Fault;
@@ -142,7 +142,8 @@ impl Lane {
             match self.links.upgrade() {
                 Some(links) => links.open(self.clone()),
                 None => {
-                    let lost = self.end();
+                    // Nothing is under way without a stream.
+                    let Owed { lost, .. } = self.end();
                     if lost > 0 {
                         tracing::warn!(peer = %self.peer, lost, "accepted tells are lost: the mesh had ended");
                     }
@@ -151,8 +152,15 @@ impl Lane {
         }
     }
 
-    /// The mesh has ended. Returns how many tells were accepted and may not have arrived.
-    pub(crate) fn end(self: &Arc<Self>) -> u64 {
+    /// The receiver has said of a stream what became of it, or it has ended.
+    pub(super) fn settled(&self) {
+        if let Some(links) = self.links.upgrade() {
+            links.lane_settled();
+        }
+    }
+
+    /// The mesh has ended. Returns which tells were accepted and may not have arrived.
+    pub(crate) fn end(self: &Arc<Self>) -> Owed {
         self.change(|state, fx| {
             let owed = state.core.shut_down(&Fault::ShutDown, fx);
             // Its tasks may have gone with their thread; a lane and its session must not keep each other.

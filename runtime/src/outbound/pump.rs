@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use webmesh_transport::{FEATURE_CANCEL, FEATURE_ENVELOPE, Inline};
 
 /// How long a lane waits for the peer to allow one more stream before another lane must make room. A guess.
@@ -81,7 +82,8 @@ pub(crate) async fn open(session: &Arc<Session>, lane: &Arc<Lane>) -> Result<(),
         }
     });
     let (session, lane) = (session.clone(), lane.clone());
-    let reader = Reader { session, lane, stream, id, group: 0, fetches: JoinSet::new() };
+    let (begun, fetches) = (Instant::now(), JoinSet::new());
+    let reader = Reader { session, lane, stream, id, group: 0, begun, fetches };
     drop(tokio::spawn(reader.run(recv)));
     Ok(())
 }
@@ -93,6 +95,8 @@ struct Reader {
     stream: u64,
     id: u64,
     group: u64,
+    /// When the stream was opened.
+    begun: Instant,
     /// Replies whose bodies are on their way.
     fetches: JoinSet<()>,
 }
@@ -120,6 +124,7 @@ impl Reader {
             }
         });
         self.session.lane_closed(self.id);
+        self.lane.settled();
     }
 
     async fn fetched(&mut self) -> Result<(), Fault> {
@@ -161,6 +166,7 @@ impl Reader {
         let mut values: Vec<(AskSlot, OwnedPayload)> = Vec::new();
         let (lane, stream) = (self.lane.clone(), self.stream);
         while self.fetches.try_join_next().is_some() {}
+        let mut arrived = false;
         let outcome = lane.change(|state, fx| {
             let core = &mut state.core;
             for &span in frames.spans() {
@@ -199,16 +205,26 @@ impl Reader {
                     Backward::Credit { messages, bytes, taken } => {
                         core.credit(stream, messages, bytes, taken, fx)?
                     }
-                    Backward::Opened { limit } => core.accepted(stream, limit, fx),
+                    Backward::Opened { limit } => {
+                        self.session.answered_within(self.begun.elapsed());
+                        core.accepted(stream, limit, fx);
+                    }
                     Backward::Refused(fault) => {
                         self.heard("a stream to an actor", &fault);
                         core.refused(stream, &fault, fx);
                     }
-                    Backward::Drained => core.drained(stream, fx)?,
+                    Backward::Drained => {
+                        arrived = true;
+                        core.drained(stream, fx)?;
+                    }
                     Backward::Reclaim => core.reclaimed(stream, fx),
                     Backward::Undelivered { tells, fault } => {
                         self.heard("tells", &fault);
                         core.undelivered(stream, tells, fx);
+                    }
+                    Backward::Withdrawn { passed } => {
+                        arrived = true;
+                        core.withdrawn(stream, passed, fx)?;
                     }
                 }
             }
@@ -216,6 +232,9 @@ impl Reader {
         });
         for (slot, value) in values {
             slot.value(value);
+        }
+        if arrived {
+            self.lane.settled();
         }
         outcome
     }

@@ -1,5 +1,7 @@
 //! The sender's half of a lane, told as stories.
 
+mod leaving;
+
 use super::core::{
     Bodies, Core, Effects, INITIAL_BYTES, INITIAL_MESSAGES, Output, Submitted, Understands, Want,
 };
@@ -609,36 +611,4 @@ fn senders_that_give_up_in_line_one_after_the_other_leave_nothing_behind() {
     lane.credit(stream, 2000, 1 << 20, 0);
     assert!(matches!(lane.ask(5, 42), Ok(Submitted::Accepted)));
     assert_eq!(lane.seen(stream), [Seen::Ask(1_000_001, 42)]);
-}
-
-#[test]
-fn what_was_accepted_is_owed_until_it_has_arrived_and_counted_if_it_never_does() {
-    for arrives in [true, false] {
-        let mut lane = Lane::new();
-        // Before there is a stream: who waits in line was promised nothing.
-        assert!(matches!(lane.tell(0), Ok(Submitted::Waiting(_))));
-        for n in 1..=3 {
-            assert!(matches!(lane.try_tell(n), Ok(Submitted::Accepted)));
-        }
-        assert_eq!(lane.core.owed(), 3);
-        lane.core.refuse_new(&Fault::ShutDown);
-        assert_eq!(lane.try_tell(4).unwrap_err(), Fault::ShutDown);
-        let stream = lane.open();
-        assert_eq!(lane.core.owed(), 3);
-        lane.with(|core, fx| core.accepted(stream, u64::MAX, fx));
-        // The first one's sender has its `Ok` now.
-        assert_eq!(lane.core.owed(), 4);
-        lane.credit(stream, 1000, 1 << 20, 1);
-        assert_eq!(lane.core.owed(), 3);
-        lane.with(|core, fx| core.drain(fx));
-        assert_eq!(lane.seen(stream).last(), Some(&Seen::Finish));
-        if arrives {
-            lane.with(|core, fx| core.drained(stream, fx)).unwrap();
-        }
-        let lost = if arrives { 0 } else { 3 };
-        assert_eq!(lane.core.owed(), lost);
-        assert_eq!(lane.with(|core, fx| core.shut_down(&Fault::ShutDown, fx)), lost);
-        assert_eq!(lane.with(|core, fx| core.shut_down(&Fault::ShutDown, fx)), 0);
-        assert_eq!(lane.lost, 0);
-    }
 }

@@ -69,6 +69,18 @@ impl Unconfirmed {
     pub(super) fn tells(&self) -> u64 {
         self.tells
     }
+
+    /// Those among the first `count` messages of the stream.
+    pub(super) fn tells_until(&self, count: u64) -> u64 {
+        let mut left = count.saturating_sub(self.taken);
+        let mut tells = 0;
+        for &(tell, of_run) in self.runs.iter().chain([&self.last]) {
+            let within = of_run.min(left);
+            left -= within;
+            tells += if tell { within } else { 0 };
+        }
+        tells
+    }
 }
 
 #[cfg(test)]
@@ -82,10 +94,15 @@ mod tests {
             unconfirmed.sent(tell);
         }
         assert_eq!(unconfirmed.tells(), 3);
+        assert_eq!(
+            [0, 1, 2, 3, 4, 5].map(|count| unconfirmed.tells_until(count)),
+            [0, 1, 2, 2, 3, 3]
+        );
         assert!(unconfirmed.confirm(1));
         assert_eq!(unconfirmed.tells(), 2);
         assert!(unconfirmed.confirm(3));
         assert_eq!(unconfirmed.tells(), 1);
+        assert_eq!([2, 3, 4].map(|count| unconfirmed.tells_until(count)), [0, 0, 1]);
         assert!(unconfirmed.confirm(2));
         assert_eq!(unconfirmed.tells(), 1);
         assert!(unconfirmed.confirm(5));

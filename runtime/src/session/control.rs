@@ -15,6 +15,7 @@ use quinn::{RecvStream, SendStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use webmesh_transport::{Excerpt, FEATURE_WATCHING};
 
 /// Chunks taken off the stream at once: it carries little, and every idle connection has one. A guess.
@@ -37,7 +38,10 @@ impl Session {
             requirement: &query.requirement,
             protocol: query.protocol,
         });
-        answered.await.unwrap_or(Err(ResolveError::NoAnswer))
+        let begun = Instant::now();
+        let answer = answered.await.unwrap_or(Err(ResolveError::NoAnswer));
+        self.answered_within(begun.elapsed());
+        answer
     }
 
     /// Asks the peer to tell what happens to an object of its. `actor`: which one it has told of as that before.
@@ -166,6 +170,7 @@ impl Session {
                 links.watches().event(self.link.peer(), watch, Event::Restarted { incarnation });
             }
             Control::Watching { watch, actor } => links.watches().found(&self.link, watch, actor),
+            Control::Withdraw => self.give_back(),
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ mod watched;
 
 use crate::body::Meeting;
 use crate::error::Fault;
+use crate::frame::control::Control;
 use crate::frame::{FrameError, LANE_FRAME_MAX, stream_kind};
 use crate::inbound::budget::Budget;
 use crate::inbound::replies::Replies;
@@ -34,7 +35,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use watched::Watched;
-use webmesh_transport::Link;
+use webmesh_transport::{FEATURE_WITHDRAW, Link};
 
 /// What all windows on one link may grant together; the default of the transport's receive window, so that what a peer
 /// may send at once is the same by both counts.
@@ -77,6 +78,10 @@ pub(crate) struct Session {
     /// The ways back of the peer's lanes, by the ids of their streams.
     replies: Mutex<HashMap<u64, Arc<Replies>>>,
     draining: AtomicBool,
+    /// The peer takes back what its lanes hold.
+    peer_withdraws: AtomicBool,
+    /// The longest that the peer took to answer for a name or a stream, in microseconds.
+    slowest: AtomicU64,
     /// The peer has opened a lane, watched an actor, or asked for one by name.
     spoken: AtomicBool,
     down: watch::Sender<Option<Fault>>,
@@ -110,6 +115,8 @@ impl Session {
             lanes_in: AtomicUsize::new(0),
             replies: Mutex::default(),
             draining: AtomicBool::new(false),
+            peer_withdraws: AtomicBool::new(false),
+            slowest: AtomicU64::new(0),
             spoken: AtomicBool::new(false),
             down: watch::Sender::new(None),
             refusals: links.refusals().clone(),
@@ -160,6 +167,32 @@ impl Session {
 
     pub(crate) fn message_max(&self) -> u64 {
         self.message_max
+    }
+
+    /// The peer took so long to answer for a name or a stream.
+    pub(crate) fn answered_within(&self, length: Duration) {
+        let length = u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
+        self.slowest.fetch_max(length, Ordering::Relaxed);
+    }
+
+    /// What an answer of the peer's may take: QUIC's estimate of the round trip, or the longest that one has taken, which counts
+    /// the time for which a busy host has other things to do.
+    pub(crate) fn trip(&self) -> Duration {
+        self.link.rtt().max(Duration::from_micros(self.slowest.load(Ordering::Relaxed)))
+    }
+
+    /// Takes back what the peer hasn't passed on of this side's lanes, if it understands that.
+    pub(crate) fn withdraw(&self) {
+        if self.link.has_feature(FEATURE_WITHDRAW) {
+            self.say(&Control::Withdraw);
+        }
+    }
+
+    /// The peer takes back what hasn't been passed on of its lanes.
+    fn give_back(&self) {
+        self.peer_withdraws.store(true, Ordering::Release);
+        let replies: Vec<_> = self.replies.lock().values().cloned().collect();
+        replies.iter().for_each(|replies| replies.withdraw());
     }
 
     pub(crate) fn is_draining(&self) -> bool {

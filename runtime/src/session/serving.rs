@@ -145,6 +145,10 @@ impl Session {
                 if self.down.borrow().is_some() {
                     replies.close();
                 }
+                // As above.
+                if self.peer_withdraws.load(Ordering::Acquire) {
+                    replies.withdraw();
+                }
                 let lane = InLane::new(Setting {
                     caller: sender,
                     object,

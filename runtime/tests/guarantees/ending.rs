@@ -1,7 +1,8 @@
 //! How a mesh ends: what is in hand is answered, what was accepted leaves, and peers are told.
 
 use crate::actors::{Atomic, InActFuture, InFuture, Log, Note, Plain, Probe, ProbeActor, Silence};
-use crate::world::{address, far_probe, host, lossy_pair, seconds, watcher};
+use crate::spy::Spy;
+use crate::world::{address, far_probe, host, host_builder, lossy_pair, seconds, watcher};
 use std::time::Duration;
 use tokio::time::Instant;
 use webmesh::{ActorRef, Anyone, AskError, Mesh, TellError};
@@ -134,6 +135,84 @@ async fn a_mesh_that_is_dropped_leaves_behind_nothing_that_it_accepted() {
     }
 }
 
+/// How many tells the log calls lost, and how many unconfirmed, since the last call.
+fn told(spy: &Spy) -> (u64, u64) {
+    let lines = spy.take();
+    let sum = |name| {
+        let words = lines.iter().flat_map(|line| line.split(' '));
+        words.filter_map(|word| word.strip_prefix(name)?.parse::<u64>().ok()).sum()
+    };
+    (sum("lost="), sum("unconfirmed="))
+}
+
+#[webmesh::test]
+async fn what_a_busy_actor_has_no_room_for_when_its_sender_ends_is_lost_and_counted_exactly() {
+    let (network, guest, far_host) = lossy_pair().await;
+    let sender = host_builder(&network, 9).linger(Duration::from_secs(1)).start().await.unwrap();
+    let (_, log) = far_probe(&far_host, &guest, 8).await;
+    let own: ActorRef<Probe> = far_host.resolve("probe").await.unwrap();
+    let busy = asking(&own, Atomic { n: 0, ms: 60_000 });
+    let probe: ActorRef<Probe> = sender.resolve("probe").at(&far_host.peer_ref()).await.unwrap();
+    for n in 0..50 {
+        probe.tell(Note { n }).await.unwrap();
+    }
+    let spy = Spy::default();
+    let listening = spy.listen();
+    drop(sender);
+    seconds(5).await;
+    drop(listening);
+    let (lost, unconfirmed) = told(&spy);
+    assert!(busy.await.unwrap().is_err(), "it takes longer than an ask has");
+    seconds(60).await;
+    let arrived: Vec<_> = log.take().into_iter().filter(|line| line.starts_with("note")).collect();
+    assert!(!arrived.is_empty() && lost > 0, "{arrived:?}, {lost} lost");
+    assert_eq!((arrived.len() as u64 + lost, unconfirmed), (50, 0));
+}
+
+#[webmesh::test]
+async fn what_is_shut_down_is_counted_exactly_too() {
+    let (network, guest, far_host) = lossy_pair().await;
+    let sender = host(&network, 9).await;
+    let (_, log) = far_probe(&far_host, &guest, 8).await;
+    let own: ActorRef<Probe> = far_host.resolve("probe").await.unwrap();
+    let busy = asking(&own, Atomic { n: 0, ms: 20_000 });
+    let probe: ActorRef<Probe> = sender.resolve("probe").at(&far_host.peer_ref()).await.unwrap();
+    for n in 0..50 {
+        probe.tell(Note { n }).await.unwrap();
+    }
+    let spy = Spy::default();
+    let listening = spy.listen();
+    sender.shutdown().await;
+    drop(listening);
+    let (lost, unconfirmed) = told(&spy);
+    assert_eq!(busy.await.unwrap(), Ok(0));
+    seconds(1).await;
+    let arrived: Vec<_> = log.take().into_iter().filter(|line| line.starts_with("note")).collect();
+    assert!(!arrived.is_empty() && lost > 0, "{arrived:?}, {lost} lost");
+    assert_eq!((arrived.len() as u64 + lost, unconfirmed), (50, 0));
+}
+
+#[webmesh::test]
+async fn what_a_mesh_without_time_to_linger_loses_is_counted_exactly() {
+    let (network, guest, far_host) = lossy_pair().await;
+    network.set_loss(0.2);
+    let (_, log) = far_probe(&far_host, &guest, 4096).await;
+    let spy = Spy::default();
+    let _listening = spy.listen();
+    for (n, many) in [(3, 1), (4, 10), (5, 60), (6, 1000)] {
+        let sender = host_builder(&network, n).linger(Duration::ZERO).start().await.unwrap();
+        let probe: ActorRef<Probe> =
+            sender.resolve("probe").at(&far_host.peer_ref()).await.unwrap();
+        for n in 0..many {
+            probe.tell(Note { n }).await.unwrap();
+        }
+        drop(sender);
+        seconds(10).await;
+        let (lost, unconfirmed) = told(&spy);
+        assert_eq!((log.take().len() as u64 + lost, unconfirmed), (many, 0));
+    }
+}
+
 #[webmesh::test]
 async fn a_mesh_that_is_dropped_waits_no_longer_than_it_may() {
     let (network, _guest, far_host) = lossy_pair().await;
@@ -150,10 +229,14 @@ async fn a_mesh_that_is_dropped_waits_no_longer_than_it_may() {
     network.set_cut(address(9).ip(), address(2).ip(), true);
     probe.tell(Note { n: 1 }).await.unwrap();
     let ask = asking(&probe, Silence);
+    let spy = Spy::default();
+    let _listening = spy.listen();
     let begins = Instant::now();
     drop(sender);
     assert_eq!(ask.await.unwrap(), Err(AskError::ShutDown));
     assert_eq!(begins.elapsed().as_secs(), 4);
+    // Nobody can know whether it arrived.
+    assert_eq!(told(&spy), (0, 1));
     assert_eq!(log.take(), ["plain 0"]);
 }
 

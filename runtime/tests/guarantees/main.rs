@@ -21,7 +21,11 @@ mod refs;
 mod repeat;
 mod replies;
 mod rights;
+#[path = "../local/silence.rs"]
+mod silence;
 mod sizes;
+#[path = "../local/spy.rs"]
+mod spy;
 mod strangers;
 mod successors;
 mod versions;

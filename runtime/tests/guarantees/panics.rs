@@ -1,5 +1,6 @@
 //! Hosts whose messages make an actor panic.
 
+use crate::silence::silence_panics;
 use crate::world::{host_builder, seconds};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -111,20 +112,6 @@ impl Handler<TimeBomb> for BrittleActor {
     fn handle(&mut self, _: TimeBomb, ctx: &mut Context<Self>) {
         ctx.run_later(Duration::from_millis(150), |_, _| panic!("a timer, as the test wants it"));
     }
-}
-
-fn silence_panics() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            let wanted =
-                panic.payload_as_str().is_some_and(|text| text.contains("as the test wants it"));
-            if !wanted {
-                usual(panic);
-            }
-        }));
-    });
 }
 
 /// A mesh in place at this address, with the key of this number.

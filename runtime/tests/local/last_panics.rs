@@ -1,7 +1,7 @@
 //! A panic does not make a stop forgotten, whoever wanted the stop and wherever the panic comes.
 
 use crate::actors::{Log, Plain, Probe, ProbeActor, actix, mesh_in_place};
-use crate::panics::silence_panics;
+use crate::silence::silence_panics;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

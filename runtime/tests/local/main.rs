@@ -12,6 +12,7 @@ mod placement;
 mod publishing;
 mod refs;
 mod restarts;
+mod silence;
 mod spy;
 mod stopping;
 mod watching;

@@ -4,6 +4,7 @@ use crate::actors::{
     InActFuture, InFuture, Log, Note, Panic, PanicInFuture, Plain, ProbeActor, Silence,
     mesh_in_place, mesh_on_threads, probe_in_place,
 };
+use crate::silence::silence_panics;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -250,19 +251,4 @@ async fn panics_in_stopping_and_in_drop_do_not_end_the_process() {
     let doubly = mesh.spawn(|| Doubly);
     assert_eq!(doubly.ask(Risky { n: 99 }).await, Err(AskError::Panicked));
     assert_eq!(doubly.ask(Risky { n: 1 }).await, Ok(1));
-}
-
-/// Wanted panics need not fill the screen.
-pub(crate) fn silence_panics() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            let wanted =
-                panic.payload_as_str().is_some_and(|text| text.contains("as the test wants it"));
-            if !wanted {
-                usual(panic);
-            }
-        }));
-    });
 }

@@ -1,7 +1,7 @@
 //! What a restart ends, when it comes, and who hears of it.
 
 use crate::actors::{Log, Panic, Plain, Probe, ProbeActor, Stop, actix, mesh_in_place};
-use crate::panics::silence_panics;
+use crate::silence::silence_panics;
 use crate::spy::Spy;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

@@ -68,8 +68,12 @@ impl tracing::Subscriber for Log {
         event.record(&mut said);
         if let Some(lost) = said.lost {
             println!("LOST {lost}");
+        } else if let Some(unconfirmed) = said.unconfirmed {
+            println!("UNCONFIRMED {unconfirmed}");
         } else if said.message.contains("has left") {
             println!("LEFT {}", now_us());
+        } else if said.message.contains("has ended") {
+            println!("OVER {}", now_us());
         }
     }
     fn enter(&self, _: &tracing::span::Id) {}
@@ -80,6 +84,7 @@ impl tracing::Subscriber for Log {
 struct Said {
     message: String,
     lost: Option<u64>,
+    unconfirmed: Option<u64>,
 }
 
 impl Visit for Said {
@@ -89,8 +94,10 @@ impl Visit for Said {
         }
     }
     fn record_u64(&mut self, field: &Field, value: u64) {
-        if field.name() == "lost" {
-            self.lost = Some(value);
+        match field.name() {
+            "lost" => self.lost = Some(value),
+            "unconfirmed" => self.unconfirmed = Some(value),
+            _ => {}
         }
     }
 }
@@ -116,6 +123,7 @@ fn teller_process() {
         }
         other => panic!("{other}"),
     }
+    println!("RETURNED {}", now_us());
     // Not by way of the test harness, which takes its time.
     std::process::exit(0);
 }
@@ -196,7 +204,13 @@ pub(crate) struct Teller {
 pub(crate) struct Outcome {
     /// What it logged as lost.
     pub(crate) lost: u64,
-    /// From its last lane's draining to its end.
+    /// What it logged as unconfirmed.
+    pub(crate) unconfirmed: u64,
+    /// From its last lane's draining to the end of its mesh, on the network's thread.
+    pub(crate) over: Option<Duration>,
+    /// And to the return of its `main`.
+    pub(crate) returned: Option<Duration>,
+    /// And to its end, as this process sees it.
     pub(crate) after_left: Option<Duration>,
 }
 
@@ -232,19 +246,24 @@ impl Teller {
 
     /// Waits for its end.
     pub(crate) fn outcome(mut self) -> Outcome {
-        let (mut lost, mut left) = (0, None);
+        let (mut lost, mut unconfirmed) = (0, 0);
+        let (mut left, mut over, mut returned) = (None, None, None);
         for line in self.lines {
             // The harness writes its own before the first one.
             let line = line.unwrap();
             let number = |word: &str| line.split_once(word)?.1.trim().parse::<u128>().ok();
             lost += number("LOST ").unwrap_or(0) as u64;
+            unconfirmed += number("UNCONFIRMED ").unwrap_or(0) as u64;
             left = number("LEFT ").or(left);
+            over = number("OVER ").or(over);
+            returned = number("RETURNED ").or(returned);
         }
         let status = self.process.wait().unwrap();
         let ended = now_us();
         assert!(status.success(), "{status}");
-        let after_left = left.map(|left| Duration::from_micros((ended - left) as u64));
-        Outcome { lost, after_left }
+        let since_left = |end: u128| Some(Duration::from_micros(end.saturating_sub(left?) as u64));
+        let (over, returned) = (over.and_then(since_left), returned.and_then(since_left));
+        Outcome { lost, unconfirmed, over, returned, after_left: since_left(ended) }
     }
 }
 

@@ -416,6 +416,8 @@ impl Roads {
                 self.mirror_to(index);
             }
         }
+        let pace = self.pace();
+        self.doubt.iter_mut().for_each(|doubt| doubt.pace_is(pace));
         while let Some(step) = self.doubt.as_mut().and_then(|doubt| doubt.step(now)) {
             match step {
                 Step::Ask => {

@@ -97,6 +97,10 @@ impl Tunnels {
         open.queues.iter().find(|(_, tunnel)| tunnel.remote == remote).map(|(far_end, _)| *far_end)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.lock().queues.is_empty()
+    }
+
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.open.lock().queues.len()

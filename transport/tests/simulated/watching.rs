@@ -20,6 +20,15 @@ async fn pair(world: &World) -> (Host, Host, Link) {
     (first, second, link)
 }
 
+/// The same, while 2 watches 1; then 1 is killed, at another moment between two questions for each seed. The third keeps watching.
+async fn watched_and_killed(world: &World, seed: u64) -> (Host, Link, impl Sized) {
+    let (first, second, link) = pair(world).await;
+    let watching = link.watch();
+    tokio::time::sleep(20 * SECOND + seed as u32 * 173 * MS).await;
+    kill(world, first, 1);
+    (second, link, watching)
+}
+
 /// Ends a host without a word.
 fn kill(world: &World, host: Host, n: u8) {
     world.network.unplug(SocketAddr::new(World::outside(n), 4433));
@@ -31,10 +40,7 @@ fn the_death_of_a_watched_peer_is_noticed_within_five_seconds_and_one_pause() {
     for seed in 0..20 {
         in_place(seed, async |placement| {
             let world = World::new(seed, placement);
-            let (first, second, link) = pair(&world).await;
-            let _watching = link.watch();
-            tokio::time::sleep(20 * SECOND + seed as u32 * 173 * MS).await;
-            kill(&world, first, 1);
+            let (second, _link, _watching) = watched_and_killed(&world, seed).await;
             let killed = Instant::now();
             let silent = |all: &[Heard]| {
                 all.iter().find(|heard| matches!(heard, Heard::Unreachable(_))).map(|_| ())
@@ -51,10 +57,7 @@ fn the_restart_of_a_watched_peer_is_noticed_within_one_pause_and_two_round_trips
     for seed in 0..20 {
         in_place(seed, async |placement| {
             let world = World::new(seed, placement);
-            let (first, second, link) = pair(&world).await;
-            let _watching = link.watch();
-            tokio::time::sleep(20 * SECOND + seed as u32 * 173 * MS).await;
-            kill(&world, first, 1);
+            let (second, link, _watching) = watched_and_killed(&world, seed).await;
             // At once, or while this host has noticed nothing yet but that it isn't answered.
             tokio::time::sleep(seed as u32 * 200 * MS).await;
             let _again = world.beside(seed + 1000).server(1).await;

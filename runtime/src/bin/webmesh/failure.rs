@@ -3,6 +3,7 @@
 use std::{fmt::Display, process::ExitCode};
 use webmesh::{
     BindError, ConnectError, JoinError, KeyFileError, PingError, StartError, peer_ref::Verdict,
+    shortage,
 };
 
 /// What kind of failure it is.
@@ -188,6 +189,8 @@ impl Display for Failure {
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let code = match &error {
+            // Whatever was being done when it showed.
+            error if is_shortage(error) => Code::Resources,
             StartError::Identity(KeyFileError::InUse { .. }) => Code::KeyInUse,
             StartError::DataDir { .. } | StartError::Identity(KeyFileError::Create { .. }) => {
                 Code::DataDir
@@ -199,6 +202,20 @@ impl From<StartError> for Failure {
             _ => Code::Start,
         };
         Self::new(code, error)
+    }
+}
+
+/// Whether a start failed because the system lacks something.
+fn is_shortage(error: &StartError) -> bool {
+    match error {
+        StartError::Identity(
+            KeyFileError::Read { source, .. } | KeyFileError::Create { source, .. },
+        )
+        | StartError::DataDir { source, .. }
+        | StartError::Bind(BindError::Listen { source, .. } | BindError::Quic(source)) => {
+            shortage::is_shortage(source)
+        }
+        _ => false,
     }
 }
 
@@ -295,6 +312,30 @@ mod tests {
         let codes: BTreeMap<_, _> =
             errors.iter().map(|error| (of_connect(error).name(), error)).collect();
         assert_eq!(codes.len(), errors.len(), "{codes:?}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_shortage_is_one_whatever_was_being_done_when_it_showed() {
+        use std::io;
+        // Too many open files, and an address that is taken or a place that can't be written.
+        let lacking = || io::Error::from_raw_os_error(24);
+        let other = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let (path, address) = (|| "key".into(), "192.0.2.1:1".parse().unwrap());
+        let errors: [(&dyn Fn(io::Error) -> StartError, Code); 4] = [
+            (&|source| KeyFileError::Create { path: path(), source }.into(), Code::DataDir),
+            (&|source| KeyFileError::Read { path: path(), source }.into(), Code::KeyFile),
+            (&|source| StartError::DataDir { path: path(), source }, Code::DataDir),
+            (&|source| BindError::Listen { address, source }.into(), Code::Listen),
+        ];
+        let code = |error: StartError| match Failure::from(error) {
+            Failure::Failed { code, .. } => code,
+            Failure::Unread => panic!(),
+        };
+        for (error, otherwise) in errors {
+            assert_eq!(code(error(lacking())), Code::Resources);
+            assert_eq!(code(error(other())), otherwise);
+        }
     }
 
     #[test]

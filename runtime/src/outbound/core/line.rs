@@ -288,7 +288,7 @@ impl<S> Core<S> {
 
     /// Moves messages from the queue into the buffer as far as credit goes, and asks for more if it doesn't go far enough.
     pub(super) fn advance(&mut self, fx: &mut Effects<S>) {
-        if self.state != State::Open || self.held {
+        if self.state != State::Open || self.held || self.taking_back {
             return;
         }
         while let Some(mut next) = self.queue.pop_front() {

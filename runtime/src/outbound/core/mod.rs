@@ -14,15 +14,18 @@
 //! - `losses`: tells that may be lost, until a sender has been told.
 //! - [`stream`]: the stream itself, from its opening to its end.
 //! - [`asks`]: what was sent and isn't settled yet.
+//! - [`leaving`]: its end with its mesh.
 //! - [`effects`]: what goes in and out.
 
 mod asks;
 mod effects;
+mod leaving;
 mod line;
 mod losses;
 mod stream;
 
 pub(crate) use effects::{Bodies, Effects, Output, Submitted, Understands, Want};
+pub(crate) use leaving::Owed;
 
 use crate::error::Fault;
 use asks::{Ask, Consecutive};
@@ -73,6 +76,10 @@ pub(crate) struct Core<S> {
     touched: bool,
     /// The peer is silent: nothing more is written to a stream that may be dead.
     held: bool,
+    /// The mesh takes back what hasn't arrived.
+    taking_back: bool,
+    /// Tells that the receiver gave back.
+    given_back: u64,
     /// The mesh has ended.
     over: Option<Fault>,
 }
@@ -104,6 +111,8 @@ impl<S> Core<S> {
             strict: false,
             touched: false,
             held: false,
+            taking_back: false,
+            given_back: 0,
             over: None,
         }
     }
@@ -112,35 +121,6 @@ impl<S> Core<S> {
     pub(crate) fn hold(&mut self, held: bool, fx: &mut Effects<S>) {
         self.held = held;
         self.advance(fx);
-    }
-
-    /// Takes nothing new; what was taken before still leaves.
-    pub(crate) fn refuse_new(&mut self, fault: &Fault) {
-        self.over.get_or_insert_with(|| fault.clone());
-    }
-
-    /// Tells that were accepted and aren't known to have reached the other side's inlet.
-    pub(crate) fn owed(&self) -> u64 {
-        let in_line = self.queue.iter().filter(|waiting| waiting.is_accepted_tell()).count();
-        let early = self.stream.early.len() as u64;
-        in_line as u64 + self.stream.unconfirmed.tells().saturating_sub(early)
-    }
-
-    /// Ends everything, for good. Returns how many tells were accepted and may not have arrived: those are not among the
-    /// effects, for nobody can be told of them through this lane.
-    pub(crate) fn shut_down(&mut self, fault: &Fault, fx: &mut Effects<S>) -> u64 {
-        let (owed, lost) = (self.owed(), fx.lost);
-        self.fail_asks(fault, fx);
-        self.fail_queue(fault, fx);
-        fx.lost = lost;
-        for ticket in std::mem::take(&mut self.stream.early) {
-            fx.wake.extend(ticket.decide(Err(fault.clone())));
-        }
-        self.state = State::Closed;
-        self.stream = self.next_stream();
-        self.over = Some(fault.clone());
-        fx.writer = self.writer.take().or(fx.writer.take());
-        owed
     }
 
     /// The object's name was resolved, to this publication of it. Returns the era of the ref: what it sends goes to that
@@ -181,5 +161,6 @@ impl<S> Core<S> {
             && self.queue.is_empty()
             && self.out.is_empty()
             && self.stream.early.is_empty()
+            && self.given_back == 0
     }
 }

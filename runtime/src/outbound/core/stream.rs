@@ -50,6 +50,8 @@ pub(super) struct Stream {
     pub(super) groups: u64,
     /// The bytes that NEED asked for, if no credit has come since.
     pub(super) asked_for: Option<u64>,
+    /// How many messages the stream's writer has taken.
+    pub(super) taken_by_writer: u64,
     /// What the other side understands.
     pub(super) understands: Understands,
     /// Tells sent before the receiver accepted the stream: their senders are told how it goes.
@@ -68,6 +70,7 @@ impl Stream {
             numbers: Vec::new(),
             groups: 0,
             asked_for: None,
+            taken_by_writer: 0,
             understands: Understands::default(),
             early: Vec::new(),
         }
@@ -121,6 +124,7 @@ impl<S> Core<S> {
         }
         if !self.out.is_empty() {
             self.out_hint = self.out.len().clamp(64, 64 * 1024);
+            self.stream.taken_by_writer = self.stream.unconfirmed.sent_count();
             let bytes = std::mem::take(&mut self.out);
             return Poll::Ready(Output::Write {
                 bytes,
@@ -246,7 +250,7 @@ impl<S> Core<S> {
         fx.writer = self.writer.take().or(fx.writer.take());
         self.out.clear();
         self.out_bodies.clear();
-        if !self.queue.is_empty() {
+        if !self.queue.is_empty() && !self.taking_back {
             self.state = State::Opening;
             fx.open = true;
         }

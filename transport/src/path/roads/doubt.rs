@@ -204,6 +204,18 @@ impl Doubt {
         Self { others: now + pace.overdue(), ..Self::new(pace, needed, now) }
     }
 
+    /// What a round trip asks for by now. Where a queue has filled since the doubt began and answers take longer by a quarter or more, they are
+    /// waited for so much longer. A dead road measures nothing, so that its doubt ends when it would have.
+    pub(super) fn pace_is(&mut self, pace: Pace) {
+        let (before, now) = (self.pace.overdue(), pace.overdue());
+        if now > before + before / 4 {
+            let longer = now - before;
+            (self.mirror, self.judged) =
+                (self.mirror.map(|at| at + longer), self.judged.map(|at| at + longer));
+            self.pace = pace;
+        }
+    }
+
     /// When [`Doubt::step`] has something to say.
     pub(super) fn timeout(&self) -> Option<Instant> {
         [self.next, Some(self.others), self.mirror, self.judged].into_iter().flatten().min()
@@ -318,6 +330,36 @@ mod tests {
                 assert_eq!(probes, needed);
             }
         }
+    }
+
+    #[test]
+    fn answers_that_take_longer_since_a_queue_filled_are_waited_for() {
+        let start = Instant::now();
+        let before = Pace::of(Rtt::of(750 * MS, 5 * MS, 9));
+        let by_now = Pace::of(Rtt::of(1200 * MS, 5 * MS, 9));
+        let left_after = |pace: Option<Pace>| {
+            let mut doubt = Doubt::new(before, PROBES_MIN, start);
+            let (mut now, mut mirrored) = (start, None);
+            loop {
+                match doubt.step(now) {
+                    Some(Step::Mirror) => mirrored = Some(now - start),
+                    Some(Step::Judge) => return (mirrored.unwrap(), now - start),
+                    Some(_) => {}
+                    None => {
+                        now = doubt.timeout().unwrap();
+                        if let (Some(pace), Some(_)) = (pace, doubt.judged) {
+                            doubt.pace_is(pace);
+                        }
+                    }
+                }
+            }
+        };
+        let (mirrored, left) = left_after(None);
+        assert_eq!(left_after(Some(before)), (mirrored, left));
+        // Each deadline moves once, by the difference.
+        let (later_mirrored, later_left) = left_after(Some(by_now));
+        assert_eq!(later_mirrored, mirrored + 450 * MS);
+        assert_eq!(later_left, left + 450 * MS);
     }
 
     #[test]
