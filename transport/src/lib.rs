@@ -62,7 +62,7 @@ mod wire;
 pub use config::{BindError, EndpointConfig, RelayTls};
 pub use dial::ConnectError;
 pub use endpoint::{Drops, Endpoint, PeerRefChanges, RefusedByEndpoint, Served};
-pub use hello::{FEATURE_CANCEL, FEATURE_WATCHING, FEATURE_WITHDRAW, InstanceId};
+pub use hello::{FEATURE_CANCEL, FEATURE_ENVELOPE, FEATURE_WATCHING, FEATURE_WITHDRAW, InstanceId};
 pub use identity::{KeyFileError, PeerId, PeerIdError, SecretKey, SignatureError};
 pub use inline::{Inline, is_inline};
 pub use limits::Limits;
