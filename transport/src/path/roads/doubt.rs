@@ -204,11 +204,11 @@ impl Doubt {
         Self { others: now + pace.overdue(), ..Self::new(pace, needed, now) }
     }
 
-    /// What a round trip asks for by now. Where a queue has filled since the doubt began and answers take longer by a quarter or more, they are
+    /// What a round trip asks for by now. Where a queue has filled since the doubt began and answers take longer by an eighth or more, they are
     /// waited for so much longer. A dead road measures nothing, so that its doubt ends when it would have.
     pub(super) fn pace_is(&mut self, pace: Pace) {
         let (before, now) = (self.pace.overdue(), pace.overdue());
-        if now > before + before / 4 {
+        if now > before + before / 8 {
             let longer = now - before;
             (self.mirror, self.judged) =
                 (self.mirror.map(|at| at + longer), self.judged.map(|at| at + longer));
