@@ -23,8 +23,8 @@ use webmesh_transport::identity::{KeyLock, VersionCounter};
 use webmesh_transport::nat::Router;
 use webmesh_transport::placement::{InPlace, Placement, PlacementError, Threads};
 use webmesh_transport::{
-    BindError, Endpoint, EndpointConfig, FEATURE_CANCEL, FEATURE_WATCHING, FEATURE_WITHDRAW,
-    KeyFileError, Patience, PeerRef, RelayTls, SecretKey, Service, Windows,
+    BindError, Endpoint, EndpointConfig, FEATURE_CANCEL, FEATURE_ENVELOPE, FEATURE_WATCHING,
+    FEATURE_WITHDRAW, KeyFileError, Patience, PeerRef, RelayTls, SecretKey, Service, Windows,
 };
 
 /// The largest message, bodies included, unless set otherwise: 64 MiB.
@@ -258,10 +258,11 @@ impl MeshBuilder {
         self
     }
 
-    /// The largest message to another mesh, or from one, and the largest reply, in bytes. Default: 64 MiB. What counts is what travels beside the lane: the
-    /// [`Bytes`](crate::Bytes) larger than 64 KiB together, and the rest if that is encoded to more than 64 KiB. A smaller rest (names of
-    /// fields, numbers, short texts) is the envelope of such bodies and doesn't count; without any, it is what counts. Messages
-    /// within this mesh are never encoded and have no such bound; see [`encode_near`](Self::encode_near).
+    /// The largest message to another mesh, or from one, and the largest reply, in bytes. Default: 64 MiB. What counts is the content: texts, byte strings and
+    /// [`Bytes`](crate::Bytes) larger than 64 KiB, by their own lengths. The rest (names of fields, lengths, numbers, shorter texts) is the envelope, up to
+    /// 64 KiB as they are encoded, and counts beyond that; where there is nothing else, all of it counts. So a `String` of exactly so many bytes
+    /// passes, and one byte more does not; of a list of numbers, its encoding less 64 KiB. Messages within this mesh are never encoded and have no
+    /// such bound; see [`encode_near`](Self::encode_near).
     pub fn body_max(mut self, bytes: usize) -> Self {
         self.body_max = bytes;
         self
@@ -558,7 +559,7 @@ impl MeshBuilder {
             #[cfg(feature = "sim")]
             network: self.memory,
             service: self.serve.then_some(service),
-            features: FEATURE_CANCEL | FEATURE_WATCHING | FEATURE_WITHDRAW,
+            features: FEATURE_CANCEL | FEATURE_ENVELOPE | FEATURE_WATCHING | FEATURE_WITHDRAW,
             ..plain
         };
         let largest = self.body_max as u64;

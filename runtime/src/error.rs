@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     Quarantined { left: Duration },
     /// The responder was dropped without an answer.
     NoReply,
+    /// There was an answer, and it was dropped, for too many wait to be read.
+    ReplyDropped,
     /// No answer from the peer for 5 s.
     Unreachable,
     /// The connection is closed, or was silent for the time that the mesh is set to.
@@ -112,6 +114,11 @@ pub enum AskError {
     /// The handler had the message, and its responder was dropped without an answer.
     #[error("the responder was dropped without an answer")]
     NoReply,
+    /// The handler answered, and the reply was dropped: too many large ones wait, at the actor's host to be read by this one, or here to be looked at.
+    /// Await replies as they come, or ask for fewer at a time; docs/guarantees.md, "Bounds", says how many may wait. (A host older than this says
+    /// `NoReply`, and so it is told.)
+    #[error("the reply was dropped: too many large ones wait to be taken")]
+    ReplyDropped,
     /// The peer has answered nothing for 5 s. The outcome is unknown; the connection may yet recover.
     #[error("the peer does not answer; the outcome is unknown")]
     Unreachable,
@@ -156,6 +163,7 @@ impl From<Fault> for AskError {
             Fault::Panicked => Self::Panicked,
             Fault::Quarantined { left } => Self::Quarantined { left },
             Fault::NoReply => Self::NoReply,
+            Fault::ReplyDropped => Self::ReplyDropped,
             Fault::Unreachable => Self::Unreachable,
             Fault::PeerGone => Self::PeerGone,
             Fault::PeerRestarted => Self::PeerRestarted,
@@ -253,7 +261,7 @@ impl From<Fault> for TellError {
             Fault::Full => Self::Timeout,
             Fault::Stopped => Self::Stopped,
             // A flush marker that was dropped unseen went down with its actor.
-            Fault::Panicked | Fault::NoReply => Self::Panicked,
+            Fault::Panicked | Fault::NoReply | Fault::ReplyDropped => Self::Panicked,
             Fault::Quarantined { left } => Self::Quarantined { left },
             Fault::Unreachable => Self::Unreachable,
             Fault::PeerGone => Self::PeerGone,

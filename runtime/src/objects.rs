@@ -322,13 +322,10 @@ impl Objects {
         self.each(|object| object.local().stop());
     }
 
-    /// The same, once it has no ask in hand.
+    /// The same, once it has no ask in hand. All know of that before the first one stops, which stops its children.
     pub(crate) fn stop_all_once_idle(&self) {
-        self.each(|object| {
-            let local = object.local();
-            local.status().stop_once_idle(true);
-            local.stop();
-        });
+        self.each(|object| object.local().status().stop_once_idle(true));
+        self.stop_all();
     }
 
     /// Tells those again that have put it off for the asks in hand, if `now` whatever they still have. Says whether there were any.

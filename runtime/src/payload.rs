@@ -76,11 +76,52 @@ pub(crate) fn attached(index: u32) -> Option<bytes::Bytes> {
     ATTACHED.with_borrow(|bodies| bodies.get(usize::try_from(index).ok()?).cloned())
 }
 
-/// Whether a value is larger than `limit`: bytes of MessagePack, and those of the bodies that it set aside. What travels beside the lane counts; a
-/// value that stays within it is the envelope of its bodies, and counts if it has none.
-pub(crate) fn exceeds(payload: usize, bodies: usize, limit: usize) -> bool {
-    let beside = if payload > PAYLOAD_INLINE_MAX { bodies.saturating_add(payload) } else { bodies };
-    beside > limit || (bodies == 0 && payload > limit)
+/// What of a value is its envelope and doesn't count: names of fields, marks, lengths, numbers and short texts, up to so many bytes
+/// of MessagePack. What fits into a lane's frame, so that bodies are all that counts of a message that has no more than that beside them.
+pub(crate) const ENVELOPE_MAX: usize = PAYLOAD_INLINE_MAX;
+
+/// The parts of an encoded value, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// Of MessagePack.
+    pub(crate) payload: usize,
+    /// Of that, the texts and byte strings that are longer than [`ENVELOPE_MAX`], by themselves.
+    pub(crate) texts: usize,
+    /// Of the bodies that it set aside.
+    pub(crate) bodies: usize,
+}
+
+impl Size {
+    /// Bytes in all.
+    pub(crate) fn total(self) -> usize {
+        self.payload.saturating_add(self.bodies)
+    }
+
+    /// What travels beside the lane.
+    fn beside(self) -> usize {
+        if self.payload > PAYLOAD_INLINE_MAX { self.total() } else { self.bodies }
+    }
+
+    /// What counts: bodies and long texts, and the rest beyond an envelope. A value that is nothing but an envelope counts itself.
+    fn counted(self) -> usize {
+        let rest = (self.payload - self.texts).saturating_sub(ENVELOPE_MAX);
+        let alone = self.bodies == 0 && self.payload <= ENVELOPE_MAX;
+        if alone {
+            self.payload
+        } else {
+            self.bodies.saturating_add(self.texts).saturating_add(rest)
+        }
+    }
+
+    /// Whether it is larger than a mesh sends.
+    pub(crate) fn exceeds(self, limit: usize) -> bool {
+        self.counted() > limit
+    }
+
+    /// Whether a receiver of this limit refuses it. `strict`: one that counts no envelope apart.
+    pub(crate) fn is_refused(self, limit: usize, strict: bool) -> bool {
+        self.exceeds(limit) || (strict && self.beside() > limit)
+    }
 }
 
 /// Encodes values into a buffer of its own, again and again.
@@ -88,6 +129,7 @@ pub(crate) fn exceeds(payload: usize, bodies: usize, limit: usize) -> bool {
 pub struct Encoder {
     bytes: Vec<u8>,
     bodies: Vec<bytes::Bytes>,
+    texts_len: usize,
     bodies_len: usize,
     limit: usize,
 }
@@ -95,7 +137,7 @@ pub struct Encoder {
 impl Encoder {
     /// An encoder for values of at most `limit` bytes, as [`MeshBuilder::body_max`](crate::MeshBuilder::body_max) counts them.
     pub const fn new(limit: usize) -> Self {
-        Self { bytes: Vec::new(), bodies: Vec::new(), bodies_len: 0, limit }
+        Self { bytes: Vec::new(), bodies: Vec::new(), texts_len: 0, bodies_len: 0, limit }
     }
 
     /// Appends `value`.
@@ -106,22 +148,24 @@ impl Encoder {
         let (start, bodies_before) = (self.bytes.len(), self.bodies.len());
         let outcome = {
             let scope = Aside::enter(&mut self.bodies);
-            let mut out = Bounded { bytes: &mut self.bytes, limit: self.limit, exceeded: false };
+            let limit = self.limit.saturating_add(ENVELOPE_MAX);
+            let mut out = Bounded { bytes: &mut self.bytes, limit, texts: 0, exceeded: false };
             let mut serializer = rmp_serde::Serializer::new(&mut out).with_struct_map();
             let outcome = value.serialize(&mut serializer);
             drop(scope);
             match outcome {
                 _ if out.exceeded => Err(EncodeError::TooLarge { limit: self.limit }),
                 Err(error) => Err(EncodeError::Unencodable(shorten(error.to_string()))),
-                Ok(()) => Ok(()),
+                Ok(()) => Ok(out.texts),
             }
         };
         let added: usize = self.bodies[bodies_before..].iter().map(bytes::Bytes::len).sum();
-        let outcome = outcome.and_then(|()| {
-            if exceeds(self.bytes.len(), self.bodies_len + added, self.limit) {
+        let outcome = outcome.and_then(|texts| {
+            let (texts, bodies) = (self.texts_len + texts, self.bodies_len + added);
+            if (Size { payload: self.bytes.len(), texts, bodies }).exceeds(self.limit) {
                 return Err(EncodeError::TooLarge { limit: self.limit });
             }
-            self.bodies_len += added;
+            (self.texts_len, self.bodies_len) = (texts, bodies);
             Ok(())
         });
         if outcome.is_err() {
@@ -129,6 +173,11 @@ impl Encoder {
             self.bodies.truncate(bodies_before);
         }
         outcome
+    }
+
+    /// How large that is.
+    pub(crate) fn size(&self) -> Size {
+        Size { payload: self.bytes.len(), texts: self.texts_len, bodies: self.bodies_len }
     }
 
     /// What was encoded, without the bodies.
@@ -143,7 +192,7 @@ impl Encoder {
 
     /// Takes what was encoded and leaves the encoder empty.
     pub fn take(&mut self) -> (Vec<u8>, Vec<bytes::Bytes>) {
-        self.bodies_len = 0;
+        (self.texts_len, self.bodies_len) = (0, 0);
         (std::mem::take(&mut self.bytes), std::mem::take(&mut self.bodies))
     }
 
@@ -162,7 +211,7 @@ impl Encoder {
         if !self.bodies.is_empty() {
             self.bodies.clear();
         }
-        self.bodies_len = 0;
+        (self.texts_len, self.bodies_len) = (0, 0);
         self.limit = limit;
     }
 
@@ -204,6 +253,8 @@ impl Drop for Aside<'_> {
 struct Bounded<'a> {
     bytes: &'a mut Vec<u8>,
     limit: usize,
+    /// Bytes of the long texts and byte strings, each of which is one write.
+    texts: usize,
     exceeded: bool,
 }
 
@@ -218,6 +269,9 @@ impl io::Write for Bounded<'_> {
         if more.len() > self.limit.saturating_sub(self.bytes.len()) {
             self.exceeded = true;
             return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        if more.len() > ENVELOPE_MAX {
+            self.texts += more.len();
         }
         self.bytes.extend_from_slice(more);
         Ok(())
@@ -338,10 +392,14 @@ mod tests {
     }
 
     #[test]
-    fn the_envelope_of_bodies_does_not_count_and_everything_else_does() {
+    fn the_limit_is_that_of_the_content_whatever_its_type_and_not_of_the_envelope() {
         const LIMIT: usize = 1 << 20;
         let limited = |value: &dyn Fn(&mut Encoder) -> Result<(), EncodeError>| {
-            value(&mut Encoder::new(LIMIT)).is_ok()
+            let mut encoder = Encoder::new(LIMIT);
+            let outcome = value(&mut encoder);
+            // A receiver knows what travels beside the lane only.
+            assert!(outcome.is_err() || encoder.size().beside() <= LIMIT + ENVELOPE_MAX);
+            outcome.is_ok()
         };
         let body = |len| Bytes::from(vec![1; len]);
         for (len, passes) in [(LIMIT, true), (LIMIT + 1, false)] {
@@ -349,14 +407,22 @@ mod tests {
             assert_eq!(limited(&|e| e.encode(&("envelope", body(len)))), passes);
             let halves = (body(LIMIT / 2), "x".repeat(60_000), body(len - LIMIT / 2));
             assert_eq!(limited(&|e| e.encode(&halves)), passes);
-            // A text is part of the value: five bytes say how long it is.
-            assert_eq!(limited(&|e| e.encode(&"x".repeat(len - 5))), passes);
-            let both = ("x".repeat(100_000 - 6), body(len - 100_000 - 6));
+            assert_eq!(limited(&|e| e.encode(&"x".repeat(len))), passes);
+            assert_eq!(limited(&|e| e.encode(&("envelope", Some("x".repeat(len))))), passes);
+            let both = ("x".repeat(100_000), body(len - 100_000), "x".repeat(100));
             assert_eq!(limited(&|e| e.encode(&both)), passes);
+            // One by one, without a text: five bytes say how many, and the envelope has room for all but the last 64 KiB.
+            let octets = vec![1u8; len + ENVELOPE_MAX - 5];
+            assert_eq!(limited(&|e| e.encode(&octets)), passes);
+            let short = vec!["x".repeat(998); (LIMIT + ENVELOPE_MAX) / 1001];
+            let rest = "y".repeat(len + ENVELOPE_MAX - 4 - 3 - short.len() * 1001);
+            assert_eq!(limited(&|e| e.encode(&(&short, &rest))), passes);
         }
+        assert!(limited(&|e| e.encode(&vec![1u8; LIMIT])));
         let mut small = Encoder::new(100);
         assert!(small.encode(&"x".repeat(98)).is_ok());
         assert!(Encoder::new(100).encode(&"x".repeat(99)).is_err());
+        assert!(Encoder::new(100).encode(&(body(100_000), 1)).is_err());
     }
 
     #[test]

@@ -109,5 +109,7 @@ pub use sim::MemoryNetwork;
 pub use socket::BufferSizes;
 pub use wire::{
     closing::LinkDown,
-    hello::{self, FEATURE_CANCEL, FEATURE_WATCHING, FEATURE_WITHDRAW, InstanceId},
+    hello::{
+        self, FEATURE_CANCEL, FEATURE_ENVELOPE, FEATURE_WATCHING, FEATURE_WITHDRAW, InstanceId,
+    },
 };

@@ -22,6 +22,8 @@ pub(crate) fn put(out: &mut Vec<u8>, fault: &Fault) {
         Fault::Unsupported => (10, 0, ""),
         Fault::Full => (11, 0, ""),
         Fault::ShutDown => (12, 0, ""),
+        // To whoever doesn't know the code it reads as `NoReply`.
+        Fault::ReplyDropped => (13, 0, ""),
         _ => (9, 0, ""),
     };
     out.push(code);
@@ -55,6 +57,7 @@ pub(crate) fn get(cursor: &mut Cursor<'_>) -> Result<Fault, FrameError> {
         11 => Fault::Full,
         // The other side's mesh is shut down, not ours.
         12 => Fault::PeerGone,
+        13 => Fault::ReplyDropped,
         _ => Fault::NoReply,
     })
 }
@@ -76,6 +79,7 @@ mod tests {
             Fault::Panicked,
             Fault::Quarantined { left: Duration::from_secs(59) },
             Fault::NoReply,
+            Fault::ReplyDropped,
             Fault::Unsupported,
             Fault::Full,
         ] {

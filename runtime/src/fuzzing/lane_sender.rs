@@ -9,12 +9,15 @@ use std::task::{Context, Poll, Waker};
 use crate::error::Fault;
 use crate::frame::lane::{Forward, forward};
 use crate::frame::{FrameError, varint};
-use crate::outbound::core::{Core, Effects, Output, Submitted, Want};
+use crate::outbound::core::{Core, Effects, Output, Submitted, Understands, Want};
 use crate::outbound::ticket::Ticket;
 use crate::payload::{Encoder, Payload};
 
 /// Beyond any body that is sent here.
 const BODIES_LEN_MAX: u64 = 1 << 30;
+
+/// As a peer of this version.
+const UNDERSTANDS: Understands = Understands { cancels: true, envelopes: true };
 
 pub(super) fn run(data: &[u8]) {
     let mut world = World {
@@ -87,7 +90,7 @@ impl World {
             4 => self.submit(Want::Flushed(self.next), "", 0, with & 1 == 1),
             5 if self.opening => {
                 self.opening = false;
-                self.stream = self.change(|core, fx| core.opened(true, fx));
+                self.stream = self.change(|core, fx| core.opened(UNDERSTANDS, fx));
                 (self.known, self.finished) = (0, false);
             }
             6 if self.opening => {

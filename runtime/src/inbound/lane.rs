@@ -20,7 +20,7 @@ use crate::frame::{FrameError, LANE_FRAME_MAX, NUMBERS_MAX, PAYLOAD_INLINE_MAX};
 use crate::mesh::{DecodeScope, WeakMesh};
 use crate::objects::{Exposed, Inbound, RemoteReply, ReplyPort, WayBack};
 use crate::outbound::core::{INITIAL_BYTES, Output};
-use crate::payload::Payload;
+use crate::payload::{ENVELOPE_MAX, Payload};
 use crate::refusals;
 use crate::remote::OwnedPayload;
 use crate::stream::{CHUNKS, STREAM_GONE, Source, poll_read};
@@ -233,6 +233,11 @@ impl InLane {
         outcome
     }
 
+    /// The most that may travel beside one message: its content, and its envelope where that doesn't fit into the frame.
+    fn beside_max(&self) -> u64 {
+        self.message_max + ENVELOPE_MAX as u64
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LaneError>> {
         if self.term.as_ref().is_some_and(|term| term.is_over(cx)) {
             return Poll::Ready(Err(LaneError::Succeeded));
@@ -375,12 +380,12 @@ impl InLane {
             return Ok(());
         }
         let (what, beside, payload) =
-            match forward(frame, self.numbers.len(), self.message_max.max(INITIAL_BYTES))? {
+            match forward(frame, self.numbers.len(), self.beside_max().max(INITIAL_BYTES))? {
                 Forward::Open { .. } => return Err(FrameError::Unexpected("OPEN").into()),
                 Forward::Need { bytes, .. } => {
                     self.learn_taken(cx);
                     // A sender that doesn't know our limit yet may ask for more, and will find out.
-                    self.credit.need(bytes.min(self.message_max + LANE_FRAME_MAX as u64));
+                    self.credit.need(bytes.min(self.beside_max() + LANE_FRAME_MAX as u64));
                     return Ok(());
                 }
                 Forward::Cancel { ask } => {

@@ -431,7 +431,7 @@ fn give_up(state: &mut State, ask: u64) {
     if !std::mem::replace(&mut state.gave_up, true) {
         tracing::debug!(ask, "replies are dropped: too many wait for this peer to read them");
     }
-    put_backward(&mut state.out, &Backward::Fault { ask, fault: Fault::NoReply });
+    put_backward(&mut state.out, &Backward::Fault { ask, fault: Fault::ReplyDropped });
 }
 
 impl Drop for Replies {

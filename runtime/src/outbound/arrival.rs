@@ -8,8 +8,9 @@ use crate::frame::lane::Beside;
 use crate::remote::{Looked, OwnedPayload};
 use crate::session::Session;
 use bytes::Bytes;
+use quinn::RecvStream;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -87,7 +88,7 @@ impl Arrival {
             Err(Ended::Full) => {
                 tracing::debug!(peer = %self.lane.peer, "a reply is dropped: too many wait to be received");
                 if let Some(slot) = asked.and_then(slot) {
-                    slot.fault(Fault::NoReply);
+                    slot.fault(Fault::ReplyDropped);
                 }
             }
         }
@@ -98,12 +99,19 @@ impl Arrival {
         ask: Option<(u64, Looked)>,
     ) -> Result<Option<(u64, Vec<Bytes>, Place)>, Ended> {
         let Self { session, id, group, beside, .. } = self;
-        let mut stream = session.meeting().stream(*id, *group).await?;
         // Nobody waits for it: the stream is stopped by being dropped.
-        let Some((ask, looked)) = ask else { return Ok(None) };
+        let Some((ask, looked)) = ask else {
+            drop(session.meeting().stream(*id, *group).await?);
+            return Ok(None);
+        };
+        let mut looked = Some(looked);
+        let mut stream = self.stream(ask, &mut looked).await?;
         // Not before its stream is here: one of those that wait could keep it from being opened.
         let room = session.reply_room();
         let place = room.enter(self.lane.peer, beside.total());
+        if looked.is_none() {
+            place.awaited();
+        }
         let progress = AtomicU64::new(0);
         let received = async {
             self.turn(&place, room, looked).await?;
@@ -120,13 +128,43 @@ impl Arrival {
         Ok(Some((ask, bodies, place)))
     }
 
+    /// The stream of the bodies, which those of replies before it that nobody awaits don't keep out once this one is awaited.
+    async fn stream(&self, ask: u64, looked: &mut Option<Looked>) -> Result<RecvStream, BodyError> {
+        let mut stream = pin!(self.session.meeting().stream(self.id, self.group));
+        if let Some(look) = looked {
+            tokio::select! {
+                biased;
+                stream = &mut stream => return stream,
+                _ = look => *looked = None,
+            }
+        }
+        let starving = self.session.parking().starve(self.session.link());
+        // It is let in for as long as its asker waits.
+        while self.lane.look(|state| state.core.is_awaited(ask)) {
+            tokio::select! {
+                biased;
+                stream = &mut stream => return stream,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+        drop(starving);
+        stream.await
+    }
+
     /// Waits for room, without holding up the link.
-    async fn turn(&self, place: &Place, room: &Room, mut looked: Looked) -> Result<(), Ended> {
-        let (mut parked, mut alone) = (None, true);
+    async fn turn(
+        &self,
+        place: &Place,
+        room: &Room,
+        mut looked: Option<Looked>,
+    ) -> Result<(), Ended> {
+        let mut parked = None;
         poll_fn(|cx| {
             // An asker that gives up is noticed by itself.
-            if alone && Pin::new(&mut looked).poll(cx).is_ready() {
-                alone = false;
+            if let Some(look) = &mut looked
+                && Pin::new(look).poll(cx).is_ready()
+            {
+                looked = None;
                 place.awaited();
             }
             let admitted = place.poll_admitted(cx);

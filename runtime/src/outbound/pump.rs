@@ -1,12 +1,13 @@
 //! The two tasks between a lane and its stream.
 
 use super::arrival::Arrival;
-use super::core::Output;
+use super::core::{Output, Understands};
 use super::lane::Lane;
 use crate::error::Fault;
 use crate::frame::lane::{Backward, backward};
 use crate::frame::splitter::{Frames, Span, Splitter};
 use crate::frame::{FrameError, LANE_FRAME_MAX, stream_kind, varint};
+use crate::payload::ENVELOPE_MAX;
 use crate::remote::{AskSlot, OwnedPayload};
 use crate::session::Session;
 use crate::stream::{CHUNKS, Express, Source, poll_read, write};
@@ -17,7 +18,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use webmesh_transport::{FEATURE_CANCEL, Inline};
+use webmesh_transport::{FEATURE_CANCEL, FEATURE_ENVELOPE, Inline};
 
 /// How long a lane waits for the peer to allow one more stream before another lane must make room. A guess.
 const STREAM_WITHIN: Duration = Duration::from_millis(200);
@@ -59,8 +60,11 @@ pub(crate) async fn open(session: &Arc<Session>, lane: &Arc<Lane>) -> Result<(),
     session.lane_opened(id, lane);
     let stream = lane.change(|state, fx| {
         state.session = Some(session.clone());
-        let cancels = session.link().has_feature(FEATURE_CANCEL);
-        let stream = state.core.opened(cancels, fx);
+        let understands = Understands {
+            cancels: session.link().has_feature(FEATURE_CANCEL),
+            envelopes: session.link().has_feature(FEATURE_ENVELOPE),
+        };
+        let stream = state.core.opened(understands, fx);
         // Asks that an older stream carried are answered over this link too, if at all.
         fx.expecting |= state.core.has_asks();
         stream
@@ -176,7 +180,7 @@ impl Reader {
                     }
                     Backward::Reply { ask, beside: Some(beside), payload } => {
                         let limit = self.session.message_max();
-                        let ask = if beside.total() > limit {
+                        let ask = if beside.total() > limit + ENVELOPE_MAX as u64 {
                             let slot = core.answered(stream, ask)?;
                             fx.failed.extend(slot.map(|slot| (slot, Fault::TooLarge { limit })));
                             None

@@ -21,6 +21,7 @@ use crate::inbound::replies::Replies;
 use crate::links::Links;
 use crate::outbound::lane::Lane;
 use crate::outbound::room::{Parking, Room};
+use crate::payload::ENVELOPE_MAX;
 use crate::publish::ResolveError;
 use crate::refusals::Refusals;
 use crate::stream::refuse;
@@ -94,7 +95,7 @@ impl Session {
         let session = Arc::new(Self {
             budget: Budget::new(
                 WINDOWS_MAX,
-                message_max + LANE_FRAME_MAX as u64,
+                message_max + (ENVELOPE_MAX + LANE_FRAME_MAX) as u64,
                 Some(links.budget()),
             ),
             replies_budget: Budget::new(REPLIES_MAX * message_max, 0, Some(links.replies_budget())),

@@ -155,3 +155,21 @@ async fn a_reply_that_waits_for_room_holds_up_nothing_else_on_its_link() {
         assert_eq!(ask.await.map(|body| body.len()), Ok(LEN), "{n}");
     }
 }
+
+#[webmesh::test]
+async fn replies_that_nobody_reads_are_dropped_beyond_their_bound_and_say_so() {
+    let network = MemoryNetwork::new(9);
+    network.set_latency(Duration::from_millis(5));
+    // The host keeps four of its largest size for the peer.
+    let host = host_builder(&network, 2).body_max(2 << 20).start().await.unwrap();
+    let guest = host_builder(&network, 1).start().await.unwrap();
+    let (probe, _log) = far_desk(&host, &guest).await;
+    probe.ask(Plain { n: 0 }).await.unwrap();
+    const LEN: usize = 2 << 20;
+    let asks: Vec<_> = (0..20).map(|_| probe.ask(Fetch { len: LEN })).collect();
+    let answers = futures_util::future::join_all(asks).await;
+    let dropped = answers.iter().filter(|answer| **answer == Err(AskError::ReplyDropped)).count();
+    let read = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert_eq!((read + dropped, dropped > 0), (20, true), "{dropped} were dropped");
+    assert_eq!(probe.ask(Plain { n: 1 }).await, Ok(1));
+}

@@ -23,8 +23,18 @@ struct Long {
     grow: usize,
 }
 
+/// Says so much, in words and in numbers.
+#[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
+#[message(id = "test.words", reply = String)]
+struct Words {
+    words: String,
+    /// One by one. (As a `Vec` they would be refused when this is compiled.)
+    octets: std::collections::VecDeque<u8>,
+    grow: usize,
+}
+
 #[derive(webmesh::Protocol)]
-#[protocol(id = "test.sizes/1", accepts(Short, Long))]
+#[protocol(id = "test.sizes/1", accepts(Short, Long, Words))]
 struct Sizes;
 
 #[derive(Default, webmesh::RemoteActor)]
@@ -51,6 +61,13 @@ impl Handler<Long> for SizesActor {
     type Result = Bytes;
     fn handle(&mut self, long: Long, _: &mut Context<Self>) -> Bytes {
         back(&long.body, long.grow)
+    }
+}
+
+impl Handler<Words> for SizesActor {
+    type Result = String;
+    fn handle(&mut self, words: Words, _: &mut Context<Self>) -> String {
+        "y".repeat(words.words.len() + words.octets.len() + words.grow)
     }
 }
 
@@ -86,8 +103,43 @@ async fn exactly_the_limit_passes_and_one_byte_more_does_not() {
         assert_eq!(asked(&far, long, 0, LIMIT).await, Ok(LIMIT));
         assert_eq!(asked(&far, long, 0, LIMIT + 1).await, too_large());
     }
+    // The same for texts, there and back.
+    assert_eq!(said(&far, LIMIT, 0, 0).await, Ok(LIMIT));
+    assert_eq!(said(&far, LIMIT + 1, 0, 0).await, too_large());
+    assert_eq!(said(&far, 0, 0, LIMIT).await, Ok(LIMIT));
+    assert_eq!(said(&far, 0, 0, LIMIT + 1).await, too_large());
     // Nearby nothing is encoded.
     assert_eq!(asked(&near, false, LIMIT + 1, 0).await, Ok(LIMIT + 1));
+}
+
+async fn said(
+    sizes: &ActorRef<Sizes>,
+    words: usize,
+    octets: usize,
+    grow: usize,
+) -> Result<usize, AskError> {
+    let (words, octets) = ("x".repeat(words), vec![7; octets].into());
+    sizes.ask(Words { words, octets, grow }).await.map(|text| text.len())
+}
+
+#[webmesh::test]
+async fn numbers_one_by_one_pass_up_to_the_limit_and_an_envelope_to_the_byte() {
+    const LIMIT: usize = 1 << 20;
+    let network = MemoryNetwork::new(1);
+    let start = |n| host_builder(&network, n).body_max(LIMIT).start();
+    let (guest, host) = (start(1).await.unwrap(), start(2).await.unwrap());
+    host.publish("sizes", &host.spawn(SizesActor::default)).allow(webmesh::Anyone).await.unwrap();
+    let far: ActorRef<Sizes> = guest.resolve("sizes").at(&host.peer_ref()).await.unwrap();
+    let too_large = || Err(AskError::TooLarge { limit: LIMIT as u64 });
+    assert_eq!(said(&far, 0, LIMIT, 0).await, Ok(LIMIT));
+    // The rest of the envelope: three names, the length of an empty text and of the numbers, and one number.
+    let most = LIMIT + (64 << 10) - (1 + (1 + 5) + 1 + (1 + 6) + 5 + (1 + 4) + 1);
+    assert_eq!(said(&far, 0, most + 1, 0).await, too_large());
+    // This one is taken, and its answer, a text as long, is too large.
+    assert_eq!(said(&far, 0, most, 0).await, too_large());
+    assert_eq!(asked(&far, false, 1, 0).await, Ok(1));
+    let near: ActorRef<Sizes> = host.resolve("sizes").await.unwrap();
+    assert_eq!(said(&near, 0, most + 1, 0).await, Ok(most + 1));
 }
 
 /// One mesh, whose near calls are encoded.

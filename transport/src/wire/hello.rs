@@ -59,6 +59,10 @@ pub const FEATURE_CANCEL: u64 = 2;
 /// (docs/wire.md).
 pub const FEATURE_WATCHING: u64 = 1 << 3;
 
+/// The bit of [`Hello::features`] by which a host says that it counts the envelope of a message apart from its content
+/// (docs/wire.md).
+pub const FEATURE_ENVELOPE: u64 = 1 << 5;
+
 /// The bit of [`Hello::features`] by which a host that serves says that it also relays between those whom it introduces.
 pub const FEATURE_RELAY: u64 = 1 << 2;
 

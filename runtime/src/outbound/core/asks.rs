@@ -190,7 +190,7 @@ impl<S> Core<S> {
     }
 
     fn tell_cancelled(&mut self, stream: u64, ask: u64, fx: &mut Effects<S>) {
-        if self.stream.cancels && self.takes_cancels(stream) {
+        if self.stream.understands.cancels && self.takes_cancels(stream) {
             if self.out.is_empty() {
                 fx.writer = self.writer.take().or(fx.writer.take());
             }

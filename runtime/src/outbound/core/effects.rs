@@ -14,6 +14,15 @@ pub(crate) enum Want<S> {
     Flushed(S),
 }
 
+/// What the other side of a stream understands beyond version 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Understands {
+    /// CANCEL.
+    pub(crate) cancels: bool,
+    /// That the limit of a message is that of its content, its envelope apart.
+    pub(crate) envelopes: bool,
+}
+
 /// What became of a submitted message.
 #[derive(Debug)]
 pub(crate) enum Submitted {

@@ -7,7 +7,7 @@ use crate::error::Fault;
 use crate::frame::lane::{self as frames, Beside, MessageHeader};
 use crate::frame::{NUMBERS_MAX, PAYLOAD_INLINE_MAX};
 use crate::outbound::ticket::Ticket;
-use crate::payload::{Encoder, exceeds};
+use crate::payload::{Encoder, Size};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ pub(super) struct Waiting<S> {
     pub(super) ticket: Option<Arc<Ticket>>,
     pub(super) want: Want<S>,
     pub(super) id: &'static str,
+    pub(super) size: Size,
     pub(super) payload: Vec<u8>,
     pub(super) bodies: Vec<Bytes>,
 }
@@ -95,10 +96,9 @@ impl<S> Core<S> {
             self.lost.told(era);
             return Err(Fault::LostTells { at_most });
         }
-        let payload_len = encoder.bytes().len();
-        let bodies_len = encoder.bodies().iter().map(Bytes::len).sum::<usize>();
-        let total = payload_len + bodies_len;
-        if exceeds(payload_len, bodies_len, self.limit()) {
+        let size = encoder.size();
+        let (payload_len, total) = (size.payload, size.total());
+        if size.is_refused(self.limit(), self.strict) {
             return Err(Fault::TooLarge { limit: self.limit });
         }
         // Now, in the order of the calls, which is also that in which they are written.
@@ -122,7 +122,18 @@ impl<S> Core<S> {
                 Err(_) if refuse_when_full => Err(Fault::Full),
                 Err(Message { want, id, payload, bodies, .. }) => {
                     let payload = payload.to_vec();
-                    Ok(self.line_up(era, ask, want, id, payload, bodies, whole_beside, true, fx))
+                    Ok(self.line_up(
+                        era,
+                        ask,
+                        want,
+                        id,
+                        size,
+                        payload,
+                        bodies,
+                        whole_beside,
+                        true,
+                        fx,
+                    ))
                 }
             };
         }
@@ -138,7 +149,7 @@ impl<S> Core<S> {
         }
         let (payload, bodies) =
             if plain { (encoder.bytes().to_vec(), Vec::new()) } else { encoder.take() };
-        Ok(self.line_up(era, ask, want, id, payload, bodies, false, !refuse_when_full, fx))
+        Ok(self.line_up(era, ask, want, id, size, payload, bodies, false, !refuse_when_full, fx))
     }
 
     /// What the sender of a message that is in the buffer now holds: until the receiver accepted the stream, a tell's
@@ -169,6 +180,7 @@ impl<S> Core<S> {
         ask: u64,
         want: Want<S>,
         id: &'static str,
+        size: Size,
         mut payload: Vec<u8>,
         mut bodies: Vec<Bytes>,
         whole_beside: bool,
@@ -181,7 +193,7 @@ impl<S> Core<S> {
         let place = self.place();
         let ticket = may_wait.then(|| Arc::new(Ticket::new(place)));
         let waiting =
-            Waiting { place, era, ask, ticket: ticket.clone(), want, id, payload, bodies };
+            Waiting { place, era, ask, ticket: ticket.clone(), want, id, size, payload, bodies };
         self.queue.push_back(waiting);
         match self.state {
             State::Closed => {
@@ -280,9 +292,8 @@ impl<S> Core<S> {
             return;
         }
         while let Some(mut next) = self.queue.pop_front() {
-            let bodies_len = next.bodies.iter().map(Bytes::len).sum::<usize>();
-            let total = next.payload.len() + bodies_len;
-            if exceeds(next.payload.len(), bodies_len, self.limit()) {
+            let total = next.size.total();
+            if next.size.is_refused(self.limit(), self.strict) {
                 self.fail(next, &Fault::TooLarge { limit: self.limit }, fx);
                 continue;
             }
@@ -290,7 +301,7 @@ impl<S> Core<S> {
             if whole_beside {
                 next.bodies.push(std::mem::take(&mut next.payload).into());
             }
-            let Waiting { place, era, ask, ticket, want, id, payload, bodies } = next;
+            let Waiting { place, era, ask, ticket, want, id, size, payload, bodies } = next;
             let message = Message { era, ask, want, id, payload: &payload, bodies };
             match self.write(message, whole_beside, fx) {
                 Ok(is_tell) => {
@@ -310,7 +321,8 @@ impl<S> Core<S> {
                             payload
                         }
                     };
-                    let waiting = Waiting { place, era, ask, ticket, want, id, payload, bodies };
+                    let waiting =
+                        Waiting { place, era, ask, ticket, want, id, size, payload, bodies };
                     self.queue.push_front(waiting);
                     self.ask_for_more(total as u64, fx);
                     return;

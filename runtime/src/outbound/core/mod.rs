@@ -24,7 +24,7 @@ mod line;
 mod losses;
 mod stream;
 
-pub(crate) use effects::{Bodies, Effects, Output, Submitted, Want};
+pub(crate) use effects::{Bodies, Effects, Output, Submitted, Understands, Want};
 pub(crate) use leaving::Owed;
 
 use crate::error::Fault;
@@ -71,6 +71,8 @@ pub(crate) struct Core<S> {
     era: u64,
     /// The largest message that the receiver takes; known once it accepted a stream.
     limit: u64,
+    /// It counts no envelope apart.
+    strict: bool,
     touched: bool,
     /// The peer is silent: nothing more is written to a stream that may be dead.
     held: bool,
@@ -106,6 +108,7 @@ impl<S> Core<S> {
             publication: None,
             era: 0,
             limit: u64::MAX,
+            strict: false,
             touched: false,
             held: false,
             taking_back: false,

@@ -1,6 +1,6 @@
 //! The stream that a lane has at a time: how it opens, gets credit, is drained and ends.
 
-use super::{Core, Effects, INITIAL_BYTES, INITIAL_MESSAGES, Output};
+use super::{Core, Effects, INITIAL_BYTES, INITIAL_MESSAGES, Output, Understands};
 use crate::error::Fault;
 use crate::frame::FrameError;
 use crate::frame::lane as frames;
@@ -52,8 +52,8 @@ pub(super) struct Stream {
     pub(super) asked_for: Option<u64>,
     /// How many messages the stream's writer has taken.
     pub(super) taken_by_writer: u64,
-    /// The other side understands CANCEL.
-    pub(super) cancels: bool,
+    /// What the other side understands.
+    pub(super) understands: Understands,
     /// Tells sent before the receiver accepted the stream: their senders are told how it goes.
     pub(super) early: Vec<Arc<Ticket>>,
 }
@@ -71,7 +71,7 @@ impl Stream {
             groups: 0,
             asked_for: None,
             taken_by_writer: 0,
-            cancels: false,
+            understands: Understands::default(),
             early: Vec::new(),
         }
     }
@@ -84,13 +84,12 @@ impl Stream {
 }
 
 impl<S> Core<S> {
-    /// A stream is open; returns its number. Its first bytes wait for the writer. `cancels`: the other side understands
-    /// CANCEL.
-    pub(crate) fn opened(&mut self, cancels: bool, fx: &mut Effects<S>) -> u64 {
+    /// A stream is open, to a side that understands so much; returns its number. Its first bytes wait for the writer.
+    pub(crate) fn opened(&mut self, understands: Understands, fx: &mut Effects<S>) -> u64 {
         self.held = false;
         self.stream_number += 1;
         self.state = State::Open;
-        self.stream = Stream { cancels, ..self.next_stream() };
+        self.stream = Stream { understands, ..self.next_stream() };
         self.out.clear();
         self.out_bodies.clear();
         self.writer = None;
@@ -144,7 +143,7 @@ impl<S> Core<S> {
     pub(crate) fn accepted(&mut self, stream: u64, limit: u64, fx: &mut Effects<S>) {
         if self.is_current(stream) {
             self.stream.accepted = true;
-            self.limit = limit;
+            (self.limit, self.strict) = (limit, !self.stream.understands.envelopes);
             for ticket in std::mem::take(&mut self.stream.early) {
                 fx.wake.extend(ticket.decide(Ok(())));
             }

@@ -20,8 +20,8 @@ use webmesh_transport::{Link, PeerId};
 /// Bytes by which all links' windows may be widened together: as much as the streams of two links can hold. A guess.
 const PARKED_MAX: u64 = 512 << 20;
 
-/// Streams of one link that are allowed in place of those that wait. A guess: with the 16 that there are anyway, more than an application begins
-/// together and then awaits in another order.
+/// Streams of one link that are allowed in place of those that wait, as long as nobody waits for one that isn't here. A guess: with the 16 that there are
+/// anyway, more than an application begins together and then awaits in another order.
 const STREAMS_MAX: u32 = 32;
 
 /// The share of a link's window that replies which wait may fill before it is widened: one half.
@@ -128,12 +128,16 @@ struct Parked {
     bytes: u64,
     streams: u32,
     widened: u64,
+    /// Replies that are waited for and whose streams aren't here.
+    starving: u32,
 }
 
 impl Parked {
     /// Streams that the peer may open beyond what it always may.
     fn more_streams(&self) -> u32 {
-        self.streams.min(STREAMS_MAX)
+        // One that is waited for gets here, however many there are before it: each of those is let in, and waits, or is dropped
+        // where there is no room for that.
+        if self.starving > 0 { self.streams } else { self.streams.min(STREAMS_MAX) }
     }
 
     /// What the link's window lacks.
@@ -165,6 +169,33 @@ impl Parking {
         parked.streams += 1;
         link.widen(parked.widened, parked.more_streams());
         Some(ParkedReply { parking: self, link, room, bytes })
+    }
+
+    /// A reply is waited for whose stream isn't here: while this lives, those that wait don't keep it out.
+    pub(crate) fn starve<'a>(&'a self, link: &'a Link) -> Starving<'a> {
+        self.change_starving(link, |starving| starving + 1);
+        Starving { parking: self, link }
+    }
+
+    fn change_starving(&self, link: &Link, change: impl FnOnce(u32) -> u32) {
+        let mut parked = self.0.lock();
+        let before = parked.more_streams();
+        parked.starving = change(parked.starving);
+        if parked.more_streams() != before {
+            link.widen(parked.widened, parked.more_streams());
+        }
+    }
+}
+
+/// See [`Parking::starve`].
+pub(crate) struct Starving<'a> {
+    parking: &'a Parking,
+    link: &'a Link,
+}
+
+impl Drop for Starving<'_> {
+    fn drop(&mut self) {
+        self.parking.change_starving(self.link, |starving| starving - 1);
     }
 }
 
