@@ -12,7 +12,7 @@
 //! - [`path`]: is a peer alive, and along which road is it reached?
 //! - `rendezvous`: the cores of how hosts without a public address are met
 //! - [`socket`]: the UDP socket under QUIC: handles, roads, batches
-//! - [`sim`]: a simulated network in its place
+//! - `sim`: a simulated network in its place (feature `sim`)
 //! - `relay`: datagrams forwarded between two hosts that can't reach each other
 //! - `tunnel`: datagrams over TLS where UDP is blocked
 //! - [`nat`]: what the NAT in front of this host is
