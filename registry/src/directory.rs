@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dashmap::{DashMap, Entry};
 use semver::{Version, VersionReq};
 
-use crate::ServiceName;
+use crate::name::ServiceName;
 
 /// The most publications of one directory. A guess: far more than one program provides, and about a megabyte.
 pub const PUBLISHED_MAX: usize = 4_096;
@@ -262,7 +262,7 @@ impl<T: Clone> Directory<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{parse_requirement, parse_version};
+    use crate::version::{parse_requirement, parse_version};
 
     fn name(text: &str) -> ServiceName {
         text.parse().unwrap()

@@ -2,7 +2,10 @@
 
 #![allow(missing_docs)]
 
-use crate::{ServiceName, VersionReq, parse_requirement, parse_version};
+use crate::{
+    name::ServiceName,
+    version::{VersionReq, parse_requirement, parse_version},
+};
 
 /// A target's name, which is also that of its seeds' folder, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));

@@ -6,9 +6,13 @@
 //!
 //! Names carry no global uniqueness: a name is resolved at a host, and the host is found first. Follows docs/architecture.md.
 
-pub mod directory;
+// From the top floor down: a module imports from those below it (tests/house.rs).
+
 #[doc(hidden)]
 pub mod fuzzing;
+
+pub mod directory;
+
 pub mod name;
 pub mod version;
 

@@ -55,7 +55,7 @@ pub(crate) struct Outcomes {
 
 /// The name of a case: words apart.
 pub(crate) fn case(kind: &Kind, cell: Cell) -> String {
-    let jitter = if cell.jitter { "third" } else { "no" };
+    let jitter = format!("{:?}", cell.jitter).to_lowercase();
     let road = format!("rtt={} jitter={jitter} loss={}", cell.rtt, cell.loss);
     match kind {
         Kind::Stay { load, .. } => format!("stay {load} {road}"),

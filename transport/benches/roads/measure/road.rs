@@ -24,8 +24,29 @@ pub(crate) struct Cell {
     pub(crate) rtt: u64,
     /// The share of datagrams that is lost each way, in percent.
     pub(crate) loss: u32,
-    /// Whether each datagram takes up to a third of the round trip longer.
-    pub(crate) jitter: bool,
+    pub(crate) jitter: Jitter,
+}
+
+/// How much longer than the others a datagram may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Jitter {
+    No,
+    /// A sixth of the round trip: answers vary by a third of it.
+    #[allow(dead_code, reason = "the tests that share this don't use it")]
+    Sixth,
+    /// A third of the round trip: answers vary by two thirds of it.
+    Third,
+}
+
+impl Jitter {
+    /// In sixths of the round trip.
+    pub(crate) fn sixths(self) -> u32 {
+        match self {
+            Self::No => 0,
+            Self::Sixth => 1,
+            Self::Third => 2,
+        }
+    }
 }
 
 /// How the links between the relay and the hosts are.
@@ -54,7 +75,7 @@ impl Cell {
 
     /// As long as an answer can take.
     pub(crate) fn rtt_max(&self) -> Duration {
-        if self.jitter { self.rtt() * 5 / 3 } else { self.rtt() }
+        self.rtt() + self.rtt() * self.jitter.sixths() / 3
     }
 
     /// Within what time a road must be left (issue: roads that hold).
@@ -72,7 +93,7 @@ impl Cell {
         let product = bits_per_second.unwrap_or(0) / 8 * self.rtt / 1000;
         sim::Link {
             latency: self.rtt() / 2,
-            jitter: if self.jitter { self.rtt() / 3 } else { Duration::ZERO },
+            jitter: self.rtt() * self.jitter.sixths() / 6,
             loss: f64::from(self.loss) / 100.0,
             bits_per_second,
             queue_bytes: product.max(QUEUE_BYTES_MIN),
