@@ -152,7 +152,7 @@ pub mod __private {
     pub use actix;
 }
 
-/// [`block_on_paused`], or a sentence that says what is missing for it. A feature of this crate is asked here, where it is known.
+/// `block_on_paused`, or a sentence that says what is missing for it. A feature of this crate is asked here, where it is known.
 #[cfg(feature = "test-util")]
 #[doc(hidden)]
 #[macro_export]
@@ -162,7 +162,7 @@ macro_rules! __block_on_paused {
     };
 }
 
-/// [`block_on_paused`], or a sentence that says what is missing for it. A feature of this crate is asked here, where it is known.
+/// `block_on_paused`, or a sentence that says what is missing for it. A feature of this crate is asked here, where it is known.
 #[cfg(not(feature = "test-util"))]
 #[doc(hidden)]
 #[macro_export]

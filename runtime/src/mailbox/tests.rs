@@ -1,8 +1,8 @@
 //! The inlet alone: who gets a place when, and that nothing is lost or doubled.
 
 use super::*;
-use crate::mailbox::reservation::InletLane;
 use crate::mailbox::delivery::Surroundings;
+use crate::mailbox::reservation::InletLane;
 use std::collections::HashSet;
 use std::sync::atomic::AtomicU32;
 
