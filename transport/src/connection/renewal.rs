@@ -42,10 +42,20 @@ impl Connection {
         let link = self.entries[index].link.clone();
         if let Some(beside) = self.beside.as_mut().filter(|beside| beside.link == link.id()) {
             if newer.version > beside.version {
+                // The peer's own word doesn't wait until what others say has come to nothing: that dial ends here.
+                let hearsay = beside.version.is_none() && waiter.is_some();
+                let rx = hearsay.then(|| {
+                    let (wanted, rx) = watch::channel(());
+                    beside.wanted = wanted;
+                    rx
+                });
                 beside.version = newer.version;
                 self.entries[index].digest = newer.digest;
                 link.set_known_version(newer.version.unwrap_or_default());
                 self.keep_untried(newer.places);
+                if let Some(rx) = rx {
+                    self.ask_whether_it_works(link, rx, ctx);
+                }
             }
             self.waiters.extend(waiter);
             return;
