@@ -140,7 +140,7 @@ pub enum AskError {
     /// The ref was decoded outside of any mesh: give it to [`Mesh::bind`](crate::Mesh::bind) first. Nothing was sent.
     #[error("this ref is not bound to a mesh")]
     Unbound,
-    /// The own mesh has been shut down. Start another one.
+    /// The own mesh has been shut down: start another one. Of an ask that was under way then, the outcome is unknown.
     #[error("this mesh is shut down")]
     ShutDown,
     /// Not yet supported.

@@ -111,6 +111,8 @@ impl<S> Core<S> {
         }
         self.state = State::Closed;
         self.stream = self.next_stream();
+        // What they carried is in the receiver's inlet, and stays there when the link ends.
+        self.drained.clear();
         self.given_back = 0;
         self.over = Some(fault.clone());
         fx.writer = self.writer.take().or(fx.writer.take());

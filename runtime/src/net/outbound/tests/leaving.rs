@@ -54,6 +54,8 @@ fn what_was_accepted_is_owed_until_it_has_arrived_and_counted_if_it_never_does()
         assert_eq!(lane.core.owed(), owed);
         assert_eq!(lane.end(), owed);
         assert_eq!(lane.end(), Owed::default());
+        // The link ends after the mesh.
+        lane.with(|core, fx| core.ended(stream, Err(Fault::ShutDown), fx));
         assert_eq!(lane.lost, 0);
     }
 }
