@@ -44,7 +44,7 @@ pub(crate) trait Delivery<A: Actor>: Send {
     fn is_notice_to(&self) -> Option<u64> {
         None
     }
-    /// The [`Run`] that it is, if it's one.
+    /// The run of messages that it is, if it's one.
     fn run(&mut self) -> Option<&mut dyn Any> {
         None
     }

@@ -48,7 +48,7 @@ use webmesh_transport::{Endpoint, Origin, PeerId, PeerRef, SecretKey};
 /// Cheap to clone; all clones are the same node. A program may have several.
 ///
 /// It ends with [`Mesh::shutdown`], or by itself when the last clone is dropped: its actors are stopped, and it lingers, some 500 ms at
-/// the most ([`MeshBuilder::linger`]), until every tell that was accepted is in its actor's inlet and all peers were told goodbye. A
+/// the most ([`MeshBuilder::linger`](crate::MeshBuilder::linger)), until every tell that was accepted is in its actor's inlet and all peers were told goodbye. A
 /// drop doesn't wait for that; the end of `#[webmesh::main]` does. What couldn't leave is told in the log (`tracing`), with its count.
 #[derive(Clone)]
 pub struct Mesh {

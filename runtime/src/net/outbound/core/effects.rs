@@ -32,7 +32,7 @@ pub(crate) enum Submitted {
 /// What a change of the core asks its surroundings to do.
 #[derive(Debug)]
 pub(crate) struct Effects<S> {
-    /// Open a stream (connecting first, if need be), then call [`Core::opened`] or [`Core::open_failed`].
+    /// Open a stream (connecting first, if need be), then call `Core::opened` or `Core::open_failed`.
     pub(crate) open: bool,
     /// The stream's writer, which has something to do.
     pub(crate) writer: Option<Waker>,
