@@ -21,6 +21,7 @@ use crate::wire_ref::WireRef;
 use dashmap::{DashMap, DashSet};
 use futures_util::future::BoxFuture;
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -84,6 +85,8 @@ pub(crate) struct Links {
     news: Notify,
     /// A peer has said what became of a stream of messages.
     settled: Arc<Notify>,
+    /// What hasn't arrived is taken back: lanes that begin take nothing.
+    taking_back: AtomicBool,
     watches: Watches,
     budget: Arc<Budget>,
     replies_budget: Arc<Budget>,
@@ -108,6 +111,7 @@ impl Links {
             silent: DashSet::new(),
             news: Notify::new(),
             settled: Arc::default(),
+            taking_back: AtomicBool::new(false),
             watches: Watches::default(),
             budget: Budget::new(WINDOWS_MAX, LARGEST_AT_ONCE * message_max as u64, None),
             replies_budget: Budget::new(REPLIES_MAX * message_max as u64, 0, None),
@@ -300,6 +304,10 @@ impl Links {
         let key = (wire.peer, wire.object.0, wire.protocol.clone().into_owned());
         let begin = || Arc::new(Lane::new(Arc::downgrade(self), wire, self.message_max));
         let lane = self.lanes.entry(key).or_insert_with(begin).clone();
+        // After it is in the table, which `withdraw` looks through once it has said so.
+        if self.taking_back.load(Ordering::Acquire) {
+            lane.change(|state, _| state.core.take_back(&Fault::ShutDown));
+        }
         let hints = wire.whereabouts(origin);
         // What is held back for a silent peer goes on as soon as that is found, and a new ref may say where.
         self.look_for(wire.peer, &hints);
@@ -472,6 +480,7 @@ impl Links {
 
     /// Takes back what hasn't arrived.
     fn withdraw(&self) {
+        self.taking_back.store(true, Ordering::Release);
         for lane in self.lanes_where(|_| true) {
             lane.change(|state, _| state.core.take_back(&Fault::ShutDown));
         }
@@ -482,15 +491,13 @@ impl Links {
     /// The links to peers that have yet to say of some tell what became of it.
     fn sessions_in_doubt(&self) -> Vec<Arc<Session>> {
         let mut sessions: Vec<Arc<Session>> = Vec::new();
+        let mut seen = HashSet::new();
         for lane in self.lanes_where(|lane| !self.silent.contains(&lane.peer)) {
             let session = lane.look(|state| {
                 let session = state.session.as_ref().filter(|_| state.core.is_in_doubt())?;
                 (!session.link().is_closed()).then(|| session.clone())
             });
-            let new = |one: &Arc<Session>| !sessions.iter().any(|other| Arc::ptr_eq(one, other));
-            if let Some(session) = session.filter(new) {
-                sessions.push(session);
-            }
+            sessions.extend(session.filter(|session| seen.insert(session.link().id())));
         }
         sessions
     }
@@ -638,10 +645,6 @@ impl Network for LinkNetwork {
         let spoken = self.0.sessions.iter();
         let trips = spoken.filter(|s| s.has_spoken()).map(|s| 2 * s.link().rtt()).max();
         trips.unwrap_or_default().min(FAREWELL_MAX)
-    }
-
-    fn owed(&self) -> Owed {
-        self.0.lanes.iter().map(|lane| lane.look(|state| state.core.owed())).sum()
     }
 
     fn end(&self) -> Owed {

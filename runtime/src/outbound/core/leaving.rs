@@ -112,6 +112,8 @@ impl<S> Core<S> {
         self.state = State::Closed;
         self.stream = self.next_stream();
         self.given_back = 0;
+        // What those carried is in the inlet. That their link ends is no loss.
+        self.drained.clear();
         self.over = Some(fault.clone());
         fx.writer = self.writer.take().or(fx.writer.take());
         owed
