@@ -14,7 +14,7 @@ use crate::outbound::target::FarTarget;
 use crate::publish::ResolveError;
 use crate::refusals::Refusals;
 use crate::remote::RemoteTarget;
-use crate::session::Session;
+use crate::session::{self, Session};
 use crate::watch::{DownReason, Event, WatchId, WatchSink};
 use crate::watches::Watches;
 use crate::wire_ref::WireRef;
@@ -113,8 +113,8 @@ impl Links {
             settled: Arc::default(),
             taking_back: AtomicBool::new(false),
             watches: Watches::default(),
-            budget: Budget::new(WINDOWS_MAX, LARGEST_AT_ONCE * message_max as u64, None),
-            replies_budget: Budget::new(REPLIES_MAX * message_max as u64, 0, None),
+            budget: Budget::new(WINDOWS_MAX, LARGEST_AT_ONCE * session::largest(message_max), None),
+            replies_budget: Budget::new(REPLIES_MAX * session::largest(message_max), 0, None),
             reply_room: Room::new(replies_max),
             succession: Arc::default(),
             abandoned: Abandoned::default(),

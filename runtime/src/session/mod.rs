@@ -37,6 +37,11 @@ use tokio::sync::{oneshot, watch};
 use watched::Watched;
 use webmesh_transport::{FEATURE_WITHDRAW, Link};
 
+/// What a message or reply of the largest content takes of memory: its envelope and its frame come on top.
+pub(crate) const fn largest(message_max: usize) -> u64 {
+    message_max as u64 + (ENVELOPE_MAX + LANE_FRAME_MAX) as u64
+}
+
 /// What all windows on one link may grant together; the default of the transport's receive window, so that what a peer
 /// may send at once is the same by both counts.
 const WINDOWS_MAX: u64 = 16 << 20;
@@ -91,14 +96,10 @@ pub(crate) struct Session {
 impl Session {
     /// Starts serving a link.
     pub(crate) fn start(link: Link, links: &Arc<Links>) -> Arc<Self> {
-        let message_max = links.message_max() as u64;
+        let (message_max, largest) = (links.message_max() as u64, largest(links.message_max()));
         let session = Arc::new(Self {
-            budget: Budget::new(
-                WINDOWS_MAX,
-                message_max + (ENVELOPE_MAX + LANE_FRAME_MAX) as u64,
-                Some(links.budget()),
-            ),
-            replies_budget: Budget::new(REPLIES_MAX * message_max, 0, Some(links.replies_budget())),
+            budget: Budget::new(WINDOWS_MAX, largest, Some(links.budget())),
+            replies_budget: Budget::new(REPLIES_MAX * largest, 0, Some(links.replies_budget())),
             reply_room: links.reply_room().clone(),
             parking: Parking::default(),
             link,
