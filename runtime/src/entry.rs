@@ -4,7 +4,8 @@
 //! Meshes in the *threads* placement bring their own threads and need nothing of it. At the end, the meshes that were started in it
 //! leave; a panic is passed on at once.
 
-use crate::departures::{self, Run};
+use crate::mesh::departures;
+use crate::mesh::departures::Run;
 use std::future::Future;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
@@ -92,28 +93,4 @@ impl Drop for Outer {
     fn drop(&mut self) {
         self.0.enter();
     }
-}
-
-/// [`block_on_paused`], or a sentence that says what is missing for it. A feature of this crate is asked here, where it is known.
-#[cfg(feature = "test-util")]
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __block_on_paused {
-    ($future:expr) => {
-        $crate::__private::block_on_paused($future)
-    };
-}
-
-/// [`block_on_paused`], or a sentence that says what is missing for it. A feature of this crate is asked here, where it is known.
-#[cfg(not(feature = "test-util"))]
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __block_on_paused {
-    ($future:expr) => {{
-        ::core::compile_error!(
-            "the paused clock of `#[webmesh::test]` needs the feature `test-util` of `webmesh` in [dev-dependencies]; \
-             `#[webmesh::test(clock = \"real\")]` does without"
-        );
-        $crate::__private::block_on($crate::__private::Flavor::CurrentThread, $future)
-    }};
 }

@@ -47,110 +47,71 @@
 //!
 //! What may be relied on stands in docs/guarantees.md, each line with its test.
 //!
-//! The rooms:
+//! The floors, in this order from the top down. Imports run downward only, which a test checks; each floor's own page lists its rooms.
 //!
-//! - [`message`]: what an application names in its API crate: messages and protocols.
-//! - `actor_ref`, `calls`: what it holds of an actor, and the futures of its calls.
-//! - `dispatch`, `large`: from a typed message to an actor of unknown type, and back for its reply; large ones from afar.
-//! - [`payload`], [`bytes`]: messages as bytes.
-//! - `near`: calls within a mesh that are encoded all the same, for tests.
-//! - `remote`, `network`, `wire_ref`: the seams to the half that holds connections.
-//! - `outbound`, `inbound`, `body`: lanes: a message's way out, and in; large bodies beside them.
-//! - `frame`, `stream`, `scratch`: frames as bytes, and how streams are filled with them.
-//! - `links`, `session`, `watches`: a mesh's connections, one connection at work, watches over them.
-//! - `objects`, `names`, [`access`]: what can be reached from outside, under which name, and by whom.
-//! - `rights`, `named`: rules that are asked again, and refs in the process of their actor that fall under them.
-//! - `inlet`, `pump`, `cork`: the bounded queue in front of an actor, and what feeds the actor from it.
-//! - `actor_cell`, `supervise`, `restart`, `status`: what stays of an actor over its restarts, who restarts it, and when.
-//! - `quarantine`, `blame`: who is refused, for his messages made an actor panic, and how that is known.
-//! - `turn`: on which task's behalf this thread runs an actor.
-//! - `context`, `caller`, `cancellation`, [`watch`](mod@watch), `attach`: what an actor can do from inside.
-//! - `mesh`, `builder`, `spawn`, `publish`: one node.
-//! - `refusals`, `stats`: what it refuses its peers, counted and logged; a snapshot of all that it does.
-//! - `departures`: nodes that are on their way out, and the way out of `main`.
 //! - `macros`, `entry`: the derives and attributes, and what `#[webmesh::main]` and `#[webmesh::test]` run in.
-//! - [`error`]: what can go wrong.
+//! - `fuzzing`: what the fuzz targets do with an input.
+//! - `actor`: how actors come into a mesh, live, are restarted and end, and what they can do from inside.
+//! - `mesh`: one node: how it is started, what is published there, and how it ends.
+//! - `net`: its connections, one connection at work, lanes in and out, and what can be reached from outside.
+//! - `mailbox`: the bounded queue in front of an actor, and what lies in it.
+//! - `refs`: what an application holds of an actor, the futures of its calls, and what stands behind them. [`access`]: who may
+//!   call; [`watch`](mod@watch): what a watcher is told.
+//! - `codec`: messages, refs and frames as bytes: [`payload`], [`bytes`].
+//! - `ground`: what an application names in its API crate, messages and protocols: [`message`]; what can go wrong: [`error`].
 
 extern crate self as webmesh;
 
-pub mod access;
-mod actor_cell;
-mod actor_ref;
-mod attach;
-mod blame;
-mod body;
-mod builder;
-pub mod bytes;
-mod caller;
-mod calls;
-mod cancellation;
-mod context;
-mod cork;
-mod departures;
-mod dispatch;
+mod macros;
+
 mod entry;
-pub mod error;
-mod fate;
-mod frame;
+
 #[doc(hidden)]
 pub mod fuzzing;
-mod inbound;
-mod inlet;
-mod large;
-mod links;
-mod macros;
-mod mesh;
-pub mod message;
-mod named;
-mod names;
-mod near;
-mod network;
-mod objects;
-mod outbound;
-pub mod payload;
-mod publish;
-mod pump;
-mod quarantine;
-mod refusals;
-mod remote;
-mod restart;
-mod rights;
-mod scratch;
-mod session;
-mod spawn;
-mod stats;
-mod status;
-mod stream;
-mod supervise;
-mod turn;
-pub mod watch;
-mod watches;
-mod wire_ref;
 
-pub use access::{Access, Anyone, Only};
-pub use actor_ref::ActorRef;
-pub use builder::{BODY_MAX, MeshBuilder, StartError, identity_in};
-pub use bytes::Bytes;
-pub use caller::{Caller, caller};
-pub use calls::{ASK_TIMEOUT, Ask, Flush, Tell};
-pub use cancellation::{Cancellation, cancellation};
-pub use context::{
+mod actor;
+
+mod mesh;
+
+mod net;
+
+mod mailbox;
+
+mod refs;
+
+mod codec;
+
+mod ground;
+
+pub use actor::context::{
     InMesh, OUTBOX_MAX, Serving, mesh, send, spawn_child, this, try_mesh, try_this, unwatch, watch,
     watch_events,
 };
-pub use departures::linger;
-pub use dispatch::{RemoteActor, ServedBy};
-pub use error::{AskError, TellError, TrySendError};
+pub use actor::expose::MeshEnded;
+pub use actor::restart::Restart;
+pub use actor::spawn::Spawner;
+pub use codec::bytes::Bytes;
+pub use codec::{bytes, payload};
+pub use ground::error::{AskError, TellError, TrySendError};
+pub use ground::message::{Accepts, Message, Protocol, Streams};
+pub use ground::{error, message};
 pub use macros::{Message, Protocol, RemoteActor, Reply, main, test};
-pub use mesh::{Descriptors, Mesh, MeshEnded, PingError, Pong};
-pub use message::{Accepts, Message, Protocol, Streams};
-pub use publish::{
-    Publish, PublishError, Recheck, Resolve, ResolveError, Unpublish, UnpublishError,
-};
-pub use restart::Restart;
-pub use spawn::Spawner;
-pub use stats::{LinkStats, RefusalStats, Stats};
-pub use watch::{Down, DownReason, Event, WatchEvent, WatchId};
+pub use mailbox::dispatch::{RemoteActor, ServedBy};
+pub use mesh::Mesh;
+pub use mesh::builder::{BODY_MAX, MeshBuilder, StartError, identity_in};
+pub use mesh::departures::linger;
+pub use mesh::descriptors::Descriptors;
+pub use mesh::peers::{PingError, Pong};
+pub use mesh::publish::{Publish, PublishError, Recheck, Resolve, Unpublish, UnpublishError};
+pub use mesh::stats::{LinkStats, RefusalStats, Stats};
+pub use net::query::ResolveError;
+pub use refs::access::{Access, Anyone, Only};
+pub use refs::actor_ref::ActorRef;
+pub use refs::caller::{Caller, caller};
+pub use refs::calls::{ASK_TIMEOUT, Ask, Flush, Tell};
+pub use refs::cancellation::{Cancellation, cancellation};
+pub use refs::watch::{Down, DownReason, Event, WatchEvent, WatchId};
+pub use refs::{access, watch};
 #[cfg(feature = "port-mapping")]
 pub use webmesh_transport::nat::Router;
 pub use webmesh_transport::nat::{Mapping, NatClass, Ports, Reachability};
@@ -182,13 +143,37 @@ pub mod prelude {
 /// What the derives expand to. Not for direct use; nothing here is stable.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::attach::Attach;
-    pub use crate::dispatch::{Dispatch, assert_served};
     #[cfg(feature = "test-util")]
     pub use crate::entry::block_on_paused;
     pub use crate::entry::{Flavor, block_on};
-    pub use crate::message::assert_new_id;
+    pub use crate::ground::message::assert_new_id;
+    pub use crate::mailbox::dispatch::{Dispatch, assert_served};
+    pub use crate::mailbox::expose_request::Attach;
     pub use actix;
+}
+
+/// `block_on_paused`, or a sentence that says what is missing for it. A feature of this crate is asked here, where it is known.
+#[cfg(feature = "test-util")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __block_on_paused {
+    ($future:expr) => {
+        $crate::__private::block_on_paused($future)
+    };
+}
+
+/// `block_on_paused`, or a sentence that says what is missing for it. A feature of this crate is asked here, where it is known.
+#[cfg(not(feature = "test-util"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __block_on_paused {
+    ($future:expr) => {{
+        ::core::compile_error!(
+            "the paused clock of `#[webmesh::test]` needs the feature `test-util` of `webmesh` in [dev-dependencies]; \
+             `#[webmesh::test(clock = \"real\")]` does without"
+        );
+        $crate::__private::block_on($crate::__private::Flavor::CurrentThread, $future)
+    }};
 }
 
 /// The README's program, compiled with the other examples.

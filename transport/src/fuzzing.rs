@@ -9,17 +9,22 @@ use std::time::SystemTime;
 use quinn::udp::RecvMeta;
 use ring::hmac;
 
-use crate::hello::Hello;
-use crate::identity::{key_file, version};
-use crate::peer_ref::inspect;
-use crate::relay::frame::{self, HEADER_BYTES, is_relay};
-use crate::rendezvous::protocol::{BODY_BYTES_MAX, Message};
-use crate::socket::handles::Source;
-use crate::socket::pieces::{self, Pieces};
-use crate::socket::sift::{Kind, Staged, Verdict, kind, sift};
-use crate::tunnel::{self, frame::Splitter};
-use crate::wire::{self, FRAME_BYTES, Frame, MTU_MAX, SIZING};
-use crate::{PeerId, PeerRef};
+use crate::{
+    identity::{PeerId, key_file, version},
+    peer_ref::{PeerRef, inspect},
+    socket::{
+        demux::{Kind, Staged, Verdict, kind, sift},
+        pieces::{self, Pieces},
+    },
+    tunnel::{self, frame::Splitter},
+    wire::{
+        frame::{self, FRAME_BYTES, Frame, MTU_MAX, SIZING},
+        hello::Hello,
+        relay_frame::{self, HEADER_BYTES, is_relay},
+        rendezvous::{BODY_BYTES_MAX, Message},
+        road::Source,
+    },
+};
 
 /// A target's name, which is also that of its seeds' folder, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));
@@ -97,8 +102,8 @@ pub fn own_frame(data: &[u8]) {
     let tag = Frame::tag(data);
     assert!(tag.is_none() || data.len() == FRAME_BYTES || data[0] == SIZING);
     let _ = Frame::open(data, &key);
-    if let Some(nonce) = wire::called(data) {
-        assert_eq!(wire::call(nonce), data);
+    if let Some(nonce) = frame::called(data) {
+        assert_eq!(frame::call(nonce), data);
     }
     const MAC_BYTES: usize = 16;
     let mut frame = data.to_vec();
@@ -149,20 +154,20 @@ pub fn piece(data: &[u8]) {
 /// A frame of a relay, as it is and with its MAC put right.
 pub fn relay_frame(data: &[u8]) {
     let key = [1; 32];
-    let token = frame::token(data);
+    let token = relay_frame::token(data);
     assert_eq!(token.is_some(), data.len() >= HEADER_BYTES);
-    for kind in [frame::CHALLENGE, frame::BIND] {
-        let _ = frame::open(kind, data, &key);
+    for kind in [relay_frame::CHALLENGE, relay_frame::BIND] {
+        let _ = relay_frame::open(kind, data, &key);
         if let (Some(token), Some(challenge)) =
             (token, data.get(HEADER_BYTES..).and_then(|rest| rest.first_chunk::<8>()))
         {
             let challenge = u64::from_be_bytes(*challenge);
-            let sealed = frame::seal(kind, token, challenge, &key);
-            assert_eq!(frame::open(kind, &sealed, &key), Some(challenge));
+            let sealed = relay_frame::seal(kind, token, challenge, &key);
+            assert_eq!(relay_frame::open(kind, &sealed, &key), Some(challenge));
         }
     }
     let mut readdressed = data.to_vec();
-    frame::readdress(&mut readdressed, frame::FlowToken(7));
+    relay_frame::readdress(&mut readdressed, relay_frame::FlowToken(7));
     assert_eq!(readdressed.len(), data.len());
 }
 

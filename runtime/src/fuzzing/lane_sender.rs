@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use crate::error::Fault;
-use crate::frame::lane::{Forward, forward};
-use crate::frame::{FrameError, varint};
-use crate::outbound::core::{Core, Effects, Output, Submitted, Understands, Want};
-use crate::outbound::ticket::Ticket;
-use crate::payload::{Encoder, Payload};
+use crate::codec::frame::lane::{Forward, forward};
+use crate::codec::frame::{FrameError, varint};
+use crate::codec::payload::{Encoder, Payload};
+use crate::ground::error::Fault;
+use crate::net::outbound::core::{Core, Effects, Submitted, Understands, Want};
+use crate::net::outbound::ticket::Ticket;
+use crate::net::output::Output;
 
 /// Beyond any body that is sent here.
 const BODIES_LEN_MAX: u64 = 1 << 30;

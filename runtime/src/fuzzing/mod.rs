@@ -9,16 +9,17 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
-use crate::bytes::{Bytes, INLINE_MAX};
-use crate::frame::control::{Control, control, put_control};
-use crate::frame::lane::{
+use crate::codec::bytes::Bytes;
+use crate::codec::frame::control::{Control, control, put_control};
+use crate::codec::frame::lane::{
     Backward, Forward, MessageHeader, backward, forward, put_backward, put_cancel, put_flush,
     put_need, put_open,
 };
-use crate::frame::splitter::{Frames, Splitter};
-use crate::frame::{CONTROL_FRAME_MAX, FrameError, LANE_FRAME_MAX, NUMBERS_MAX, varint};
-use crate::payload::{Encoder, Payload};
-use crate::wire_ref::WireRef;
+use crate::codec::frame::splitter::{Frames, Splitter};
+use crate::codec::frame::{CONTROL_FRAME_MAX, FrameError, LANE_FRAME_MAX, NUMBERS_MAX, varint};
+use crate::codec::limits::INLINE_MAX;
+use crate::codec::payload::{Encoder, Payload};
+use crate::codec::wire_ref::WireRef;
 
 /// A target's name, which is also that of its seeds' folder, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));

@@ -5,10 +5,11 @@
 
 use super::vigil::{VIGIL_MAX, Vigil};
 use super::{Inner, Mesh};
-use crate::calls::CENTURY;
-use crate::departures::{self, Run};
-use crate::network::{Drain, Undrained};
-use crate::outbound::core::Owed;
+use crate::mesh::departures;
+use crate::mesh::departures::Run;
+use crate::net::network::{Drain, Undrained};
+use crate::net::outbound::core::Owed;
+use crate::refs::calls::CENTURY;
 use futures_util::future::select;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -442,6 +443,11 @@ pub(crate) struct WeakDeparting(Weak<Inner>);
 impl WeakDeparting {
     pub(super) fn new(inner: Weak<Inner>) -> Self {
         Self(inner)
+    }
+
+    /// The mesh itself.
+    pub(super) fn inner(&self) -> Weak<Inner> {
+        self.0.clone()
     }
 
     pub(crate) fn upgrade(&self) -> Option<Departing> {

@@ -1,47 +1,46 @@
-//! A mesh: one identity, its objects, where its actors run, and its connections to other meshes.
+//! A mesh: one identity, its objects, and its connections to other meshes.
+//!
+//! - `builder`: how it is started. `ending`, `vigil`, `departures`: how it ends, and the way out of `main`.
+//! - `publish`, `recheck`, `named`: names, rules that are asked again, and refs in the process of their actor that fall under them.
+//! - `peers`, `stats`, `descriptors`: others, and what it does and needs.
+//! - `host`: how refs and connections see it.
 
-mod decode_scope;
-mod descriptors;
-mod ending;
-mod peers;
+pub(crate) mod builder;
+pub(crate) mod departures;
+pub(crate) mod descriptors;
+pub(crate) mod ending;
+mod host;
+mod named;
+pub(crate) mod peers;
+pub(crate) mod publish;
+mod recheck;
+pub(crate) mod stats;
 mod vigil;
 
-pub(crate) use decode_scope::DecodeScope;
-pub use descriptors::Descriptors;
-pub(crate) use ending::{Departing, Ending, WeakDeparting};
-pub use peers::{PingError, Pong};
-
-use crate::access::Access;
-use crate::actor_cell::ActorCell;
-use crate::actor_ref::{ActorRef, Target};
-use crate::attach::Attach;
-use crate::builder::MeshBuilder;
-use crate::context::Current;
-use crate::departures;
-use crate::dispatch::RemoteActor;
-use crate::inlet::Hand;
-use crate::message::Protocol;
-use crate::named;
-use crate::network::Network;
-use crate::objects::Objects;
-use crate::publish::{Publish, Recheck, Resolve, Unpublish};
-use crate::pump::Pump;
-use crate::refusals::Refusals;
-use crate::spawn::Spawner;
-use crate::watch::DownReason;
-use crate::wire_ref::{ObjectId, WireRef};
-use actix::{Addr, AsyncContext};
-use ending::Hold;
+use crate::codec::wire_ref::{ObjectId, WireRef};
+use crate::ground::message::Protocol;
+use crate::mesh::ending::{Ending, Hold, WeakDeparting};
+use crate::mesh::named::{Named, NamedTargets};
+use crate::net::network::Network;
+use crate::net::objects::Objects;
+use crate::net::refusals::Refusals;
+use crate::net::shared::Host;
+use crate::refs::access::Access;
+use crate::refs::actor_ref::ActorRef;
+use crate::refs::binder::WeakBinder;
+use crate::refs::near::Limit;
+use crate::refs::target::Target;
+use crate::refs::watch::DownReason;
 use parking_lot::Mutex;
 use rand::Rng;
 use rand::rngs::StdRng;
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, Weak};
 use webmesh_registry::Directory;
 use webmesh_transport::identity::KeyLock;
-use webmesh_transport::placement::{Named, Placement};
+use webmesh_transport::placement::Placement;
 use webmesh_transport::{Endpoint, Origin, PeerId, PeerRef, SecretKey};
 
 /// One node of the mesh, embedded in this program: an identity, the actors that it hosts, and its connections.
@@ -49,7 +48,7 @@ use webmesh_transport::{Endpoint, Origin, PeerId, PeerRef, SecretKey};
 /// Cheap to clone; all clones are the same node. A program may have several.
 ///
 /// It ends with [`Mesh::shutdown`], or by itself when the last clone is dropped: its actors are stopped, and it lingers, some 500 ms at
-/// the most ([`MeshBuilder::linger`]), until every tell that was accepted is in its actor's inlet and all peers were told goodbye. A
+/// the most ([`MeshBuilder::linger`](crate::MeshBuilder::linger)), until every tell that was accepted is in its actor's inlet and all peers were told goodbye. A
 /// drop doesn't wait for that; the end of `#[webmesh::main]` does. What couldn't leave is told in the log (`tracing`), with its count.
 #[derive(Clone)]
 pub struct Mesh {
@@ -62,11 +61,13 @@ pub(crate) struct Inner {
     /// When this mesh was started, in ms since 1970.
     pub(crate) epoch: u64,
     pub(crate) objects: Objects,
+    /// The targets of refs that were resolved to its own names.
+    pub(crate) named: NamedTargets,
     pub(crate) directory: Directory<Access>,
     pub(crate) placement: Arc<dyn Placement>,
     pub(crate) inlet_capacity: usize,
     /// Near calls are encoded.
-    pub(crate) near: Option<crate::near::Limit>,
+    pub(crate) near: Option<Limit>,
     pub(crate) random: Mutex<StdRng>,
     pub(crate) shut_down: AtomicBool,
     /// Keeps others from using the key file, if there is one, until the mesh is shut down.
@@ -80,26 +81,6 @@ pub(crate) struct Inner {
 }
 
 impl Mesh {
-    /// Describes a mesh to be started.
-    ///
-    /// ```
-    /// # #[webmesh::main]
-    /// # async fn main() -> webmesh::Result<()> {
-    /// # let dir = tempfile::tempdir()?;
-    /// let mesh = webmesh::Mesh::builder()
-    ///     .data_dir(dir.path()) // the same identity next time
-    ///     .listen("127.0.0.1:0".parse()?)
-    ///     .start()
-    ///     .await?;
-    /// println!("find me at {}", mesh.peer_ref());
-    /// mesh.shutdown().await;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn builder() -> MeshBuilder {
-        MeshBuilder::new()
-    }
-
     pub(crate) fn from_inner(inner: impl FnOnce(WeakDeparting) -> Inner) -> Self {
         let inner = Arc::new_cyclic(|itself| inner(WeakDeparting::new(itself.clone())));
         departures::add(inner.itself.clone());
@@ -109,236 +90,6 @@ impl Mesh {
     /// The identity of this mesh.
     pub fn peer_id(&self) -> PeerId {
         self.inner().peer
-    }
-
-    /// Spawns a supervised actor on the least loaded of the mesh's threads. The factory makes its first instance and,
-    /// after a panic, the next one. Returns at once; messages sent before the actor has started wait in its inlet.
-    ///
-    /// The actor lives until it stops itself (`ctx.stop()`), panics for good, or the mesh ends, whether or not anybody
-    /// holds a ref. After a shutdown of the mesh it ends at once.
-    ///
-    /// ```
-    /// # use webmesh::{prelude::*, ActorRef, Anyone, Mesh};
-    /// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
-    /// # #[message(id = "add", reply = u64)]
-    /// # struct Add(u64);
-    /// # #[derive(webmesh::Protocol)]
-    /// # #[protocol(id = "sum/1", accepts(Add))]
-    /// # struct Sum;
-    /// # #[derive(Default, webmesh::RemoteActor)]
-    /// # #[remote(serves(Sum))]
-    /// # struct SumActor(u64);
-    /// # impl Actor for SumActor { type Context = Context<Self>; }
-    /// # impl Handler<Add> for SumActor {
-    /// #     type Result = u64;
-    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
-    /// # }
-    /// # #[webmesh::main]
-    /// # async fn main() -> webmesh::Result<()> {
-    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
-    /// let start = 40;
-    /// let sum = mesh.spawn(move || SumActor(start));
-    /// assert_eq!(sum.ask(Add(2)).await?, 42);
-    /// # mesh.shutdown().await;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn spawn<A, F>(&self, factory: F) -> ActorRef<A::Main>
-    where
-        A: RemoteActor,
-        F: FnMut() -> A + Send + 'static,
-    {
-        self.spawner().spawn(factory)
-    }
-
-    /// As [`spawn`](Self::spawn), with choices: restart policy and capacity.
-    pub fn spawner(&self) -> Spawner {
-        Spawner::new(self.clone())
-    }
-
-    /// Gives a running actix actor an inlet, so that it can be reached through refs as well as through its `Addr`. It
-    /// isn't supervised: a panic is its end. FIFO between refs and `Addr`s isn't promised.
-    ///
-    /// For an actor to be there, `Actor::start()` needs a `LocalSet`: see [`start_exposed`](Self::start_exposed) where there is none.
-    ///
-    /// Being exposed keeps the actor running after its last `Addr` is dropped. Inside its handlers `this`, `mesh` and
-    /// the others work as soon as it has been exposed. When the mesh shuts down, the actor goes on without it.
-    ///
-    /// ```
-    /// # #![allow(unused_imports)]
-    /// # use webmesh::{prelude::*, ActorRef, Anyone, Mesh};
-    /// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
-    /// # #[message(id = "add", reply = u64)]
-    /// # struct Add(u64);
-    /// # #[derive(webmesh::Protocol)]
-    /// # #[protocol(id = "sum/1", accepts(Add))]
-    /// # struct Sum;
-    /// # #[derive(Default, webmesh::RemoteActor)]
-    /// # #[remote(serves(Sum))]
-    /// # struct SumActor(u64);
-    /// # impl Actor for SumActor { type Context = Context<Self>; }
-    /// # impl Handler<Add> for SumActor {
-    /// #     type Result = u64;
-    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
-    /// # }
-    /// # #[webmesh::main]
-    /// # async fn main() -> webmesh::Result<()> {
-    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
-    /// let address = SumActor(40).start(); // as actix starts it, on this thread
-    /// let sum = mesh.expose(&address);
-    /// assert_eq!(sum.ask(Add(2)).await?, 42);
-    /// # mesh.shutdown().await;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn expose<A: RemoteActor>(&self, address: &Addr<A>) -> ActorRef<A::Main> {
-        let cell = ActorCell::<A>::new(self, self.inner().inlet_capacity);
-        let reference = cell.reference::<A::Main>(self);
-        let mut arrival = Arrival(Some(cell));
-        address.do_send(Attach::new(move |ctx| {
-            if let Some(cell) = arrival.0.take() {
-                Current::remember_alone(ctx.address(), cell.clone());
-                ctx.spawn(Pump::alone(cell));
-            }
-        }));
-        reference
-    }
-
-    /// Starts a plain actix actor on the least loaded of the mesh's threads, and [exposes](Self::expose) it: for programs whose own
-    /// threads can't have one. `Actor::start()` needs a `LocalSet` around it, which `#[webmesh::main]` and `#[actix::main]` bring;
-    /// under `#[tokio::main]` it panics, and the text is tokio's.
-    ///
-    /// ```
-    /// # #![allow(unused_imports)]
-    /// # use webmesh::{prelude::*, ActorRef, Anyone, Mesh};
-    /// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
-    /// # #[message(id = "add", reply = u64)]
-    /// # struct Add(u64);
-    /// # #[derive(webmesh::Protocol)]
-    /// # #[protocol(id = "sum/1", accepts(Add))]
-    /// # struct Sum;
-    /// # #[derive(Default, webmesh::RemoteActor)]
-    /// # #[remote(serves(Sum))]
-    /// # struct SumActor(u64);
-    /// # impl Actor for SumActor { type Context = Context<Self>; }
-    /// # impl Handler<Add> for SumActor {
-    /// #     type Result = u64;
-    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
-    /// # }
-    /// #[tokio::main]
-    /// async fn main() -> webmesh::Result<()> {
-    ///     let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
-    ///     let (address, sum) = mesh.start_exposed(|| SumActor(40)).await?;
-    ///     assert_eq!(sum.ask(Add(2)).await?, 42);
-    ///     # drop(address);
-    ///     mesh.shutdown().await;
-    ///     Ok(())
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    /// [`MeshEnded`]; nothing was started.
-    pub async fn start_exposed<A: RemoteActor>(
-        &self,
-        make: impl FnOnce() -> A + Send + 'static,
-    ) -> Result<(Addr<A>, ActorRef<A::Main>), MeshEnded> {
-        if self.inner().shut_down.load(Ordering::Acquire) {
-            return Err(MeshEnded);
-        }
-        let (started, start) = tokio::sync::oneshot::channel();
-        let task =
-            Box::new(move || Box::pin(async move { drop(started.send(make().start())) }) as _);
-        self.inner().placement.spawn_actor(task, Arc::new(OfType(std::any::type_name::<A>())));
-        let address = start.await.map_err(|_| MeshEnded)?;
-        let reference = self.expose(&address);
-        Ok((address, reference))
-    }
-
-    /// Publishes an actor under a name: `mesh.publish("chat/rust", &room).version("1.2.0").allow(Anyone).await?`.
-    /// See [`Publish`].
-    ///
-    /// ```
-    /// # use webmesh::{prelude::*, ActorRef, Anyone, Mesh};
-    /// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
-    /// # #[message(id = "add", reply = u64)]
-    /// # struct Add(u64);
-    /// # #[derive(webmesh::Protocol)]
-    /// # #[protocol(id = "sum/1", accepts(Add))]
-    /// # struct Sum;
-    /// # #[derive(Default, webmesh::RemoteActor)]
-    /// # #[remote(serves(Sum))]
-    /// # struct SumActor(u64);
-    /// # impl Actor for SumActor { type Context = Context<Self>; }
-    /// # impl Handler<Add> for SumActor {
-    /// #     type Result = u64;
-    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
-    /// # }
-    /// # #[webmesh::main]
-    /// # async fn main() -> webmesh::Result<()> {
-    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
-    /// let sum = mesh.spawn(SumActor::default);
-    /// mesh.publish("math/sum", &sum).version("1.2.0").allow(Anyone).await?;
-    /// let found: ActorRef<Sum> = mesh.resolve("math/sum").version("^1").await?;
-    /// assert_eq!(found.ask(Add(1)).await?, 1);
-    /// # mesh.shutdown().await;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn publish<'a, P: Protocol>(
-        &'a self,
-        name: &'a str,
-        actor: &'a ActorRef<P>,
-    ) -> Publish<'a, P> {
-        Publish::new(self, name, actor)
-    }
-
-    /// Takes a name back: `mesh.unpublish("chat/rust").version("1.2.0").await?`, or all its versions. See [`Unpublish`].
-    pub fn unpublish<'a>(&'a self, name: &'a str) -> Unpublish<'a> {
-        Unpublish::new(self, name)
-    }
-
-    /// Asks the rules of all that is published again, or of one name: `mesh.recheck().name("chat/rust").await?`. See
-    /// [`Recheck`].
-    pub fn recheck(&self) -> Recheck<'_> {
-        Recheck::new(self)
-    }
-
-    /// Resolves a published name: `mesh.resolve("chat/rust").at(&peer_ref).version("^1").await?`. See [`Resolve`].
-    ///
-    /// ```
-    /// # #![allow(unused_imports)]
-    /// # use webmesh::{prelude::*, ActorRef, Anyone, Mesh};
-    /// # #[derive(webmesh::Message, serde::Serialize, serde::Deserialize)]
-    /// # #[message(id = "add", reply = u64)]
-    /// # struct Add(u64);
-    /// # #[derive(webmesh::Protocol)]
-    /// # #[protocol(id = "sum/1", accepts(Add))]
-    /// # struct Sum;
-    /// # #[derive(Default, webmesh::RemoteActor)]
-    /// # #[remote(serves(Sum))]
-    /// # struct SumActor(u64);
-    /// # impl Actor for SumActor { type Context = Context<Self>; }
-    /// # impl Handler<Add> for SumActor {
-    /// #     type Result = u64;
-    /// #     fn handle(&mut self, add: Add, _: &mut Context<Self>) -> u64 { self.0 += add.0; self.0 }
-    /// # }
-    /// # #[webmesh::main]
-    /// # async fn main() -> webmesh::Result<()> {
-    /// # let mesh = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
-    /// let sum = mesh.spawn(SumActor::default);
-    /// mesh.publish("math/sum", &sum).version("1.2.0").allow(Anyone).await?;
-    ///
-    /// // On another host, which got `mesh.peer_ref()` from somewhere:
-    /// let guest = Mesh::builder().listen("127.0.0.1:0".parse()?).start().await?;
-    /// let far: ActorRef<Sum> = guest.resolve("math/sum").at(&mesh.peer_ref()).version("^1").await?;
-    /// assert_eq!(far.ask(Add(2)).await?, 2);
-    /// # guest.shutdown().await;
-    /// # mesh.shutdown().await;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn resolve<'a, P: Protocol>(&'a self, name: &'a str) -> Resolve<'a, P> {
-        Resolve::new(self, name)
     }
 
     /// Binds a ref to this mesh: needed for one that was decoded outside of any message (from a file, say). A ref that
@@ -356,7 +107,7 @@ impl Mesh {
                 {
                     network.look_for(&wire);
                 }
-                ActorRef::new(self.target(wire, origin))
+                ActorRef::new(self.inner().target(wire, origin))
             }
             // Its mesh is gone, and so is the actor: nothing to bind.
             None => reference,
@@ -426,10 +177,6 @@ impl Mesh {
         &self.hold.inner
     }
 
-    pub(crate) fn epoch(&self) -> u64 {
-        self.inner().epoch
-    }
-
     pub(crate) fn objects(&self) -> &Objects {
         &self.inner().objects
     }
@@ -441,6 +188,22 @@ impl Mesh {
         ObjectId(id)
     }
 
+    pub(crate) fn downgrade(&self) -> WeakMesh {
+        WeakMesh { hold: Arc::downgrade(&self.hold), inner: Arc::downgrade(&self.hold.inner) }
+    }
+
+    /// As refs know it.
+    pub(crate) fn binder(&self) -> WeakBinder {
+        self.downgrade().binder()
+    }
+
+    /// As its connections know it.
+    pub(crate) fn host(&self) -> Weak<dyn Host> {
+        self.inner().downgrade()
+    }
+}
+
+impl Inner {
     /// A ref to an object of this mesh, with where that may be found.
     pub(crate) fn wire_ref(
         &self,
@@ -449,7 +212,7 @@ impl Mesh {
         protocol: impl Into<Cow<'static, str>>,
     ) -> WireRef {
         let mut wire = WireRef {
-            peer: self.inner().peer,
+            peer: self.peer,
             object,
             epoch,
             protocol: protocol.into(),
@@ -457,31 +220,31 @@ impl Mesh {
             hints: Vec::new(),
             rendezvous: Vec::new(),
         };
-        wire.add_whereabouts(&self.inner().endpoint.peer_ref());
+        wire.add_whereabouts(&self.endpoint.peer_ref());
         wire
     }
 
     /// Where the word of `sender` may lead this mesh.
     pub(crate) fn origin_of(&self, sender: PeerId) -> Origin {
-        if sender == self.inner().peer {
+        if sender == self.peer {
             return Origin::User;
         }
-        self.inner().network.get().map_or(Origin::Internet, |network| network.origin_of(&sender))
+        self.network.get().map_or(Origin::Internet, |network| network.origin_of(&sender))
     }
 
     /// What a ref of this name points to, by the word of `origin`.
     pub(crate) fn target(&self, wire: WireRef, origin: Origin) -> Target {
-        if wire.peer == self.inner().peer && wire.epoch == 0 {
-            return Target::Named(named::Named::of(self, wire.object, &wire.protocol));
+        if wire.peer == self.peer && wire.epoch == 0 {
+            return Target::Named(Named::of(self, wire.object, &wire.protocol));
         }
-        if wire.peer == self.inner().peer {
-            if let Some(target) = self.inner().objects.local(&wire.object, &wire.protocol) {
+        if wire.peer == self.peer {
+            if let Some(target) = self.objects.local(&wire.object, &wire.protocol) {
                 return Target::Local(target);
             }
             let reason = self.absent(wire.epoch);
             return Target::Gone(Arc::new((wire, reason)));
         }
-        match self.inner().network.get() {
+        match self.network.get() {
             Some(network) => Target::Remote(network.target(wire, origin)),
             None => Target::Unbound(Arc::new(wire)),
         }
@@ -489,46 +252,17 @@ impl Mesh {
 
     /// What a watcher of an object that isn't there is told, by the epoch of its ref.
     pub(crate) fn absent(&self, epoch: u64) -> DownReason {
-        if epoch == 0 || epoch == self.inner().epoch {
-            DownReason::NoSuchActor
-        } else {
-            DownReason::Stale
-        }
+        if epoch == 0 || epoch == self.epoch { DownReason::NoSuchActor } else { DownReason::Stale }
     }
 
-    pub(crate) fn downgrade(&self) -> WeakMesh {
-        WeakMesh { hold: Arc::downgrade(&self.hold), inner: Arc::downgrade(&self.hold.inner) }
+    pub(crate) fn downgrade(&self) -> Weak<Self> {
+        self.itself.inner()
     }
 }
 
 impl std::fmt::Debug for Mesh {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Mesh").field("peer", &self.inner().peer).finish_non_exhaustive()
-    }
-}
-
-/// An actor that is only just being started, by the name of its type.
-struct OfType(&'static str);
-
-impl Named for OfType {
-    fn name(&self) -> String {
-        self.0.to_owned()
-    }
-}
-
-/// The mesh has ended, and with it the threads that an actor could run on. Start another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this mesh is shut down")]
-pub struct MeshEnded;
-
-/// A cell on its way to a running actor. If it never arrives (the actor is gone already), it ends.
-struct Arrival<A: RemoteActor>(Option<Arc<ActorCell<A>>>);
-
-impl<A: RemoteActor> Drop for Arrival<A> {
-    fn drop(&mut self) {
-        if let Some(cell) = self.0.take() {
-            cell.end(&mut Hand::default(), DownReason::Stopped);
-        }
     }
 }
 
@@ -540,6 +274,11 @@ pub(crate) struct WeakMesh {
 }
 
 impl WeakMesh {
+    /// The same, as refs know it.
+    pub(crate) fn binder(&self) -> WeakBinder {
+        WeakBinder::new(self.inner.clone())
+    }
+
     /// `None` when it's gone. While it lingers it is still there.
     pub(crate) fn upgrade(&self) -> Option<Mesh> {
         let hold = match self.hold.upgrade() {

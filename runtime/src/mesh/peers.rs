@@ -3,7 +3,9 @@
 use super::Mesh;
 use std::net::SocketAddr;
 use std::time::Duration;
-use webmesh_transport::{ConnectError, JoinError, PathKind, PeerId, PeerRef, PeerRefChanges};
+use webmesh_transport::{
+    ConnectError, Explanation, JoinError, PathKind, PeerId, PeerRef, PeerRefChanges,
+};
 
 /// The answer to [`Mesh::ping`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,7 +197,7 @@ impl Mesh {
     ///
     /// # Errors
     /// [`ConnectError`].
-    pub async fn explain(&self, peer: &PeerRef) -> Result<crate::Explanation, ConnectError> {
+    pub async fn explain(&self, peer: &PeerRef) -> Result<Explanation, ConnectError> {
         let link = self.inner().endpoint.connect(peer).await?;
         self.inner().endpoint.explain(&link.peer()).await.ok_or(ConnectError::Closed)
     }

@@ -1,6 +1,6 @@
 //! For how long a mesh that ends waits for the word of its peers about tells in doubt: a core, without clock or network.
 
-use crate::network::InDoubt;
+use crate::net::network::InDoubt;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 

@@ -11,6 +11,7 @@ mod elsewhere;
 mod ending;
 mod hoarding;
 mod hostile_refs;
+mod lanes;
 mod losses;
 mod order;
 mod outages;

@@ -156,6 +156,39 @@ async fn a_reply_that_waits_for_room_holds_up_nothing_else_on_its_link() {
     }
 }
 
+/// Longer than any of this takes.
+const LONG: Duration = Duration::from_secs(3600);
+
+#[webmesh::test]
+async fn a_reply_that_is_awaited_comes_however_many_before_it_nobody_looks_at() {
+    let (_network, guest, far_host) = little_room().await;
+    let mut desks = Vec::new();
+    for n in 0..3 {
+        let desk = far_host.spawn(|| crate::world::DeskActor { log: Default::default() });
+        let name = format!("desk/{n}");
+        far_host.publish(&name, &desk).allow(webmesh::Anyone).await.unwrap();
+        let far: webmesh::ActorRef<crate::world::Desk> =
+            guest.resolve(&name).at(&far_host.peer_ref()).await.unwrap();
+        desks.push(far);
+    }
+    const LEN: usize = (1 << 20) - 100;
+    let soon = Duration::from_secs(5);
+    // More than there are streams for, all of which the actors answer at once.
+    let fetch = |at: usize| desks[at % 2].ask(Fetch { len: LEN }).timeout(LONG);
+    let mut left_alone: Vec<_> = (0..100).map(fetch).collect();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    for _ in 0..3 {
+        let awaited = desks[2].ask(Fetch { len: LEN }).timeout(soon).await;
+        assert_eq!(awaited.map(|body| body.len()), Ok(LEN));
+    }
+    // The last one first; none of those that had to wait is lost.
+    while let Some(ask) = left_alone.pop() {
+        let begun = tokio::time::Instant::now();
+        assert_eq!(ask.await.map(|body| body.len()), Ok(LEN), "after {}", left_alone.len());
+        assert!(begun.elapsed() < soon, "{:?}", begun.elapsed());
+    }
+}
+
 #[webmesh::test]
 async fn replies_that_nobody_reads_are_dropped_beyond_their_bound_and_say_so() {
     let network = MemoryNetwork::new(9);

@@ -3,11 +3,15 @@
 use actix::{AsyncContext, Context};
 use tokio::sync::mpsc;
 
-use super::{Connection, Order, Waiter};
+use super::Connection;
 use crate::{
-    dial::{ConnectError, dial},
-    path::places::{self, Places},
-    printable::Excerpt,
+    dial::{dial, tunnels::tunnels},
+    ground::sanitize::Excerpt,
+    link::connect_error::ConnectError,
+    shared::{
+        dial_targets::Places,
+        order::{Order, Waiter},
+    },
 };
 
 /// Addresses that wait for the dial under way to fail.
@@ -47,7 +51,7 @@ impl Connection {
         tracing::debug!(peer = %self.peer, ?addresses, rendezvous = points.len(), "dial");
         self.recovery.learn(&points);
         let (late, roads) = mpsc::unbounded_channel();
-        self.shared.socket.spawn(places::tunnels(&self.shared, &addresses, tls, late.clone()));
+        self.shared.socket.spawn(tunnels(&self.shared, &addresses, tls, late.clone()));
         self.late = Some(late);
         self.meet(points, ctx);
         let (shared, peer, actor) = (self.shared.clone(), self.peer, ctx.address());

@@ -8,18 +8,18 @@ mod alive;
 mod dialling;
 mod duplicates;
 mod notes;
+mod port_guess;
 mod punching;
 mod recovery;
 mod rendezvous;
 mod renewal;
 mod turns;
 
-pub(crate) use renewal::Newer;
-
 use duplicates::close_if_drained;
 use notes::{Ended, attend};
+use port_guess::{ATTEMPT_MAX, Guesser, PAY_EVERY};
 use recovery::Recovery;
-use renewal::{BESIDE_AT_ONCE, Beside, digest};
+use renewal::{BESIDE_AT_ONCE, Beside};
 use std::{
     net::SocketAddr,
     num::NonZeroU32,
@@ -31,45 +31,46 @@ use std::{
 };
 use turns::{TURNS_AFTER, Turning};
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use governor::{Quota, RateLimiter};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    bucket::Bucket,
-    dial::{Authenticated, ConnectError, Late},
-    endpoint::Shared,
-    hello::{InstanceId, LinkStream, Note, Notes, write_note},
+    dial::Late,
+    ground::{address::canonical, sanitize::Excerpt},
     identity::PeerId,
-    limits::TokioClock,
-    link::{Link, LinkDown, Parts, PathKind},
+    limits::{TokioClock, bucket::Bucket},
+    link::{Link, Parts, authenticated::Authenticated},
+    meetings::introduction,
     nat::{
         NatClass,
         birthday::{Guesses, SOCKETS, SOCKETS_AT_CARRIER},
     },
     path::{
-        candidates::{CANDIDATES_MAX, canonical},
-        congestion::acks_of,
+        candidates::CANDIDATES_MAX,
         explain::{Candidate, Explanation, reason},
+        kind::PathKind,
         liveness::{Event, Keeper, Liveness},
         nonces::Nonces,
-        places::Places,
+        order::{Happened, LinkOrder},
         pulse::Pulse,
-        scouts::{self, ATTEMPT_MAX, Guesser, PAY_EVERY},
     },
     peer_ref::{PeerRef, RendezvousPoint},
-    printable::Excerpt,
-    rendezvous::{
-        meeting::{self, Meeting},
-        protocol::{Candidates, Message as Said, Refusal},
-        session::News,
+    quic::congestion::acks_of,
+    shared::{
+        Shared,
+        dial_targets::Places,
+        newer::{Newer, digest},
+        order::{Answer, Meeting, News, Order, Waiter},
     },
-    socket::handles::Road,
     tunnel::is_far_end,
+    wire::{
+        closing::LinkDown,
+        hello::{InstanceId, LinkStream, Note, Notes, write_note},
+        rendezvous::{Candidates, Message as Said, Refusal},
+        road::Road,
+    },
 };
-
-/// Who waits for a link.
-pub(crate) type Waiter = oneshot::Sender<Result<Link, ConnectError>>;
 
 /// How long a dead connection's handle is kept, so that QUIC can repeat its close to a peer that missed
 /// it. A guess: three probe timeouts at a round trip of 300 ms.
@@ -104,69 +105,6 @@ const ASKED_MAX: usize = 256;
 /// Messages about rendezvous per second that a peer may send; more wait. A guess: a meeting takes two or three.
 const SAID_EVERY: Duration = Duration::from_millis(50);
 const SAID_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(39);
-
-/// What a connection actor is told.
-pub(crate) enum Order {
-    /// Somebody wants a link; these addresses may help.
-    Dial { places: Places, waiter: Waiter },
-    /// The peer may be elsewhere than its link leads.
-    Renew { newer: Newer, waiter: Option<Waiter> },
-    /// The link beside which the peer is dialled has answered.
-    Works { link: u64 },
-    /// The links to the peer are no longer wanted; says whether there were any.
-    Disconnect { reason: String, done: oneshot::Sender<bool> },
-    /// A handshake with this peer is complete, HELLO included. Those wait for it who dialled an address alone.
-    Established { authenticated: Box<Authenticated>, waiters: Vec<Waiter> },
-    /// The dial under way failed.
-    DialFailed(ConnectError),
-    /// A link is to be asked whether it is still known to the peer; without one, the one that is up: somebody says that it isn't, or
-    /// a road that leads through the peer is silent.
-    Knock { link: Option<u64> },
-    /// Something was sent along the relayed road of a link, and nothing came back for a while.
-    Silent { link: u64 },
-    /// A road in use leads through the peer, and has carried something.
-    Depended,
-    /// The relay `by` has lost the flow that a road of a link leads through.
-    Lost { link: u64, by: PeerId, road: Road },
-    /// A session with the rendezvous `by` stands again.
-    Attached { by: PeerId },
-    /// Answers are expected on a link from now on, or its peer is watched.
-    Expect { link: u64 },
-    /// The user of a draining link is done with it.
-    Drained { link: u64 },
-    /// This side is about to close a link.
-    Ending { link: u64, why: LinkDown },
-    /// The peer said something about a link.
-    Noted { link: u64, note: Note },
-    /// Something to be said to the peer.
-    Say(Said),
-    /// The peer is to introduce this host to another.
-    Ask { target: PeerId, candidates: Candidates, waiter: oneshot::Sender<Answer> },
-    /// A rendezvous of the peer has introduced this host to it.
-    Met(Meeting),
-    /// A rendezvous says that the peer is about to call, and where it is seen.
-    Expected { by: PeerId, road: Option<Road>, candidates: Candidates },
-    /// How is the peer reached, and why not better?
-    Explain(oneshot::Sender<Explanation>),
-    /// No further rendezvous will introduce this host to the peer.
-    MeetingsOver {
-        /// Why one of them didn't introduce this host to the peer.
-        refusal: Option<Refusal>,
-        /// Whether all of them say that it isn't there.
-        absent: bool,
-        /// Whether some did introduce it, and none of them relays.
-        unrelayed: bool,
-    },
-    /// The connection of a link ended.
-    Closed { link: u64, why: LinkDown },
-}
-
-impl Message for Order {
-    type Result = ();
-}
-
-/// What a rendezvous answered to an [`Order::Ask`], and the road to it.
-pub(crate) type Answer = (Said, Road);
 
 /// A question that a rendezvous hasn't answered.
 struct Asked {
@@ -351,7 +289,7 @@ impl Connection {
         self.shared.met(&link, hello.reference.as_ref());
         let claimed = hello.reference.as_ref().map(PeerRef::addresses).unwrap_or_default();
         // Its loopback is another one, unless it is on this host.
-        let others = meeting::roads(&self.shared, claimed.iter().copied(), road.remote);
+        let others = introduction::roads(&self.shared, claimed.iter().copied(), road.remote);
         link.pulse().add(others.iter().take(CANDIDATES_MAX).copied());
         self.add_met_roads(&link);
         if road.flow.is_some() && others.len() > CANDIDATES_MAX {
@@ -530,28 +468,17 @@ impl Handler<Order> for Connection {
                 }
             }
             Order::DialFailed(error) => self.dial_failed(error, ctx),
-            Order::Knock { link } => {
-                if link.is_none() {
-                    self.pending.fetch_sub(1, Ordering::SeqCst);
-                }
-                self.knock(link, ctx);
+            Order::Knock => {
+                self.pending.fetch_sub(1, Ordering::SeqCst);
+                self.knock(self.up, ctx);
             }
-            Order::Silent { link } => self.silent(link, ctx),
             Order::Depended => {
                 self.pending.fetch_sub(1, Ordering::SeqCst);
                 self.depended(ctx);
             }
-            Order::Lost { link, by, road } => self.lost(link, by, road, ctx),
             Order::Attached { by } => {
                 self.pending.fetch_sub(1, Ordering::SeqCst);
                 self.attached(by, ctx);
-            }
-            Order::Expect { link } => self.tick(link, ctx),
-            Order::Drained { link } => self.drained(link),
-            Order::Ending { link, why } => {
-                if let Some(index) = self.position(link) {
-                    self.entries[index].ending.get_or_insert(why);
-                }
             }
             Order::Noted { link, note } => self.noted(link, note, ctx),
             Order::Say(said) => {
@@ -590,6 +517,26 @@ impl Handler<Order> for Connection {
                 self.late = None;
             }
             Order::Closed { link, why } => self.down(link, why),
+        }
+        self.stop_if_idle(ctx);
+    }
+}
+
+impl Handler<LinkOrder> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, LinkOrder { link, what }: LinkOrder, ctx: &mut Context<Self>) {
+        match what {
+            Happened::Expect => self.tick(link, ctx),
+            Happened::Doubted => self.knock(Some(link), ctx),
+            Happened::Silent => self.silent(link, ctx),
+            Happened::Lost { by, road } => self.lost(link, by, road, ctx),
+            Happened::Drained => self.drained(link),
+            Happened::Ending { why } => {
+                if let Some(index) = self.position(link) {
+                    self.entries[index].ending.get_or_insert(why);
+                }
+            }
         }
         self.stop_if_idle(ctx);
     }

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::{hello::HelloError, rendezvous::protocol::FLOWS_DEAD_MAX};
+use crate::wire::{hello::HelloError, rendezvous::FLOWS_DEAD_MAX};
 
 /// Messages about rendezvous that wait for their turn; whoever sends more is cut off, for they would wait in QUIC's window,
 /// which is large. A peer that keeps to [`ASKED_MAX`] never has so many; a guess, at ~200 bytes each.

@@ -38,7 +38,7 @@ impl Connection {
         let count = if own.carrier_grade { SOCKETS_AT_CARRIER } else { SOCKETS };
         let (shared, pulse) = (self.shared.clone(), self.entries[index].link.pulse().clone());
         self.shared.socket.spawn(async move {
-            scouts::send_out(shared.clone(), pulse, target, count).await;
+            port_guess::send_out(shared.clone(), pulse, target, count).await;
             shared.scouting.store(false, Ordering::SeqCst);
         });
         self.pay(id, now() + ATTEMPT_MAX, ctx);
@@ -64,7 +64,7 @@ impl Connection {
             Guesser::new(seen.ip(), guesses)
         });
         let targets = guesser.paid();
-        let guess = scouts::guess(self.shared.clone(), link.pulse().clone(), targets);
+        let guess = port_guess::guess(self.shared.clone(), link.pulse().clone(), targets);
         self.shared.socket.spawn(guess);
     }
 

@@ -5,7 +5,7 @@
 //! every rendezvous that is known for the peer is asked for an introduction again, by both sides.
 
 use super::*;
-use crate::relay::frame::FlowToken;
+use crate::wire::relay_frame::FlowToken;
 
 /// A road that was silent for so long is one to be replaced: other roads have had their chance. A guess.
 const SILENT_MAX: Duration = Duration::from_secs(1);
@@ -124,7 +124,7 @@ impl Connection {
         let relay = road.flow.and_then(granted_by);
         if silent {
             if let Some(relay) = relay {
-                self.shared.order_here(relay, Order::Knock { link: None });
+                self.shared.order_here(relay, Order::Knock);
             }
             let introduced = road.flow.is_some() || !self.seen_at.is_empty();
             if introduced && !self.recovery.is_asking() {
@@ -139,8 +139,7 @@ impl Connection {
     }
 
     /// There is a reason to believe that the peer doesn't know a link any more. That changes nothing but that it is asked.
-    pub(super) fn knock(&mut self, link: Option<u64>, ctx: &mut Context<Self>) {
-        let id = link.or(self.up);
+    pub(super) fn knock(&mut self, id: Option<u64>, ctx: &mut Context<Self>) {
         let Some((id, index)) = id.and_then(|id| Some((id, self.position(id)?))) else { return };
         let (entry, now) = (&mut self.entries[index], now());
         if entry.knocked.is_some_and(|before| now < before + KNOCK_EVERY) {
@@ -206,7 +205,7 @@ impl Connection {
         }
         let signed = self.shared.signed_points(&self.peer);
         let points = signed.into_iter().chain(self.recovery.points.iter().cloned()).collect();
-        let asked = meeting::whom_to_ask(&self.shared, self.peer, points);
+        let asked = introduction::whom_to_ask(&self.shared, self.peer, points);
         if asked.is_empty() {
             return;
         }
@@ -218,7 +217,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 _ = stopped => {}
-                () = meeting::meet_again(&shared, peer, asked, met) => {}
+                () = introduction::meet_again(&shared, peer, asked, met) => {}
             }
         });
     }

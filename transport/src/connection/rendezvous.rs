@@ -5,7 +5,7 @@ use super::*;
 impl Connection {
     /// Asks rendezvous of the peer's, and this host's own, for introductions.
     pub(super) fn meet(&mut self, points: Vec<RendezvousPoint>, ctx: &mut Context<Self>) {
-        let asked = meeting::whom_to_ask(&self.shared, self.peer, points);
+        let asked = introduction::whom_to_ask(&self.shared, self.peer, points);
         if asked.is_empty() {
             self.late = None;
             return;
@@ -15,8 +15,8 @@ impl Connection {
         let (shared, peer, actor) = (self.shared.clone(), self.peer, ctx.address());
         self.shared.socket.spawn(async move {
             let met = |met| actor.do_send(Order::Met(met));
-            let meeting::Outcome { refusal, absent, unrelayed } =
-                meeting::meet(&shared, peer, asked, met).await;
+            let introduction::Outcome { refusal, absent, unrelayed } =
+                introduction::meet(&shared, peer, asked, met).await;
             actor.do_send(Order::MeetingsOver { refusal, absent, unrelayed });
         });
     }
@@ -35,7 +35,7 @@ impl Connection {
             && let Some(there) = self.shared.road(&by)
         {
             // The peer opens its NAT for what comes from here.
-            for road in meeting::roads(&self.shared, [seen], there.remote) {
+            for road in introduction::roads(&self.shared, [seen], there.remote) {
                 let _ = late.send(Late::Road(road));
             }
         }
@@ -83,7 +83,7 @@ impl Connection {
         // In turn, the first of each before the second of any: so one that names many doesn't crowd out the others.
         let longest = self.seen_at.iter().map(|(_, seen)| seen.len()).max().unwrap_or_default();
         let nth = |n| self.seen_at.iter().filter_map(move |(_, seen)| seen.get(n).copied());
-        let direct = meeting::roads(&self.shared, (0..longest).flat_map(nth), active.remote);
+        let direct = introduction::roads(&self.shared, (0..longest).flat_map(nth), active.remote);
         let roads = direct.into_iter().take(CANDIDATES_MAX).chain(self.standby.iter().copied());
         if active.flow.is_some() {
             link.pulse().open(roads);
@@ -114,7 +114,7 @@ impl Connection {
             }
             Said::Here { candidates } => {
                 self.learn_nat(&candidates);
-                let roads = meeting::roads(&self.shared, candidates.addresses, road.remote);
+                let roads = introduction::roads(&self.shared, candidates.addresses, road.remote);
                 link.pulse().add(roads.iter().take(CANDIDATES_MAX).copied());
                 // Whoever says so has opened its NAT for the addresses that it knew by then.
                 link.pulse().invited();

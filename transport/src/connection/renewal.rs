@@ -5,13 +5,11 @@
 //! the dial is done first, the new link takes over: at once from one to a process that is no more, and as duplicates are settled
 //! otherwise.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::watch;
 
 use super::*;
-use crate::{bucket::Bucket, peer_ref::SignedRef};
+use crate::limits::bucket::Bucket;
 
 /// Dials beside a link that may be begun at once, and how many more a second. A guess: a server that restarts again and again does
 /// so less often, and a peer that signs without end has nobody dialled more often than that.
@@ -21,42 +19,6 @@ const BESIDE_PER_SECOND: f64 = 0.1;
 /// Between the pings that ask the link, and how many there are at most: some may be lost. A guess.
 const ASK_EVERY: Duration = Duration::from_millis(100);
 const ASKS_MAX: usize = 50;
-
-/// Where else the peer may be.
-#[derive(Debug)]
-pub(crate) struct Newer {
-    /// The version of the peer's own word for it. `None`: others say so, who are believed only while the peer is silent.
-    pub(crate) version: Option<u64>,
-    /// Stands for what it names.
-    pub(crate) digest: u64,
-    pub(crate) places: Places,
-}
-
-impl Newer {
-    /// `places`: what of it may be tried.
-    pub(crate) fn signed(signed: &SignedRef, places: Places) -> Self {
-        Self { version: Some(signed.version()), digest: digest(signed), places }
-    }
-
-    /// Nobody signed this.
-    pub(crate) fn hinted(places: Places) -> Self {
-        Self { version: None, digest: 0, places }
-    }
-}
-
-/// Equal for references that name the same places.
-pub(super) fn digest(signed: &SignedRef) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    let mut addresses = signed.addresses().to_vec();
-    addresses.sort_unstable();
-    addresses.hash(&mut hasher);
-    let mut points: Vec<_> = signed.rendezvous().iter().collect();
-    points.sort_unstable_by_key(|point| *point.peer.as_bytes());
-    for point in points {
-        (point.peer.as_bytes(), &point.addresses, &point.tls).hash(&mut hasher);
-    }
-    hasher.finish()
-}
 
 /// A dial beside a link.
 pub(super) struct Beside {
@@ -80,10 +42,20 @@ impl Connection {
         let link = self.entries[index].link.clone();
         if let Some(beside) = self.beside.as_mut().filter(|beside| beside.link == link.id()) {
             if newer.version > beside.version {
+                // The peer's own word doesn't wait until what others say has come to nothing: that dial ends here.
+                let hearsay = beside.version.is_none() && waiter.is_some();
+                let rx = hearsay.then(|| {
+                    let (wanted, rx) = watch::channel(());
+                    beside.wanted = wanted;
+                    rx
+                });
                 beside.version = newer.version;
                 self.entries[index].digest = newer.digest;
                 link.set_known_version(newer.version.unwrap_or_default());
                 self.keep_untried(newer.places);
+                if let Some(rx) = rx {
+                    self.ask_whether_it_works(link, rx, ctx);
+                }
             }
             self.waiters.extend(waiter);
             return;
@@ -112,7 +84,7 @@ impl Connection {
             // If it has merely moved, its link can go there too.
             if let Some(road) = link.lease().road() {
                 let there = newer.places.addresses.iter().copied();
-                let roads = meeting::roads(&self.shared, there, road.remote);
+                let roads = introduction::roads(&self.shared, there, road.remote);
                 link.pulse().add(roads.into_iter().take(CANDIDATES_MAX));
             }
         }

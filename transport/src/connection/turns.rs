@@ -2,12 +2,10 @@
 
 use super::*;
 use crate::{
+    ground::address::is_public,
     nat::Mapping,
-    path::{
-        places::is_public,
-        turns::{Output, TURNS_MAX, Turns},
-    },
-    socket::udp::Reach,
+    path::turns::{Output, TURNS_MAX, Turns},
+    wire::road::Reach,
 };
 
 /// Plain punching is over by then: the fifth check of a road is made 4 s after the first. A guess.

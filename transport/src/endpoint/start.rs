@@ -1,8 +1,59 @@
 //! How the parts of an endpoint are put together.
 
-use super::*;
-use crate::nat::{SystemResolver, resolver};
-use crate::rendezvous::{meeting::UNASKED_MAX, opening::OPENED_MAX};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64},
+    },
+};
+
+use actix::Actor;
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use rand::RngExt;
+
+#[cfg(feature = "port-mapping")]
+use crate::surroundings::port_mapping;
+use crate::{
+    connection::Connection,
+    endpoint::{
+        accepting::accept_all,
+        config::{BindError, EndpointConfig, bind, bind_all},
+    },
+    interfaces,
+    limits::{Admissions, InitialGate, bucket::Bucket, log_quota::LogQuota},
+    link::Observer,
+    meetings::{introduction::UNASKED_MAX, opening::OPENED_MAX, session::Sessions},
+    nat::SystemResolver,
+    path::pulse::Pulses,
+    peer_ref::{PeerRefStore, local_ref::OwnRef},
+    placement::Placement,
+    quic::{
+        self, Quic,
+        cid::Cids,
+        tls::{Tls, TunnelTls},
+    },
+    relay::forwarder::Forwarder,
+    rendezvous::{host::Host, join::Joiner},
+    shared::{RefusedCounters, Settings, Shared, Start, order::News},
+    socket::mesh_socket::{ForOthers, MeshSocket, Wire},
+    surroundings::{nat64, roaming},
+    tunnel::{pump, wire::Tunnels},
+    wire::hello::InstanceId,
+};
+
+/// Peers whose addresses are remembered, at up to ~3 KB each. A guess.
+const KNOWN_PEERS_MAX: usize = 4096;
+
+/// How the actors of an endpoint are started.
+const START: Start = Start {
+    connection: |peer, shared, pending| {
+        Connection::new(peer, shared.clone(), pending.clone()).start().recipient()
+    },
+    sessions: |shared| Sessions::new(shared).start().recipient(),
+};
 
 impl Shared {
     /// Runs on the network thread.
@@ -32,7 +83,7 @@ impl Shared {
             network,
         } = config;
         #[cfg(not(feature = "sim"))]
-        let network: Option<crate::config::Simulated> = None;
+        let network: Option<crate::endpoint::config::Simulated> = None;
         let peer = secret.peer_id();
         // Endpoints of one seeded run must differ from each other.
         let seed = placement.seed().map(|seed| {
@@ -124,6 +175,7 @@ impl Shared {
             own_ref: Mutex::new(own_ref),
             #[cfg(feature = "port-mapping")]
             mapped: Mutex::default(),
+            start: START,
             sessions: OnceLock::new(),
             attached: Mutex::default(),
             nat64: Mutex::default(),
@@ -134,7 +186,7 @@ impl Shared {
             started: now,
             seed,
             log_quota: LogQuota::default(),
-            refused: stats::RefusedCounters::default(),
+            refused: RefusedCounters::default(),
             closing: OnceLock::new(),
         });
         tracing::info!(%peer, listen = ?locals, serves = shared.host.lock().serves(), "started");
@@ -148,7 +200,7 @@ impl Shared {
         let resolver = resolver.or_else(|| is_real.then(|| Arc::new(SystemResolver) as _));
         if let Some(resolver) = resolver {
             let weak = Arc::downgrade(&shared);
-            actix_rt::spawn(resolver::watch(weak, locals.clone(), resolver));
+            actix_rt::spawn(nat64::watch(weak, locals.clone(), resolver));
         }
         if is_real {
             let weak = Arc::downgrade(&shared);

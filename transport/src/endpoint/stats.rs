@@ -1,9 +1,19 @@
 //! What an endpoint can say of itself to its operator. All of it is read from counters and tables that are there anyway.
 
-use serde::Serialize;
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use super::*;
-use crate::path::explain::Candidate;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::{
+    endpoint::Endpoint, link::Link, path::explain::Candidate, peer_ref::PeerRef, shared::Shared,
+};
 
 /// Datagrams, and runs of them, that were dropped since the start, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -35,15 +45,6 @@ pub struct Served {
     pub flows: usize,
     /// Bytes that were relayed since the start.
     pub relayed_bytes: u64,
-}
-
-/// What an endpoint refused since the start.
-#[derive(Debug, Default)]
-pub(crate) struct RefusedCounters {
-    pub(crate) connections: AtomicU64,
-    pub(crate) handshakes: AtomicU64,
-    pub(crate) sessions: AtomicU64,
-    pub(crate) introductions: AtomicU64,
 }
 
 /// What an endpoint refused since the start, by what was asked for.
@@ -124,27 +125,6 @@ impl Endpoint {
     }
 }
 
-impl Shared {
-    /// What is known of each road to the peer of a link.
-    pub(crate) fn roads(&self, link: &Link) -> Vec<Candidate> {
-        let known = link.pulse().describe();
-        known
-            .iter()
-            .map(|known| {
-                let (path, address) = (link.kind(&known.road), self.shown(known.road.remote));
-                let original = self.nat64.lock().original(address);
-                Candidate::new(known, address, path, original)
-            })
-            .collect()
-    }
-
-    /// A tunnel is where it leads, not what stands for it here.
-    pub(crate) fn shown(&self, address: SocketAddr) -> SocketAddr {
-        let tunnels = self.socket.tunnels().map(|(_, tunnels)| tunnels);
-        tunnels.and_then(|tunnels| tunnels.remote(address)).unwrap_or(address)
-    }
-}
-
 /// How often it is looked whether the reference must be signed anew, for its age or because the clock was set. A guess.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
@@ -179,7 +159,13 @@ impl PeerRefChanges {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{LinkDown, SecretKey, Threads};
+    use crate::{
+        endpoint::config::EndpointConfig,
+        identity::{PeerId, SecretKey},
+        link::Observer,
+        placement::Threads,
+        wire::closing::LinkDown,
+    };
 
     struct Nobody;
 

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::SecretKey;
-use crate::{base32, shortage::with_remedy};
+use crate::ground::{base32, shortage::with_remedy};
 
 const HEADER: &str = "webmesh-secret-1 ";
 const CHECKSUM_LEN: usize = 8;

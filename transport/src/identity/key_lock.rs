@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::KeyFileError;
-use crate::shortage::is_shortage;
+use crate::ground::shortage::is_shortage;
 
 /// The right to run a node with the key of one file, until it is dropped.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ fn open(key: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SecretKey;
+    use crate::identity::SecretKey;
 
     /// A process that is being started holds copies of the locks of this one for a moment: these tests run one by one, for one of them starts
     /// a command.

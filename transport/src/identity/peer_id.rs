@@ -7,7 +7,7 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::signed_bytes;
-use crate::base32::{self, Base32Error};
+use crate::ground::base32::{self, Base32Error};
 
 /// Length of a peer id's text: 256 bits at 5 a symbol.
 pub const PEER_ID_TEXT_LEN: usize = 52;
@@ -182,7 +182,7 @@ impl<'de> Deserialize<'de> for PeerId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SecretKey;
+    use crate::identity::SecretKey;
 
     #[test]
     fn a_peer_id_has_exactly_one_text() {

@@ -156,7 +156,7 @@ mod tests {
         let secret = SecretKey::generate();
         let shown = format!("{secret:?}");
         assert_eq!(shown, format!("SecretKey(of {:?})", secret.peer_id()));
-        assert!(!shown.contains(&crate::base32::encode(&secret.to_bytes())[..8]));
+        assert!(!shown.contains(&crate::ground::base32::encode(&secret.to_bytes())[..8]));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use crate::path::places::is_public;
+use crate::ground::address::is_public;
 
 /// An address of this machine, and what is known about it.
 #[derive(Debug, Clone, Copy)]

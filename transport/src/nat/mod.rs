@@ -1,7 +1,7 @@
 //! What the NAT in front of this host is (docs/wire-transport.md has the form in which peers tell it).
 //!
 //! Cores without IO, time and input are arguments; but for `port_mapping`, which asks the router, and `resolver`, which asks
-//! the name server.
+//! the name server. `surroundings` has them asked.
 
 pub(crate) mod birthday;
 mod class;

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::path::{candidates::canonical, places::is_public};
+use crate::ground::address::{canonical, is_public};
 
 /// The name that has no IPv6 address, and all that it has (RFC 7050, section 8.2).
 pub(crate) const NAME: &str = "ipv4only.arpa";

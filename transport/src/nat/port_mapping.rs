@@ -8,7 +8,6 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroU16,
-    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -19,7 +18,7 @@ use igd_next::{
 };
 use tokio::time::Instant;
 
-use crate::{endpoint::Shared, path::places::is_public};
+use crate::ground::address::is_public;
 
 /// Which router is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,13 +46,7 @@ pub(crate) enum MappingError {
 
 /// Asked for at a time, and renewed after half of it: a router that was restarted has it again within half an hour.
 /// RFC 6886 has two hours.
-const LIFETIME: Duration = Duration::from_secs(3600);
-
-/// Before a mapping that couldn't be renewed is tried again: it lasts for half of its time yet. A guess.
-const RENEW_AGAIN: Duration = Duration::from_secs(60);
-
-/// Before a router that refused is asked again: hosts move to other networks. A guess.
-const RETRY_EVERY: Duration = Duration::from_secs(600);
+pub(crate) const LIFETIME: Duration = Duration::from_secs(3600);
 
 /// For PCP and NAT-PMP: 250 ms, doubled twice (RFC 6886, section 3.1, has nine tries and a minute).
 const TRIES: TimeoutConfig = TimeoutConfig {
@@ -78,7 +71,7 @@ pub(crate) struct Mapped {
     means: Means,
     pub(crate) outside: SocketAddr,
     /// Until when the router forwards it if nothing else is agreed on.
-    until: Instant,
+    pub(crate) until: Instant,
 }
 
 impl Router {
@@ -164,7 +157,7 @@ async fn public(mapped: Mapped) -> Result<Mapped, MappingError> {
 
 impl Mapped {
     /// Has it forwarded for as long again.
-    async fn renew(&mut self) -> Result<(), String> {
+    pub(crate) async fn renew(&mut self) -> Result<(), String> {
         match &mut self.means {
             Means::Pcp(mapping) => {
                 mapping.renew().await.map_err(|e| e.to_string())?;
@@ -193,78 +186,6 @@ impl Mapped {
         };
         if let Err(e) = given {
             tracing::debug!("the router keeps its port until it forgets it: {e}");
-        }
-    }
-}
-
-/// What is there after a mapping couldn't be renewed, and a new one was asked for: the new one, or else the old one for as long as it lasts.
-fn again(
-    before: Mapped,
-    failed: &str,
-    anew: Result<Mapped, MappingError>,
-) -> Result<Mapped, String> {
-    match anew {
-        Ok(mapped) => Ok(mapped),
-        Err(_) if Instant::now() < before.until => {
-            tracing::info!(outside = %before.outside, "the forwarded port isn't renewed yet: {failed}");
-            Ok(before)
-        }
-        Err(e) => Err(e.to_string()),
-    }
-}
-
-/// Keeps a port, and the own PeerRef up to date with it, until the endpoint is gone.
-pub(crate) async fn keep(shared: Weak<Shared>, router: Router, port: NonZeroU16) {
-    loop {
-        let kept = shared.upgrade().and_then(|shared| shared.mapped.lock().take());
-        let mapped = match kept {
-            Some(mut mapped) => match mapped.renew().await {
-                Ok(()) => Ok(mapped),
-                // No answer doesn't take the port back.
-                Err(e) => again(mapped, &e, map(router, port).await),
-            },
-            None => map(router, port).await.map_err(|e| e.to_string()),
-        };
-        let Some(shared) = shared.upgrade() else { return };
-        let wait = match mapped {
-            Ok(mapped) if mapped.until < Instant::now() + LIFETIME / 2 => {
-                shared.set_mapped(Some(mapped));
-                RENEW_AGAIN
-            }
-            Ok(mapped) => {
-                tracing::info!(outside = %mapped.outside, "the router forwards a port to this host");
-                shared.set_mapped(Some(mapped));
-                LIFETIME / 2
-            }
-            Err(e) => {
-                tracing::info!("the router forwards no port to this host: {e}");
-                shared.set_mapped(None);
-                RETRY_EVERY
-            }
-        };
-        let sleep = shared.socket.sleep(wait);
-        drop(shared);
-        sleep.await;
-    }
-}
-
-impl Shared {
-    fn set_mapped(&self, mapped: Option<Mapped>) {
-        self.own_ref.lock().set_mapped(mapped.as_ref().map(|mapped| mapped.outside));
-        *self.mapped.lock() = mapped;
-    }
-
-    /// Gives the port back, if there is one.
-    pub(crate) async fn unmap(self: &Arc<Self>) {
-        let mapped = self.mapped.lock().take();
-        if let Some(mapped) = mapped {
-            // On the network runtime, whose clock its time-outs see.
-            let (done, given) = tokio::sync::oneshot::channel();
-            self.socket.spawn(async move {
-                mapped.give_back().await;
-                let _ = done.send(());
-            });
-            let _ = given.await;
         }
     }
 }

@@ -7,8 +7,8 @@ use serde::{Serialize, Serializer};
 use super::roads::Described;
 use crate::{
     identity::PeerId,
-    link::PathKind,
     nat::{Mapping, NatClass},
+    path::kind::PathKind,
 };
 
 /// How a peer is reached, and why not better.

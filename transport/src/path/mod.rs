@@ -3,27 +3,23 @@
 //! - [`liveness`]: core; when to probe, and what silence means
 //! - `roads`: core; which roads to a peer are proven, and which one is in use
 //! - `pulse`: the probes of one connection: carries out what `roads` decides
-//! - `rtt`: how long answers take on one road
-//! - `acks`: what QUIC got acknowledged along the road in use
 //! - `nonces`: numbers that nobody can guess
 //! - `turns`: core; how neighbours get through routers that took their first probes for their own
-//! - `scouts`: how a symmetric NAT is got through, with luck
 //! - `candidates`: which addresses of a peer to dial
-//! - `congestion`: congestion control that starts anew on another road
 //! - [`explain`]: how a peer is reached, and why not better
-//! - [`hints`]: where others say that it is, and whose word may lead where
-//! - `places`: where else it may be dialled: its rendezvous, and tunnels where UDP is blocked
+//! - `kind`: the kinds of roads
+//! - `origin`: whose word it is what comes along a road
+//! - `order`: what a link and its probes tell the connection actor
 
-pub(crate) mod acks;
 pub mod candidates;
-pub(crate) mod congestion;
 pub mod explain;
-pub mod hints;
+pub(crate) mod kind;
 pub mod liveness;
 pub(crate) mod nonces;
-pub(crate) mod places;
+pub(crate) mod order;
+pub(crate) mod origin;
 pub mod pulse;
 pub(crate) mod roads;
-pub(crate) mod rtt;
-pub(crate) mod scouts;
 pub(crate) mod turns;
+
+pub use crate::peer_ref::hints;

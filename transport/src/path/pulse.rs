@@ -19,30 +19,28 @@ use ring::hmac;
 use tokio::sync::oneshot;
 
 use super::{
-    acks::Acks,
-    candidates::plausible,
     nonces::Nonces,
-    places::is_public,
     roads::{Answered, Described, Output, Roads},
 };
 use crate::{
-    connection::Order,
+    ground::address::{is_public, plausible},
     identity::PeerId,
     nat::classify::Observation,
-    socket::{
-        handles::{Mirror, Road},
-        mesh_socket::MeshSocket,
-        udp::Reach,
+    path::{
+        order::{Happened, LinkOrder},
+        roads::PINGS_MAX,
     },
-    wire::{FRAME_BYTES, Frame, MTU_MAX, Tag},
+    quic::acks::Acks,
+    socket::{handles::Mirror, mesh_socket::MeshSocket},
+    wire::{
+        frame::{FRAME_BYTES, Frame, MTU_MAX, Tag},
+        road::{Reach, Road},
+    },
 };
 
 /// How long an answer to [`Pulse::ping`] is waited for.
 const PING_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Pings under way on one link; an older one is given up for a newer. One a millisecond, the most that `webmesh ping` sends, over
-/// [`PING_TIME_MAX`].
-pub(crate) const PINGS_MAX: usize = 5_000;
 /// Between two doubts whether the peer still knows a connection, however often somebody says that it doesn't.
 const DOUBT_EVERY: Duration = Duration::from_secs(1);
 
@@ -119,7 +117,7 @@ pub(crate) struct Pulse {
     to_us: Tag,
     handle: SocketAddr,
     socket: Arc<MeshSocket>,
-    orders: actix::WeakRecipient<Order>,
+    orders: actix::WeakRecipient<LinkOrder>,
     /// What QUIC got acknowledged; congestion control is told by it when the road changes.
     acks: Arc<Acks>,
     expecting: AtomicUsize,
@@ -164,7 +162,7 @@ impl Pulse {
         handle: SocketAddr,
         road: Road,
         socket: Arc<MeshSocket>,
-        orders: actix::WeakRecipient<Order>,
+        orders: actix::WeakRecipient<LinkOrder>,
         nonces: Nonces,
         acks: Option<Arc<Acks>>,
     ) -> Self {
@@ -213,11 +211,8 @@ impl Pulse {
     pub(crate) fn expect_answers(self: &Arc<Self>) -> Expecting {
         self.expecting.fetch_add(1, Ordering::SeqCst);
         // The actor is told once per busy period, not once per request.
-        if !self.armed.load(Ordering::SeqCst)
-            && !self.armed.swap(true, Ordering::SeqCst)
-            && let Some(actor) = self.orders.upgrade()
-        {
-            actor.do_send(Order::Expect { link: self.link });
+        if !self.armed.load(Ordering::SeqCst) && !self.armed.swap(true, Ordering::SeqCst) {
+            self.tell(Happened::Expect);
         }
         Expecting { pulse: self.clone() }
     }
@@ -237,7 +232,7 @@ impl Pulse {
     pub(crate) fn watch(self: &Arc<Self>) -> Watching {
         if self.watching.fetch_add(1, Ordering::Relaxed) == 0 {
             // The end of the last one it finds out by itself.
-            self.tell(Order::Expect { link: self.link });
+            self.tell(Happened::Expect);
         }
         Watching { pulse: self.clone() }
     }
@@ -311,18 +306,18 @@ impl Pulse {
         if state.doubted.is_none_or(|before| now >= before + DOUBT_EVERY) {
             state.doubted = Some(now);
             drop(state);
-            self.tell(Order::Knock { link: Some(self.link) });
+            self.tell(Happened::Doubted);
         }
     }
 
     /// The relay `by` has lost the flow that `road` leads through.
     pub(crate) fn lost(&self, by: PeerId, road: Road) {
-        self.tell(Order::Lost { link: self.link, by, road });
+        self.tell(Happened::Lost { by, road });
     }
 
-    fn tell(&self, order: Order) {
+    fn tell(&self, what: Happened) {
         if let Some(actor) = self.orders.upgrade() {
-            actor.do_send(order);
+            actor.do_send(LinkOrder { link: self.link, what });
         }
     }
 
@@ -468,7 +463,7 @@ impl Pulse {
             None => state.roads.question(now),
         });
         if self.state.lock().roads.active().flow.is_some() {
-            self.tell(Order::Silent { link: self.link });
+            self.tell(Happened::Silent);
         }
     }
 

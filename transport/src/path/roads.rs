@@ -28,23 +28,26 @@ mod known;
 mod room;
 mod silent;
 
-pub(crate) use doubt::PATIENCE_MIN;
 use doubt::{Doubt, Step};
 use known::{Known, Origin};
 use silent::{CHECKS_MAX, SilentHosts};
 
-use super::{acks::Proof, nonces::Nonces, rtt::Rtt};
-use crate::{socket::handles::Road, wire::FRAME_BYTES};
-
-/// Roads of one peer. A guess: both families, a few interfaces and NATs on both sides.
-pub(crate) const ROADS_MAX: usize = 16;
+use super::nonces::Nonces;
+use crate::{
+    quic::{acks::Proof, rtt::Rtt},
+    wire::{frame::FRAME_BYTES, road::Road},
+};
 
 /// Between probes of a proven road that isn't in use; NATs forget a mapping after 30 s (docs/measurements.md).
 const STANDBY_EVERY: Duration = Duration::from_secs(20);
 
+/// Pings under way on one link; an older one is given up for a newer. One a millisecond, the most that `webmesh ping` sends, over
+/// the five seconds that an answer to one is waited for.
+pub(crate) const PINGS_MAX: usize = 5_000;
+
 /// Our nonces per road whose answers are still welcome: all pings that may be under way. One each 500 ms makes more than the
 /// minute after which a silent peer is gone.
-const OPEN_MAX: usize = super::pulse::PINGS_MAX;
+const OPEN_MAX: usize = PINGS_MAX;
 
 /// Nonces of the peer that are remembered, so that a replayed probe starts nothing.
 const SEEN_MAX: usize = 64;

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use super::address::{AddressFault, AddressRef, check_address};
 use super::signed::{ContentError, RefContent, RendezvousPoint};
 use super::{ADDRESSES_MAX, PEER_REF_LEN_MAX, RENDEZVOUS_ADDRESSES_MAX, RENDEZVOUS_MAX};
-use crate::{PeerId, PeerIdError};
+use crate::identity::{PeerId, PeerIdError};
 
 /// First byte of a reference of addresses only. Two bits away from [`CLASS_SIGNED`], so that no flipped bit turns a
 /// signed reference into an unsigned one.

@@ -7,7 +7,7 @@ use super::codec::{self, Decoded};
 use super::signed::{RefContent, SignedRef, check_expiry};
 use super::text::{ParseError, to_encoding};
 use super::{AddressRef, DecodeError, ExpiredError};
-use crate::PeerId;
+use crate::identity::PeerId;
 
 /// What [`inspect()`] finds.
 #[derive(Clone, Debug, PartialEq, Eq)]

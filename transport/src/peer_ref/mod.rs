@@ -3,6 +3,8 @@
 //! - [`PeerRef`]: either class of reference, in bytes and as text.
 //! - `address`: which addresses a reference may name, and [`AddressRef`], the class that names nothing else.
 //! - `signed`: [`SignedRef`], the class that its own host has signed; versions and expiry.
+//! - [`hints`]: where others say that a host is, and whose word may lead where.
+//! - `local_ref`: this host's own reference, signed anew in time.
 //! - `codec`: the one encoding of each content.
 //! - `text`: the `wm1…` form for a chat message or a QR code.
 //! - [`inspect()`]: explains any text, valid or not.
@@ -12,7 +14,9 @@
 
 mod address;
 pub(crate) mod codec;
+pub mod hints;
 mod inspect;
+pub(crate) mod local_ref;
 mod signed;
 mod store;
 mod text;
@@ -31,7 +35,7 @@ pub use signed::{
 pub use store::{PeerRefStore, Remembered};
 pub use text::ParseError;
 
-use crate::PeerId;
+use crate::identity::PeerId;
 
 /// No reference is longer than this many bytes, signature included (docs/architecture.md: a record of the lookup as BEP44 has it).
 pub const PEER_REF_LEN_MAX: usize = 1_000;

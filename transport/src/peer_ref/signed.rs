@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::address::{AddressFault, check_addresses};
 use super::codec::{self, DecodeError, Unverified};
 use super::{ADDRESSES_MAX, PEER_REF_LEN_MAX, RENDEZVOUS_ADDRESSES_MAX, RENDEZVOUS_MAX};
-use crate::{PeerId, SecretKey};
+use crate::identity::{PeerId, SecretKey};
 
 /// What the signature of a PeerRef is given for.
 const CONTEXT: &str = "webmesh/1 peer-ref";

@@ -10,8 +10,7 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use super::{ExpiredError, PeerRef, SignedRef, SuccessionError, check_address};
-use crate::PeerId;
-use crate::path::hints::Origin;
+use crate::{identity::PeerId, peer_ref::hints::Origin};
 
 /// Learnt addresses kept for a peer, the latest first. A guess: a few networks between which a host moves.
 const LEARNT_MAX: usize = 4;
@@ -166,7 +165,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::SecretKey;
+    use crate::identity::SecretKey;
     use crate::peer_ref::{AddressRef, RefContent};
 
     const NOW: u64 = 1_000_000;

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use sha2::{Digest, Sha256};
 
 use super::{DecodeError, PEER_REF_LEN_MAX, PeerRef};
-use crate::base32;
+use crate::ground::base32;
 
 /// Begins every text; the digit is the version of the text form.
 const PREFIX: &str = "wm1";

@@ -13,12 +13,15 @@ use std::{
 
 use rand::{RngExt, rngs::StdRng};
 
-use super::{
-    fairness::Fairness,
-    frame::{self, BIND, BINDING_BYTES, CHALLENGE, FlowToken},
-};
+use super::fairness::Fairness;
 use crate::{
-    bucket::Bucket, identity::PeerId, rendezvous::protocol::Grant, socket::handles::Source,
+    identity::PeerId,
+    limits::bucket::Bucket,
+    wire::{
+        relay_frame::{self, BIND, BINDING_BYTES, CHALLENGE, FlowToken},
+        rendezvous::Grant,
+        road::Source,
+    },
 };
 
 /// What a host relays for others.
@@ -229,7 +232,9 @@ impl Forwarder {
             }
             let challenge = self.rng.random();
             leg.challenged = Some((source, challenge, now));
-            return Forward::Unbound(Some(frame::seal(CHALLENGE, token, challenge, &leg.key)));
+            return Forward::Unbound(Some(relay_frame::seal(
+                CHALLENGE, token, challenge, &leg.key,
+            )));
         }
         let size = bytes as u64;
         let Some(host) = self.hosts.get_mut(&leg.host) else { return Forward::Unknown };
@@ -253,11 +258,12 @@ impl Forwarder {
 
     /// A bind frame came from `source`. Whether a leg is bound there now.
     pub(crate) fn bind(&mut self, bytes: &[u8], source: Spot) -> bool {
-        let Some(leg) = frame::token(bytes).and_then(|token| self.legs.get_mut(&token)) else {
+        let Some(leg) = relay_frame::token(bytes).and_then(|token| self.legs.get_mut(&token))
+        else {
             return false;
         };
         let Some((spot, challenge, _)) = leg.challenged else { return false };
-        if spot != source || frame::open(BIND, bytes, &leg.key) != Some(challenge) {
+        if spot != source || relay_frame::open(BIND, bytes, &leg.key) != Some(challenge) {
             return false;
         }
         (leg.bound, leg.challenged) = (source, None);
@@ -316,7 +322,7 @@ mod tests {
     use rand::SeedableRng;
 
     use super::*;
-    use crate::SecretKey;
+    use crate::identity::SecretKey;
 
     fn peer(n: u8) -> PeerId {
         SecretKey::from_bytes([n; 32]).peer_id()
@@ -357,9 +363,9 @@ mod tests {
             panic!()
         };
         assert_eq!(relay.forward(token, spot(4), 1000, now), Forward::Unbound(None));
-        let value = frame::open(CHALLENGE, &challenge, &one.key).unwrap();
-        let answer = frame::seal(BIND, token, value, &one.key);
-        let forged = frame::seal(BIND, token, value, &two.key);
+        let value = relay_frame::open(CHALLENGE, &challenge, &one.key).unwrap();
+        let answer = relay_frame::seal(BIND, token, value, &one.key);
+        let forged = relay_frame::seal(BIND, token, value, &two.key);
         assert!(!relay.bind(&forged, spot(3)));
         assert!(!relay.bind(&answer, spot(4)), "the answer proves the challenged address only");
         assert!(relay.bind(&answer, spot(3)));
@@ -395,8 +401,8 @@ mod tests {
         let Forward::Unbound(Some(challenge)) = relay.forward(token, elsewhere, 1000, now) else {
             panic!()
         };
-        let value = frame::open(CHALLENGE, &challenge, &one.key).unwrap();
-        let answer = frame::seal(BIND, token, value, &one.key);
+        let value = relay_frame::open(CHALLENGE, &challenge, &one.key).unwrap();
+        let answer = relay_frame::seal(BIND, token, value, &one.key);
         assert!(!relay.bind(&answer, spot(1)), "answered to another address");
         assert!(relay.bind(&answer, elsewhere));
         assert_eq!(relay.forward(other, spot(2), 1000, now), Forward::To(elsewhere, token));

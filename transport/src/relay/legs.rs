@@ -6,8 +6,13 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::frame::{self, BIND, CHALLENGE, FlowToken};
-use crate::{identity::PeerId, socket::handles::Road};
+use crate::{
+    identity::PeerId,
+    wire::{
+        relay_frame::{self, BIND, CHALLENGE, FlowToken},
+        road::Road,
+    },
+};
 
 /// Flows at a time that one relay granted; the one that carried something longest ago gives way to a newer one. Twice what a
 /// relay gives a host by default ([`Relaying`](super::forwarder::Relaying)).
@@ -67,7 +72,7 @@ impl Legs {
         let (mut of_it, mut others) = (Vec::new(), VecDeque::new());
         for early in self.early.drain(..) {
             let from_relay = (early.wire, early.source) == (wire, remote);
-            if from_relay && frame::token(&early.frame) == Some(token) {
+            if from_relay && relay_frame::token(&early.frame) == Some(token) {
                 of_it.push(early.frame);
             } else {
                 others.push_back(early);
@@ -166,18 +171,18 @@ impl Legs {
         frame: &[u8],
         wire: usize,
         source: SocketAddr,
-    ) -> Option<[u8; frame::BINDING_BYTES]> {
-        let token = frame::token(frame)?;
+    ) -> Option<[u8; relay_frame::BINDING_BYTES]> {
+        let token = relay_frame::token(frame)?;
         let leg = self.legs.get(&token).filter(|leg| (leg.wire, leg.relay) == (wire, source))?;
-        let challenge = frame::open(CHALLENGE, frame, &leg.key)?;
-        Some(frame::seal(BIND, token, challenge, &leg.key))
+        let challenge = relay_frame::open(CHALLENGE, frame, &leg.key)?;
+        Some(relay_frame::seal(BIND, token, challenge, &leg.key))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SecretKey;
+    use crate::identity::SecretKey;
 
     const KEY: [u8; 32] = [5; 32];
 
@@ -199,19 +204,19 @@ mod tests {
     fn a_challenge_is_answered_if_it_comes_from_the_relay_of_the_flow() {
         let mut legs = Legs::default();
         open(&mut legs, 1, 1);
-        let challenge = frame::seal(CHALLENGE, FlowToken(1), 9, &KEY);
+        let challenge = relay_frame::seal(CHALLENGE, FlowToken(1), 9, &KEY);
         let answer = legs.challenged(&challenge, 0, relay(1)).unwrap();
-        assert_eq!(frame::open(BIND, &answer, &KEY), Some(9));
+        assert_eq!(relay_frame::open(BIND, &answer, &KEY), Some(9));
         assert_eq!(legs.challenged(&challenge, 0, relay(2)), None);
         assert_eq!(legs.challenged(&challenge, 1, relay(1)), None);
-        let forged = frame::seal(CHALLENGE, FlowToken(1), 9, &[6; 32]);
+        let forged = relay_frame::seal(CHALLENGE, FlowToken(1), 9, &[6; 32]);
         assert_eq!(legs.challenged(&forged, 0, relay(1)), None);
     }
 
     #[test]
     fn data_that_overtook_the_word_of_its_flow_is_kept_for_it() {
         let mut legs = Legs::default();
-        let frame = |n: u64| [&frame::header(FlowToken(n))[..], b"data"].concat();
+        let frame = |n: u64| [&relay_frame::header(FlowToken(n))[..], b"data"].concat();
         for n in 0..40 {
             legs.too_early(0, relay(1), &frame(n));
         }

@@ -350,7 +350,7 @@ mod tests {
     use rand::{SeedableRng, rngs::StdRng};
 
     use super::*;
-    use crate::SecretKey;
+    use crate::identity::SecretKey;
 
     const MINUTE: Duration = Duration::from_secs(60);
 

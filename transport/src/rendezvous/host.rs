@@ -9,14 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::protocol::{Candidates, Message, Refusal, Terms};
 use crate::{
-    bucket::Bucket,
     identity::PeerId,
-    limits::prefix,
+    limits::{bucket::Bucket, prefix},
     peer_ref::{ADDRESSES_MAX, check_address},
     relay::forwarder::Relaying,
     tunnel::is_far_end,
+    wire::rendezvous::{Candidates, Message, Refusal, Terms},
 };
 
 /// What a rendezvous gives.
@@ -236,7 +235,7 @@ impl Host {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SecretKey;
+    use crate::identity::SecretKey;
 
     fn peer(n: u8) -> PeerId {
         SecretKey::from_bytes([n; 32]).peer_id()

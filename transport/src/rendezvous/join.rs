@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::{identity::PeerId, interfaces, path::candidates::canonical, peer_ref::PeerRef};
+use crate::{ground::address::canonical, identity::PeerId, interfaces, peer_ref::PeerRef};
 
 /// Why a host can't attach to a rendezvous that was named. Nothing was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +48,7 @@ impl Joiner<'_> {
 mod tests {
     use super::*;
     use crate::{
-        SecretKey,
+        identity::SecretKey,
         peer_ref::{AddressRef, RefContent, SignedRef},
     };
 

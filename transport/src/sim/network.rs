@@ -20,7 +20,7 @@ use super::{
     ticks::Ticks,
     wire::MemoryWire,
 };
-use crate::socket::udp::Reach;
+use crate::wire::road::Reach;
 
 /// Bytes on the way to one port beyond which the network drops, as a router's queue would. A guess:
 /// the bandwidth-delay product of 1 Gbit/s and 250 ms.

@@ -13,7 +13,7 @@ use quinn::udp::{RecvMeta, Transmit};
 use tokio::time::{Instant, Sleep};
 
 use super::network::{Inner, MemoryNetwork};
-use crate::socket::udp::Reach;
+use crate::wire::road::Reach;
 
 /// One port of a [`MemoryNetwork`]; gives its address back when dropped.
 #[derive(Debug)]

@@ -2,13 +2,13 @@
 //!
 //! A datagram that nobody waits for costs some 3 µs of the network thread, nearly all of it in the kernel's
 //! wake-up and receive path. What can be told from its first bytes never gets that far. The same rules
-//! stand in `sift`, which is asked anyway: other systems have no such filter, and within a batch that the
+//! stand in `demux`, which is asked anyway: other systems have no such filter, and within a batch that the
 //! kernel merged (GRO) the filter sees the first datagram only.
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use linux::attach;
 
-/// Elsewhere `sift` alone does it.
+/// Elsewhere `demux` alone does it.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) fn attach(_socket: &socket2::Socket) {}
 
@@ -17,13 +17,16 @@ mod linux {
     use socket2::{SockFilter, Socket};
 
     use crate::{
-        relay::frame::{DATA, HEADER_BYTES},
+        quic::QUIC_V1,
         socket::{
+            demux::SHORT_BYTES_MIN,
             pieces::PIECE,
-            sift::{QUIC_V1, SHORT_BYTES_MIN},
             unknown::{UNKNOWN, UNKNOWN_BYTES},
         },
-        wire::{FRAME_BYTES, KEEP, PROBE},
+        wire::{
+            frame::{FRAME_BYTES, KEEP, PROBE},
+            relay_frame::{DATA, HEADER_BYTES},
+        },
     };
 
     /// The filter of a UDP socket sees the UDP header first (RFC 768).
@@ -87,7 +90,7 @@ mod linux {
         use std::{net::UdpSocket, time::Duration};
 
         use super::*;
-        use crate::socket::sift::{Kind, kind};
+        use crate::socket::demux::{Kind, kind};
 
         #[test]
         fn the_filter_passes_what_sift_would_take_and_drops_what_it_would_not() {
@@ -123,7 +126,7 @@ mod linux {
                                 length >= RELAY_BYTES_MIN
                             }
                             Kind::Ours if first == UNKNOWN => length == UNKNOWN_BYTES,
-                            Kind::Ours => crate::wire::Frame::tag(&datagram).is_some(),
+                            Kind::Ours => crate::wire::frame::Frame::tag(&datagram).is_some(),
                             _ => true,
                         };
                         assert!(passes || !useful, "{first:#x} {length} {version}");

@@ -7,13 +7,13 @@ use std::{
 
 use quinn::udp::{EcnCodepoint, RecvMeta, Transmit};
 
-use super::{
-    handles::{Road, Source},
-    mesh_socket::{MeshSocket, Wire, count},
-};
-use crate::relay::{
-    forwarder::{self, Forward, Forwarder},
-    frame::{self, FORWARDED, FlowToken},
+use super::mesh_socket::{MeshSocket, Wire, count};
+use crate::{
+    relay::forwarder::{self, Forward, Forwarder},
+    wire::{
+        relay_frame::{self, FORWARDED, FlowToken},
+        road::{Road, Source},
+    },
 };
 
 /// The longest payload of a UDP datagram over IPv4, before the kernel cuts it up.
@@ -78,7 +78,7 @@ impl MeshSocket {
                 Forward::Unknown => continue,
                 Forward::To(forwarder::Spot { wire, local, remote }, token) => {
                     for frame in run.chunks_mut(stride) {
-                        frame::readdress(frame, token);
+                        relay_frame::readdress(frame, token);
                     }
                     let to = (Spot { wire, local, remote, ecn: meta.ecn }, stride);
                     let segments_max = self.segments_max(wire, stride);
@@ -132,7 +132,11 @@ impl MeshSocket {
 fn run(batch: &[u8], start: usize, stride: usize) -> (Option<FlowToken>, usize) {
     let token = |start: usize| {
         let datagram = &batch[start..(start + stride).min(batch.len())];
-        if datagram.first() == Some(&frame::DATA) { frame::token(datagram) } else { None }
+        if datagram.first() == Some(&relay_frame::DATA) {
+            relay_frame::token(datagram)
+        } else {
+            None
+        }
     };
     let first = token(start);
     let mut end = (start + stride).min(batch.len());

@@ -7,7 +7,6 @@
 //! number of connections bounds the table.
 
 mod handle;
-mod road;
 mod unproven;
 
 use std::{
@@ -21,21 +20,21 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use siphasher::sip::SipHasher13;
 
 pub(crate) use handle::{Mirror, Sending, Way};
-pub(crate) use road::{Road, Source};
 
 use self::{
     handle::{Handle, Stage},
     unproven::Unproven,
 };
-use super::{
-    cid::Cid,
-    table::{Table, table},
-};
+use super::table::{Table, table};
 use crate::{
     interfaces::may_be_own,
-    path::{acks::Acks, roads::PATIENCE_MIN},
-    relay::{frame::FlowToken, legs::Legs},
+    quic::{acks::Acks, cid::Cid},
+    relay::legs::Legs,
     tunnel::is_far_end,
+    wire::{
+        relay_frame::FlowToken,
+        road::{Road, Source},
+    },
 };
 
 /// The first 48 bits of a dialled peer's handle: unique-local (RFC 4193), "webm" as its global id, and
@@ -548,8 +547,12 @@ fn literal_road(
     Some(Road { wire, remote, local, flow: None })
 }
 
-/// Roads remembered per handle once proven: as many as the core that proves them knows.
-pub(crate) const ROADS_MAX: usize = crate::path::roads::ROADS_MAX;
+/// Roads of one peer, and those remembered per handle once proven. A guess: both families, a few interfaces and NATs on both sides.
+pub(crate) const ROADS_MAX: usize = 16;
+
+/// What is sent and not acknowledged for so long makes the road doubtful, unless a round trip takes longer. A peer may take 25 ms to
+/// acknowledge. One that only receives is never acknowledged: after this time it asks once, before it doubts.
+pub(crate) const PATIENCE_MIN: Duration = Duration::from_millis(200);
 
 /// Whether a socket that is bound to `local` can send to `remote`: one on loopback only to this machine, by whichever of its
 /// addresses.

@@ -9,20 +9,21 @@ use std::{
 use quinn::udp::RecvMeta;
 
 use super::{
-    cid::Cid,
-    handles::{self, Match, Road, Source},
+    demux::{Kind, Verdict, kind, sift, uniform},
+    handles::{self, Match},
     mesh_socket::{MeshSocket, count},
     pieces::PIECE,
-    sift::{Kind, Verdict, kind, sift, uniform},
     unknown::{UNKNOWN, Unknown},
 };
 use crate::{
     identity::PeerId,
-    relay::{
-        forwarder::Spot,
-        frame::{self, FORWARDED, FlowToken, HEADER_BYTES},
+    quic::cid::Cid,
+    relay::forwarder::Spot,
+    wire::{
+        frame::{self, ANSWER, CALL, Frame},
+        relay_frame::{self, FORWARDED, FlowToken, HEADER_BYTES},
+        road::{Road, Source},
     },
-    wire::{self, ANSWER, CALL, Frame},
 };
 
 /// An Initial from a stranger in a smaller datagram is refused (RFC 9000, section 14.1).
@@ -88,7 +89,7 @@ impl MeshSocket {
             Kind::Handshake { destination } => self.known(destination, source, false),
             Kind::Retry { destination } => self.known(destination, source, true),
             Kind::Ours if datagram[0] == FORWARDED => return Verdict::Taken,
-            Kind::Ours if source.flow.is_none() && frame::is_relay(datagram) => {
+            Kind::Ours if source.flow.is_none() && relay_frame::is_relay(datagram) => {
                 return self.judge_relayed(datagram, source, local);
             }
             Kind::Ours if datagram[0] == CALL => {
@@ -154,15 +155,15 @@ impl MeshSocket {
     fn judge_relayed(&self, datagram: &[u8], source: Source, local: Option<IpAddr>) -> Verdict {
         let (wire, remote) = (source.wire, source.remote);
         let spot = Spot { local, ..source.into() };
-        let token = frame::token(datagram);
+        let token = relay_frame::token(datagram);
         let mut handles = self.handles.lock();
-        let data = datagram[0] == frame::DATA;
+        let data = datagram[0] == relay_frame::DATA;
         let mine = token.filter(|token| match data {
             true => handles.legs.carries(*token, wire, remote),
             false => handles.legs.is_from(*token, wire, remote),
         });
         match (mine, datagram[0]) {
-            (Some(token), frame::DATA) => {
+            (Some(token), relay_frame::DATA) => {
                 drop(handles);
                 let inner = datagram.get(HEADER_BYTES..).unwrap_or_default();
                 match self.judge(inner, Source { flow: Some(token), ..source }, local) {
@@ -173,7 +174,7 @@ impl MeshSocket {
                     other @ (Verdict::Rebuilt(..) | Verdict::Taken) => other,
                 }
             }
-            (Some(_), frame::CHALLENGE) => {
+            (Some(_), relay_frame::CHALLENGE) => {
                 let answer = handles.legs.challenged(datagram, wire, remote);
                 drop(handles);
                 if let Some(answer) = answer {
@@ -181,11 +182,11 @@ impl MeshSocket {
                 }
                 Verdict::Taken
             }
-            (None, frame::DATA) if !handles.at(source).is_empty() => {
+            (None, relay_frame::DATA) if !handles.at(source).is_empty() => {
                 handles.legs.too_early(wire, remote, datagram);
                 Verdict::Taken
             }
-            (None, frame::DATA) => {
+            (None, relay_frame::DATA) => {
                 drop(handles);
                 count(&self.counters.garbage);
                 if let Some(token) = token.filter(|_| self.relay.is_some()) {
@@ -195,7 +196,7 @@ impl MeshSocket {
             }
             _ => {
                 drop(handles);
-                let bound = datagram[0] == frame::BIND
+                let bound = datagram[0] == relay_frame::BIND
                     && self.relay().is_some_and(|mut relay| relay.bind(datagram, spot));
                 if !bound {
                     count(&self.counters.garbage);
@@ -233,8 +234,8 @@ impl MeshSocket {
     /// A stranger's call, which a rendezvous was asked to bring about.
     fn called(&self, frame: &[u8], source: Source) {
         let now = tokio::time::Instant::now().into_std();
-        let number = wire::called(frame);
-        if number == Some(wire::OPENS) {
+        let number = frame::called(frame);
+        if number == Some(frame::OPENS) {
             return;
         }
         let awaited = number.filter(|nonce| self.nat().dial_back_awaited(*nonce));

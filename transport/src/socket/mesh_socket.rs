@@ -23,18 +23,25 @@ use tokio::runtime::Handle;
 
 use super::{
     adopted::Adopted,
-    cid::Cids,
+    demux::Staged,
     forward::Forwarded,
-    handles::{Handles, Road, Sending, Source, Way},
+    handles::{Handles, Sending, Way},
     narrow::Narrow,
     pieces::{PieceIds, Pieces},
-    sift::Staged,
     udp::UdpWire,
     unknown::Ration,
 };
 use crate::{
-    limits::InitialGate, nat::classify::Classifier, placement::Placement,
-    relay::forwarder::Forwarder, tunnel::wire::Tunnels, wire::Tag,
+    limits::InitialGate,
+    nat::classify::Classifier,
+    placement::Placement,
+    quic::cid::Cids,
+    relay::forwarder::Forwarder,
+    tunnel::wire::Tunnels,
+    wire::{
+        frame::Tag,
+        road::{Road, Source},
+    },
 };
 
 /// Batches without anything for QUIC after which the endpoint's other work gets its turn. Without a

@@ -4,18 +4,17 @@
 //! - `incoming`, `outgoing`: what becomes of what comes in, and how things are sent
 //! - `handles`: which addresses quinn sees, and where datagrams really go
 //! - `table`: the maps that are asked for every datagram
-//! - `sift`: sorts received batches
+//! - `demux`: sorts received batches
 //! - `forward`: passes on what is for others
 //! - `narrow`: where this host cannot send what QUIC needs
 //! - `pieces`: datagrams that are too long for a road
-//! - `cid`: connection ids that survive a restart
 //! - `unknown`: what is said of flows and connections of before a restart
 //! - `udp`: a kernel socket
 //! - `adopted`: those that found a way through a symmetric NAT
 //! - `filter`: what the kernel drops for us
 
 mod adopted;
-pub(crate) mod cid;
+pub(crate) mod demux;
 pub(crate) mod filter;
 mod forward;
 pub(crate) mod handles;
@@ -24,7 +23,6 @@ pub(crate) mod mesh_socket;
 pub(crate) mod narrow;
 mod outgoing;
 pub(crate) mod pieces;
-pub(crate) mod sift;
 mod table;
 pub(crate) mod udp;
 pub(crate) mod unknown;

@@ -5,13 +5,14 @@ use std::{io, sync::atomic::Ordering};
 use quinn::udp::Transmit;
 
 use super::{
-    handles::Road,
     mesh_socket::{MeshSocket, Wire, count},
     narrow::{NEEDED, TOO_LONG},
     pieces::{self, WHOLE_BYTES_MAX},
-    udp::Reach,
 };
-use crate::relay::frame::{self, FlowToken, HEADER_BYTES};
+use crate::wire::{
+    relay_frame::{self, FlowToken, HEADER_BYTES},
+    road::{Reach, Road},
+};
 
 /// One datagram along `road`.
 fn one(road: Road, contents: &[u8]) -> Transmit<'_> {
@@ -138,7 +139,7 @@ impl MeshSocket {
 
 /// Puts the header of a flow in front of each datagram.
 fn wrap(token: FlowToken, contents: &[u8], segment: usize) -> Vec<u8> {
-    let header = frame::header(token);
+    let header = relay_frame::header(token);
     let segments = contents.len().div_ceil(segment);
     let mut wrapped = Vec::with_capacity(contents.len() + segments * HEADER_BYTES);
     for datagram in contents.chunks(segment) {

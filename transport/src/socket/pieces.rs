@@ -21,8 +21,10 @@ use std::{
 use rand::RngExt;
 use siphasher::sip::SipHasher24;
 
-use super::handles::Source;
-use crate::{quic, wire::MTU_MAX};
+use crate::{
+    quic,
+    wire::{frame::MTU_MAX, road::Source},
+};
 
 pub(crate) const PIECE: u8 = 0x0b;
 const HEADER_BYTES: usize = 12;

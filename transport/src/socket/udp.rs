@@ -14,28 +14,10 @@ use tokio::io::Interest;
 
 use super::filter;
 
+use crate::wire::road::Reach;
+
 /// What is asked for each buffer: measured as what takes loss on loopback to zero (docs/measurements.md).
 pub(crate) const BUFFER_BYTES: usize = 4 << 20;
-
-/// How far a datagram gets that is to arrive nowhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// The router at home drops it. If that has an entry for where it was sent, the entry is new again (docs/decisions/0013).
-    Home,
-    /// The router at home passes it on, which opens its NAT, and the next one drops it. The peer's can be no nearer unless both
-    /// share a wire outside (docs/decisions/0010).
-    Near,
-}
-
-impl Reach {
-    /// Its time to live.
-    fn hops(self) -> u32 {
-        match self {
-            Self::Home => 1,
-            Self::Near => 2,
-        }
-    }
-}
 
 /// Buffer sizes that the kernel granted to a socket, in bytes as it counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

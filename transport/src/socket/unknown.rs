@@ -16,8 +16,10 @@ use std::{
 
 use crate::{
     limits::prefix,
-    relay::frame::{DATA, FlowToken},
-    wire::{PROBE, Tag},
+    wire::{
+        frame::{PROBE, Tag},
+        relay_frame::{DATA, FlowToken},
+    },
 };
 
 pub(crate) const UNKNOWN: u8 = 0x0c;

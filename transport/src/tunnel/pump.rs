@@ -16,9 +16,11 @@ use super::{
     wire::{Place, Tunnels},
 };
 use crate::{
-    printable::Excerpt,
-    shortage::{RUNTIME_DESCRIPTORS, room_for, with_remedy},
-    tls::{self, TunnelTls},
+    ground::{
+        sanitize::Excerpt,
+        shortage::{RUNTIME_DESCRIPTORS, room_for, with_remedy},
+    },
+    quic::tls::{self, TunnelTls},
 };
 
 /// A tunnel through which nothing came for so long is closed. Twice the pause between probes and more.
@@ -211,7 +213,7 @@ mod tests {
     use rand::{SeedableRng, rngs::StdRng};
 
     use super::*;
-    use crate::SecretKey;
+    use crate::identity::SecretKey;
 
     fn side(n: u8) -> (Arc<Tunnels>, Arc<TunnelTls>) {
         let tls = TunnelTls::new(&SecretKey::from_bytes([n; 32])).unwrap();

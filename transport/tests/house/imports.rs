@@ -20,7 +20,7 @@ type Module = Vec<String>;
 
 /// The modules of a crate by the files that hold them, and the imports between these.
 #[derive(Default)]
-pub struct House {
+pub(crate) struct House {
     /// The top-level modules, in the order of `lib.rs`.
     floors: Vec<String>,
     /// The file of each module; those of inline modules are their parents'.
@@ -33,7 +33,7 @@ pub struct House {
 
 impl House {
     /// Reads the crate whose `lib.rs` is in this folder.
-    pub fn read(src: &Path) -> Self {
+    pub(crate) fn read(src: &Path) -> Self {
         let mut house = Self::default();
         let mut parsed = Vec::new();
         house.find(&src.join("lib.rs"), src, Vec::new(), &mut parsed);
@@ -110,7 +110,7 @@ impl House {
     }
 
     /// Imports from a floor above, or from the roof, one line each.
-    pub fn upward(&self) -> Vec<String> {
+    pub(crate) fn upward(&self) -> Vec<String> {
         let mut found = Vec::new();
         for (from, imports) in &self.imports {
             let Some(floor) = self.floor(from) else { continue };
@@ -124,7 +124,7 @@ impl House {
     }
 
     /// Files of different folders that import each other, directly or by way of others: a line for each circle.
-    pub fn circles(&self) -> Vec<String> {
+    pub(crate) fn circles(&self) -> Vec<String> {
         let reached: BTreeMap<&Module, BTreeSet<&Module>> =
             self.imports.keys().map(|file| (file, self.reached_from(file))).collect();
         let mut done = BTreeSet::new();
@@ -158,7 +158,7 @@ impl House {
     }
 
     /// How many files it has.
-    pub fn files(&self) -> usize {
+    pub(crate) fn files(&self) -> usize {
         self.imports.len()
     }
 }

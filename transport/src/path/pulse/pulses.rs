@@ -10,11 +10,11 @@ use dashmap::DashMap;
 
 use super::Pulse;
 use crate::{
-    socket::{
-        handles::{Road, Source},
-        mesh_socket::Frames,
+    socket::mesh_socket::Frames,
+    wire::{
+        frame::{Frame, Tag},
+        road::{Road, Source},
     },
-    wire::{Frame, Tag},
 };
 
 /// The pulses of all connections, by the tags that their peers use.

@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     limits::{InitialGate, Limits},
     placement::InPlace,
+    quic::cid::Cids,
     socket::{
-        cid::Cids,
         mesh_socket::{ForOthers, Wire},
         udp::UdpWire,
     },
@@ -20,15 +20,15 @@ impl Actor for Deaf {
     type Context = Context<Self>;
 }
 
-impl Handler<Order> for Deaf {
+impl Handler<LinkOrder> for Deaf {
     type Result = ();
-    fn handle(&mut self, _: Order, _: &mut Context<Self>) {}
+    fn handle(&mut self, _: LinkOrder, _: &mut Context<Self>) {}
 }
 
 const KEY: [u8; 16] = [7; 16];
 
 /// The probes of a connection whose road leads to `remote`.
-async fn pulse_to(remote: SocketAddr, orders: actix::WeakRecipient<Order>) -> Arc<Pulse> {
+async fn pulse_to(remote: SocketAddr, orders: actix::WeakRecipient<LinkOrder>) -> Arc<Pulse> {
     let wire = UdpWire::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     wire.writable().await.unwrap();
     let socket = MeshSocket::new(
@@ -44,7 +44,7 @@ async fn pulse_to(remote: SocketAddr, orders: actix::WeakRecipient<Order>) -> Ar
     let key = hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]);
     let secrets = Secrets { key, to_dialler: [1; 8], to_other: [2; 8], rank: [0; 16] };
     let road = Road { wire: 0, remote, local: None, flow: None };
-    let peer = crate::SecretKey::from_bytes([1; 32]).peer_id();
+    let peer = crate::identity::SecretKey::from_bytes([1; 32]).peer_id();
     let handle = "[fd77::1]:1".parse().unwrap();
     let nonces = Nonces::new(KEY);
     Arc::new(Pulse::new((1, peer), &secrets, true, handle, road, socket, orders, nonces, None))

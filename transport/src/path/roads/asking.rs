@@ -7,7 +7,7 @@ use super::{
     known::{Known, Open, Origin, RETURN_ASK_EVERY},
     silent::CHECKS_MAX,
 };
-use crate::wire::FRAME_BYTES;
+use crate::wire::frame::FRAME_BYTES;
 
 /// Between the first two checks of a road; doubled after each. A guess.
 const CHECK_EVERY: Duration = Duration::from_millis(500);

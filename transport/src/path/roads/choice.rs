@@ -10,7 +10,7 @@ use super::{
     doubt::{Doubt, Pace},
     known::{Known, RETURN_ASK_EVERY},
 };
-use crate::path::rtt::Rtt;
+use crate::quic::rtt::Rtt;
 
 /// When the peer sends along another road, and nothing proved the one in use for so long, it is asked. A guess: less than
 /// what makes the peer doubt.

@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::path::rtt::Rtt;
+use crate::{quic::rtt::Rtt, socket::handles::PATIENCE_MIN};
 
 /// How likely it may be that a road which works is taken for dead, each time that it is doubted. A guess: doubted each second, once
 /// in four months.
@@ -49,10 +49,6 @@ const VARIATION_MAX: Duration = Duration::from_millis(50);
 
 /// The last answer is waited for longer, by two deviations. A guess.
 const LAST_WAIT_MIN: Duration = Duration::from_millis(60);
-
-/// What is sent and not acknowledged for so long makes the road doubtful, unless a round trip takes longer. A peer may take 25 ms to
-/// acknowledge. One that only receives is never acknowledged: after this time it asks once, before it doubts.
-pub(crate) const PATIENCE_MIN: Duration = Duration::from_millis(200);
 
 /// A timer that fires so much later than it should says that this process stood still, and that answers may wait unread.
 pub(super) const LATE_MAX: Duration = Duration::from_millis(50);
@@ -204,11 +200,11 @@ impl Doubt {
         Self { others: now + pace.overdue(), ..Self::new(pace, needed, now) }
     }
 
-    /// What a round trip asks for by now. Where a queue has filled since the doubt began and answers take longer by a quarter or more, they are
+    /// What a round trip asks for by now. Where a queue has filled since the doubt began and answers take longer by an eighth or more, they are
     /// waited for so much longer. A dead road measures nothing, so that its doubt ends when it would have.
     pub(super) fn pace_is(&mut self, pace: Pace) {
         let (before, now) = (self.pace.overdue(), pace.overdue());
-        if now > before + before / 4 {
+        if now > before + before / 8 {
             let longer = now - before;
             (self.mirror, self.judged) =
                 (self.mirror.map(|at| at + longer), self.judged.map(|at| at + longer));

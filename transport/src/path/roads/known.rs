@@ -6,7 +6,11 @@ use std::{
 };
 
 use super::doubt::{Losses, Pace};
-use crate::{path::rtt::Rtt, socket::handles::Road, tunnel::is_far_end, wire::FRAME_BYTES};
+use crate::{
+    quic::rtt::Rtt,
+    tunnel::is_far_end,
+    wire::{frame::FRAME_BYTES, road::Road},
+};
 
 /// Bytes that an unproven source may draw for each that came from it (RFC 9000, section 8.1).
 pub(super) const AMPLIFICATION_MAX: usize = 3;

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    ROADS_MAX, Roads,
+    Roads,
     known::{Known, Origin},
     silent::CHECKS_MAX,
 };
+use crate::socket::handles::ROADS_MAX;
 
 /// Unproven roads that only a source address speaks for. A guess; a moving peer has one or two.
 pub(super) const OBSERVED_MAX: usize = 4;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::*;
-use crate::relay::frame::FlowToken;
+use crate::{socket::handles::ROADS_MAX, wire::relay_frame::FlowToken};
 
 mod both_ends;
 mod unproven;

@@ -9,13 +9,11 @@ use std::{
 
 use quinn::udp::Transmit;
 
-use super::{road::Road, unproven::Unproven};
+use super::unproven::Unproven;
 use crate::{
-    path::acks::Acks,
-    socket::{
-        cid::Cid,
-        sift::{Kind, kind},
-    },
+    quic::{acks::Acks, cid::Cid},
+    socket::demux::{Kind, kind},
+    wire::road::Road,
 };
 
 /// What isn't acknowledged for so long draws a question, until the connection says how long a round trip takes.

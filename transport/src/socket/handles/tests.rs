@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 
-const CID: Cid = [1; super::super::cid::CID_LEN];
+const CID: Cid = [1; crate::quic::cid::CID_LEN];
 
 fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
@@ -100,7 +100,7 @@ fn a_newcomer_at_an_address_that_a_connection_has_gets_a_handle_of_its_own() {
     assert_eq!(handles.literal(source, b"2"), Some(newcomer), "its packets again");
     assert_ne!(handles.literal(source, b"3"), Some(newcomer), "yet another one");
     assert_eq!(handles.way(newcomer, None), Way::One(road("1.2.3.4:5")));
-    let other: Cid = [2; super::super::cid::CID_LEN];
+    let other: Cid = [2; crate::quic::cid::CID_LEN];
     handles.attach(other, newcomer, None);
     handles.settle(&other);
     assert!(handles.is_whole(newcomer), "what is known of the other doesn't count for it");
@@ -134,7 +134,7 @@ fn a_local_address_is_refreshed_when_the_peer_is_heard_at_another_and_forgotten_
 #[test]
 fn two_connections_at_one_source_are_matched_by_their_ids() {
     let mut handles = table();
-    let other: Cid = [2; super::super::cid::CID_LEN];
+    let other: Cid = [2; crate::quic::cid::CID_LEN];
     let dialled = handles.dial(vec![road("1.1.1.1:1")]);
     handles.attach(CID, dialled, None);
     handles.settle(&CID);
@@ -158,7 +158,7 @@ fn a_source_beyond_a_relay_is_its_flow_and_leads_back_through_it() {
     let source = Source { wire: 2, remote: relay, flow: Some(token) };
     let literal = handles.literal(source, b"1").unwrap();
     assert_eq!(handles.way(literal, None), Way::Nowhere, "no such flow");
-    let by = crate::SecretKey::from_bytes([1; 32]).peer_id();
+    let by = crate::identity::SecretKey::from_bytes([1; 32]).peer_id();
     let to_relay = Road { wire: 2, remote: relay, local: None, flow: None };
     handles.legs.open(token, [0; 32], by, to_relay);
     let road = Road::back(source, None);
@@ -264,7 +264,7 @@ fn of_many_connections_at_one_source_a_few_get_what_might_be_for_any() {
     let mut handles = table();
     let source = from(0, address("1.2.3.4:5"));
     for n in 0..100u8 {
-        let cid: Cid = [n; super::super::cid::CID_LEN];
+        let cid: Cid = [n; crate::quic::cid::CID_LEN];
         let handle = handles.literal(source, &[n]).unwrap();
         handles.attach(cid, handle, None);
         handles.settle(&cid);
