@@ -175,6 +175,29 @@ async fn hosts_meet_over_ipv6_and_over_all_addresses() {
     assert_eq!(d.endpoint.connect(&target).await.unwrap().peer(), c.peer());
 }
 
+// Only Linux gives each host all of 127.0.0.0/8.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_host_that_listens_on_one_address_measures_the_way_from_no_other() {
+    let a = host_with(1, |config| config.listen = vec![address("127.0.0.2:0")]).await;
+    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let target = reference(2, &[silent.local_addr().unwrap()]);
+    let dial = tokio::spawn({
+        let endpoint = a.endpoint.clone();
+        async move { endpoint.connect(&target).await }
+    });
+    let mut room = [0; 2000];
+    loop {
+        let (length, from) = silent.recv_from(&mut room).await.unwrap();
+        // A sizing probe: its kind, and what QUIC needs.
+        if room[0] == 3 && length == 1200 {
+            assert_eq!(from.ip(), a.address().ip());
+            break;
+        }
+    }
+    dial.abort();
+}
+
 #[test]
 fn the_last_of_sixteen_addresses_is_reached_after_the_first_ones_stayed_silent() {
     in_place(1, async |placement| {

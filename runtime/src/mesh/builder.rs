@@ -32,6 +32,9 @@ use webmesh_transport::{
 /// The largest message, bodies included, unless set otherwise: 64 MiB.
 pub const BODY_MAX: usize = 64 << 20;
 
+/// The most to which it can be set: several of that, with all that comes on top, can still be added up. A guess, beyond any memory.
+const BODY_MAX_MAX: usize = if usize::BITS > 48 { 1 << (usize::BITS / 4 * 3) } else { usize::MAX };
+
 /// The name of the key file in a data directory.
 const KEY_FILE: &str = "identity.key";
 
@@ -286,9 +289,9 @@ impl MeshBuilder {
     /// [`Bytes`](crate::Bytes) larger than 64 KiB, by their own lengths. The rest (names of fields, lengths, numbers, shorter texts) is the envelope, up to
     /// 64 KiB as they are encoded, and counts beyond that; where there is nothing else, all of it counts. So a `String` of exactly so many bytes
     /// passes, and one byte more does not; of a list of numbers, its encoding less 64 KiB. Messages within this mesh are never encoded and have no
-    /// such bound; see [`encode_near`](Self::encode_near).
+    /// such bound; see [`encode_near`](Self::encode_near). More than 256 TiB counts as that.
     pub fn body_max(mut self, bytes: usize) -> Self {
-        self.body_max = bytes;
+        self.body_max = bytes.min(BODY_MAX_MAX);
         self
     }
 

@@ -430,9 +430,9 @@ impl Departing {
         (ending.linger.unwrap_or(LINGER_MAX) + VIGIL_MAX).saturating_sub(begun.elapsed())
     }
 
-    /// It is waited for no longer, and the process ends.
+    /// It is waited for no longer, and the process ends. What is told as lost doesn't leave after that, nor is it told again.
     pub(crate) fn give_up(&self) {
-        self.0.report(self.0.network.get().map(|network| network.owed()));
+        self.0.cut_off();
     }
 }
 

@@ -18,6 +18,7 @@ use crate::refs::watch::{DownReason, Event, WatchId, WatchSink};
 use dashmap::{DashMap, DashSet};
 use futures_util::future::BoxFuture;
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -60,6 +61,8 @@ pub(crate) struct Links {
     news: Notify,
     /// A peer has said what became of a stream of messages.
     settled: Arc<Notify>,
+    /// What hasn't arrived is taken back: lanes that begin take nothing.
+    taking_back: AtomicBool,
     /// The only strong one: sessions know by it that there is no network any more.
     shared: Arc<Shared>,
 }
@@ -76,6 +79,7 @@ impl Links {
             silent: DashSet::new(),
             news: Notify::new(),
             settled: Arc::default(),
+            taking_back: AtomicBool::new(false),
             shared: Shared::new(sizes),
         })
     }
@@ -206,6 +210,10 @@ impl Links {
         let keeper: Weak<Self> = Arc::downgrade(self);
         let begin = || Arc::new(Lane::new(keeper, wire, self.shared.message_max));
         let lane = self.lanes.entry(key).or_insert_with(begin).clone();
+        // After it is in the table, which `withdraw` looks through once it has said so.
+        if self.taking_back.load(Ordering::Acquire) {
+            lane.change(|state, _| state.core.take_back(&Fault::ShutDown));
+        }
         let hints = wire.whereabouts(origin);
         // What is held back for a silent peer goes on as soon as that is found, and a new ref may say where.
         self.look_for(wire.peer, &hints);
@@ -380,6 +388,7 @@ impl Links {
 
     /// Takes back what hasn't arrived.
     fn withdraw(&self) {
+        self.taking_back.store(true, Ordering::Release);
         for lane in self.lanes_where(|_| true) {
             lane.change(|state, _| state.core.take_back(&Fault::ShutDown));
         }
@@ -390,15 +399,13 @@ impl Links {
     /// The links to peers that have yet to say of some tell what became of it.
     fn sessions_in_doubt(&self) -> Vec<Arc<Session>> {
         let mut sessions: Vec<Arc<Session>> = Vec::new();
+        let mut seen = HashSet::new();
         for lane in self.lanes_where(|lane| !self.silent.contains(&lane.peer)) {
             let session = lane.look(|state| {
                 let session = state.session.as_ref().filter(|_| state.core.is_in_doubt())?;
                 (!session.link().is_closed()).then(|| session.clone())
             });
-            let new = |one: &Arc<Session>| !sessions.iter().any(|other| Arc::ptr_eq(one, other));
-            if let Some(session) = session.filter(new) {
-                sessions.push(session);
-            }
+            sessions.extend(session.filter(|session| seen.insert(session.link().id())));
         }
         sessions
     }
@@ -585,10 +592,6 @@ impl Network for LinkNetwork {
         let spoken = self.0.sessions.iter();
         let trips = spoken.filter(|s| s.has_spoken()).map(|s| 2 * s.link().rtt()).max();
         trips.unwrap_or_default().min(FAREWELL_MAX)
-    }
-
-    fn owed(&self) -> Owed {
-        self.0.lanes.iter().map(|lane| lane.look(|state| state.core.owed())).sum()
     }
 
     fn end(&self) -> Owed {

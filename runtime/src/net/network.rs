@@ -38,8 +38,6 @@ pub(crate) trait Network: Send + Sync {
     fn in_doubt(&self) -> Vec<InDoubt>;
     /// How long what was said to peers may still be on its way.
     fn farewell(&self) -> Duration;
-    /// Tells that were accepted and aren't known to have arrived.
-    fn owed(&self) -> Owed;
     /// Ends everything that is under way. Returns which tells were accepted and may not have arrived; none the next time.
     fn end(&self) -> Owed;
 }

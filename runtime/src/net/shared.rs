@@ -1,5 +1,7 @@
 //! What all connections of a mesh share, and what they ask of the mesh.
 
+use crate::codec::frame::LANE_FRAME_MAX;
+use crate::codec::payload::ENVELOPE_MAX;
 use crate::codec::wire_ref::WireRef;
 use crate::net::inbound::abandoned::Abandoned;
 use crate::net::inbound::budget::Budget;
@@ -23,6 +25,11 @@ const LARGEST_AT_ONCE: u64 = 8;
 /// Replies that wait for their askers to read them, over all links and beyond what each lane may have, in messages of the
 /// largest size. A guess.
 const REPLIES_MAX: u64 = 16;
+
+/// What a message or reply of the largest content takes of memory: its envelope and its frame come on top.
+pub(crate) const fn largest(message_max: usize) -> u64 {
+    message_max as u64 + (ENVELOPE_MAX + LANE_FRAME_MAX) as u64
+}
 
 /// How large things may be, in bytes, and how many.
 pub(crate) struct Sizes {
@@ -81,8 +88,8 @@ impl Shared {
             message_max,
             lanes_max,
             watches: Watches::default(),
-            budget: Budget::new(WINDOWS_MAX, LARGEST_AT_ONCE * message_max as u64, None),
-            replies_budget: Budget::new(REPLIES_MAX * message_max as u64, 0, None),
+            budget: Budget::new(WINDOWS_MAX, LARGEST_AT_ONCE * largest(message_max), None),
+            replies_budget: Budget::new(REPLIES_MAX * largest(message_max), 0, None),
             reply_room: Room::new(replies_max),
             succession: Arc::default(),
             abandoned: Abandoned::default(),

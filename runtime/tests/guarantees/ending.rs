@@ -5,7 +5,7 @@ use crate::spy::Spy;
 use crate::world::{address, far_probe, host, host_builder, lossy_pair, seconds, watcher};
 use std::time::Duration;
 use tokio::time::Instant;
-use webmesh::{ActorRef, Anyone, AskError, Mesh, TellError};
+use webmesh::{ActorRef, Anyone, AskError, Mesh, TellError, TrySendError};
 
 fn asking<M>(
     probe: &ActorRef<Probe>,
@@ -190,6 +190,43 @@ async fn what_is_shut_down_is_counted_exactly_too() {
     let arrived: Vec<_> = log.take().into_iter().filter(|line| line.starts_with("note")).collect();
     assert!(!arrived.is_empty() && lost > 0, "{arrived:?}, {lost} lost");
     assert_eq!((arrived.len() as u64 + lost, unconfirmed), (50, 0));
+}
+
+#[webmesh::test]
+async fn a_ref_that_is_used_first_while_its_mesh_takes_back_what_it_told_takes_nothing() {
+    let (network, guest, far_host) = lossy_pair().await;
+    let sender = host(&network, 9).await;
+    let (_, log) = far_probe(&far_host, &guest, 8).await;
+    let own: ActorRef<Probe> = far_host.resolve("probe").await.unwrap();
+    let busy = asking(&own, Atomic { n: 0, ms: 20_000 });
+    let probe: ActorRef<Probe> = sender.resolve("probe").at(&far_host.peer_ref()).await.unwrap();
+    let another = far_host.spawn(ProbeActor::factory(&Log::default()));
+    let unused: ActorRef<Probe> =
+        sender.bind(serde_json::from_value(serde_json::to_value(&another).unwrap()).unwrap());
+    for n in 0..50 {
+        probe.tell(Note { n }).await.unwrap();
+    }
+    let spy = Spy::default();
+    let listening = spy.listen();
+    // So that the peer's word takes its time.
+    network.set_loss(0.0);
+    network.set_latency(Duration::from_millis(150));
+    let shutdown = tokio::task::spawn_local({
+        let sender = sender.clone();
+        async move { sender.shutdown().await }
+    });
+    // A second for what was sent to arrive.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert!(!shutdown.is_finished());
+    let refused = Err(TrySendError::Failed(TellError::ShutDown));
+    assert_eq!(unused.try_tell(Note { n: 50 }), refused);
+    shutdown.await.unwrap();
+    drop(listening);
+    let (lost, unconfirmed) = told(&spy);
+    assert_eq!(busy.await.unwrap(), Ok(0));
+    seconds(1).await;
+    let arrived = log.take().into_iter().filter(|line| line.starts_with("note")).count() as u64;
+    assert_eq!((arrived + lost, unconfirmed, lost > 0), (50, 0, true));
 }
 
 #[webmesh::test]

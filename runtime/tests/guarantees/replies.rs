@@ -206,3 +206,30 @@ async fn replies_that_nobody_reads_are_dropped_beyond_their_bound_and_say_so() {
     assert_eq!((read + dropped, dropped > 0), (20, true), "{dropped} were dropped");
     assert_eq!(probe.ask(Plain { n: 1 }).await, Ok(1));
 }
+
+#[webmesh::test]
+async fn four_replies_of_the_largest_size_wait_for_a_peer_to_read_them() {
+    let network = MemoryNetwork::new(9);
+    network.set_latency(Duration::from_millis(5));
+    // More than a lane keeps anyway.
+    const LEN: usize = 5 << 20;
+    let host = host_builder(&network, 2).body_max(LEN).start().await.unwrap();
+    let guest = host_builder(&network, 1).start().await.unwrap();
+    let (probe, _log) = far_desk(&host, &guest).await;
+    probe.ask(Plain { n: 0 }).await.unwrap();
+    let asks: Vec<_> = (0..4).map(|_| probe.ask(Fetch { len: LEN })).collect();
+    for answer in futures_util::future::join_all(asks).await {
+        assert_eq!(answer.map(|body| body.len()), Ok(LEN));
+    }
+}
+
+#[webmesh::test]
+async fn whoever_sets_no_bound_to_a_message_gets_replies() {
+    let network = MemoryNetwork::new(9);
+    let host = host_builder(&network, 2).body_max(usize::MAX).start().await.unwrap();
+    let guest = host_builder(&network, 1).body_max(usize::MAX).start().await.unwrap();
+    let (desk, _log) = far_desk(&host, &guest).await;
+    const LEN: usize = 5 << 20;
+    assert_eq!(desk.ask(Fetch { len: LEN }).await.map(|body| body.len()), Ok(LEN));
+    assert_eq!(desk.ask(Text { len: LEN }).await.map(|text| text.len()), Ok(LEN));
+}

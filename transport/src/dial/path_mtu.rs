@@ -6,11 +6,7 @@
 //! narrow. Of the way back only the first kind of evidence is had, on the other side.
 //! docs/decisions/0031-what-the-way-takes.md.
 
-use std::{
-    io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use quinn::udp::UdpSocketState;
@@ -51,7 +47,8 @@ pub(crate) async fn too_narrow(shared: &Shared, addresses: &[SocketAddr]) -> Opt
     let mut ways: FuturesUnordered<_> = addresses
         .iter()
         .take(CANDIDATES_MAX)
-        .map(|at| async { (*at, is_narrow(*at).await) })
+        .filter_map(|at| Some((local_to(shared, *at)?, *at)))
+        .map(|(local, at)| async move { (at, is_narrow(local, at).await) })
         .collect();
     while let Some((at, narrow)) = ways.next().await {
         if matches!(narrow, Ok(true)) {
@@ -61,13 +58,17 @@ pub(crate) async fn too_narrow(shared: &Shared, addresses: &[SocketAddr]) -> Opt
     None
 }
 
+/// From where the endpoint itself sends there: what listens on one address alone asks from no other. `None`: it doesn't send there.
+fn local_to(shared: &Shared, remote: SocketAddr) -> Option<SocketAddr> {
+    let wire = shared.socket.handles().wire_to(remote)?;
+    let mut local = shared.socket.wires().get(wire)?.local_addr();
+    local.set_port(0);
+    Some(local)
+}
+
 /// Whether the way there is too narrow, as far as it shows. An error says nothing of it.
-async fn is_narrow(remote: SocketAddr) -> io::Result<bool> {
-    let any: SocketAddr = match remote {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(any).await?;
+async fn is_narrow(local: SocketAddr, remote: SocketAddr) -> io::Result<bool> {
+    let socket = UdpSocket::bind(local).await?;
     // Forbids fragmentation.
     UdpSocketState::new((&socket).into())?;
     socket.connect(remote).await?;
@@ -128,7 +129,11 @@ async fn answer(socket: &UdpSocket, tags: [Tag; 2]) -> io::Result<Option<Tag>> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use super::*;
+
+    const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
     /// Answers frames of up to this length as a host does that knows none of the connections they name.
     async fn host_at_the_end_of(width: usize) -> (SocketAddr, tokio::task::JoinHandle<()>) {
@@ -151,7 +156,7 @@ mod tests {
     async fn a_way_is_narrow_if_short_frames_are_answered_and_long_ones_never() {
         for (width, narrow) in [(NEEDED, false), (NEEDED - 1, true), (10, false)] {
             let (address, answering) = host_at_the_end_of(width).await;
-            assert_eq!(is_narrow(address).await.unwrap(), narrow, "{width}");
+            assert_eq!(is_narrow(HERE, address).await.unwrap(), narrow, "{width}");
             answering.abort();
         }
     }
@@ -160,13 +165,13 @@ mod tests {
     async fn where_nobody_is_or_nobody_answers_the_way_says_nothing() {
         let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = silent.local_addr().unwrap();
-        assert!(!is_narrow(address).await.unwrap());
+        assert!(!is_narrow(HERE, address).await.unwrap());
         let mut count = [0, 0];
         while let Ok(length) = silent.try_recv(&mut [0; 2000]) {
             count[usize::from(length == NEEDED)] += 1;
         }
         assert_eq!(count, [SHORT_MAX, 1], "what a stranger gets of it");
         drop(silent);
-        assert!(!is_narrow(address).await.unwrap_or(false), "refused");
+        assert!(!is_narrow(HERE, address).await.unwrap_or(false), "refused");
     }
 }

@@ -13,8 +13,7 @@ mod serving;
 mod watched;
 
 use crate::codec::frame::control::Control;
-use crate::codec::frame::{FrameError, LANE_FRAME_MAX, stream_kind};
-use crate::codec::payload::ENVELOPE_MAX;
+use crate::codec::frame::{FrameError, stream_kind};
 use crate::codec::wire_ref::WireRef;
 use crate::ground::error::Fault;
 use crate::net::bodies::Meeting;
@@ -23,7 +22,7 @@ use crate::net::inbound::replies::Replies;
 use crate::net::outbound::room::{Parking, Room};
 use crate::net::query::ResolveError;
 use crate::net::refusals::Refusals;
-use crate::net::shared::Shared;
+use crate::net::shared::{Shared, largest};
 use crate::net::stream::refuse;
 use eviction::{Activity, Uses};
 use outbox::Outbox;
@@ -100,18 +99,11 @@ pub(crate) struct Session {
 impl Session {
     /// Starts serving a link.
     pub(crate) fn start(link: Link, shared: &Arc<Shared>) -> Arc<Self> {
-        let message_max = shared.message_max as u64;
+        let (message_max, largest) = (shared.message_max as u64, largest(shared.message_max));
+        let (budget, replies_budget) = (shared.budget.clone(), shared.replies_budget.clone());
         let session = Arc::new(Self {
-            budget: Budget::new(
-                WINDOWS_MAX,
-                message_max + (ENVELOPE_MAX + LANE_FRAME_MAX) as u64,
-                Some(shared.budget.clone()),
-            ),
-            replies_budget: Budget::new(
-                REPLIES_MAX * message_max,
-                0,
-                Some(shared.replies_budget.clone()),
-            ),
+            budget: Budget::new(WINDOWS_MAX, largest, Some(budget)),
+            replies_budget: Budget::new(REPLIES_MAX * largest, 0, Some(replies_budget)),
             reply_room: shared.reply_room.clone(),
             parking: Parking::default(),
             link,

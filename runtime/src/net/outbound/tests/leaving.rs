@@ -131,3 +131,15 @@ fn a_receiver_gives_nothing_back_unasked_and_no_more_than_there_was() {
     lane.withdrawn(stream, 1).unwrap();
     assert_eq!(lane.withdrawn(stream, 1), refused);
 }
+
+#[test]
+fn the_end_of_the_link_is_no_loss_of_what_had_arrived_when_the_mesh_ended() {
+    let (mut lane, stream) = Lane::opened();
+    (0..10).for_each(|n| drop(lane.tell(n)));
+    lane.with(|core, fx| core.drain(fx));
+    assert_eq!(lane.seen(stream).last(), Some(&Seen::Finish));
+    lane.with(|core, fx| core.drained(stream, fx)).unwrap();
+    assert_eq!(lane.end(), Owed::default());
+    lane.with(|core, fx| core.ended(stream, Err(Fault::PeerGone), fx));
+    assert_eq!(lane.lost, 0);
+}
