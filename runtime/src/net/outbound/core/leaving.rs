@@ -114,8 +114,6 @@ impl<S> Core<S> {
         // What they carried is in the receiver's inlet, and stays there when the link ends.
         self.drained.clear();
         self.given_back = 0;
-        // What those carried is in the inlet. That their link ends is no loss.
-        self.drained.clear();
         self.over = Some(fault.clone());
         fx.writer = self.writer.take().or(fx.writer.take());
         owed
