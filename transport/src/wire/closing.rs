@@ -31,7 +31,7 @@ pub enum LinkDown {
     Gone,
     /// This side closed it.
     Local {
-        /// The words given to [`Link::close`] or `Endpoint::close`.
+        /// The words given to [`Link::close`](crate::Link::close) or `Endpoint::close`.
         reason: String,
     },
     /// One side broke the protocol; the connection was ended with this text.
