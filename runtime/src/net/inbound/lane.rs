@@ -604,7 +604,9 @@ impl InLane {
             if payload_is_last && let Some(whole) = bodies.pop() {
                 held.payload = whole;
             }
-            if !self.place(self.held.ready_to_go(), cx) {
+            // Counted when places are asked for, not for each message that has one.
+            let want = if self.places == 0 { self.held.ready_to_go() } else { 1 };
+            if !self.place(want, cx) {
                 // The bodies are here; they wait with their message.
                 if !bodies.is_empty()
                     && let Some(held) = self.held.front_mut()
